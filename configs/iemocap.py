@@ -1,0 +1,49 @@
+"""MMER on IEMOCAP, the paper's setting: wav2vec2-base and a frozen RoBERTa-base, five sessions.
+
+  python -m mmer_jax.main --config=configs/iemocap.py --workdir=runs/iemocap
+  python -m mmer_jax.main --config=configs/iemocap.py:released     the released code's recipe
+  python -m mmer_jax.main --config=configs/iemocap.py:audio_only   speech alone
+  python -m mmer_jax.main --config=configs/iemocap.py:text_only    text alone
+
+Needs the prepared dataset (datasets/iemocap/README.md) and a network for the two encoders, or
+folders that hold them. Not run by the authors of this repository: no result is claimed here.
+"""
+
+from mmer_jax import configuration
+
+VARIANTS = ("default", "released", "audio_only", "text_only")
+
+
+def get_config(variant: str = "default"):
+    """The config of a variant; see the top of the file."""
+    configuration.check_variant(__file__, variant, VARIANTS)
+    c = configuration.default()
+    c.name = "iemocap" if variant == "default" else f"iemocap_{variant}"
+    c.audio.pretrained = "facebook/wav2vec2-base"
+    c.text.pretrained = "roberta-base"
+    c.optimizer.frozen = ("audio_encoder/feature_extractor/.*", "text_encoder/.*")
+    if variant == "released":
+        _released(c)
+    if variant == "audio_only":
+        configuration.audio_only(c)
+    if variant == "text_only":
+        configuration.text_only(c)
+    return c
+
+
+def _released(c):
+    """Batch, losses, optimiser and choice of epoch as in the authors' code.
+
+    It adds up the gradients of 4 batches of 2; here a batch is 8, so that the contrastive losses
+    see 8 utterances rather than 2.
+    """
+    for loss in (c.losses.ctc, c.losses.scl, c.losses.acl):
+        loss.form = "released"
+    c.selection = "published"
+    c.model.padding = "published"
+    c.text.keep_events = True
+    c.optimizer.schedule = "constant"
+    c.optimizer.warmup = 0.0
+    c.optimizer.clip_norm = 0.0
+    c.optimizer.decay = "all"
+    c.train.epochs = 100

@@ -1,0 +1,1 @@
+"""MMER in JAX: multimodal multi-task emotion recognition from speech."""

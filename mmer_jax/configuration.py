@@ -1,0 +1,234 @@
+"""Every option of a run with its default, and the checks that a whole config must pass.
+
+`default()` is the one place that lists the options; the files in `configs/` change a few of them.
+"""
+
+import hashlib
+import json
+
+import ml_collections
+from ml_collections import config_dict
+
+from mmer_jax.errors import UserError
+
+MODALITIES = ("audio", "text")
+# Options that may differ between a run and its continuation: they move files or work, not numbers.
+NOT_IN_FINGERPRINT = ("name", "folds", "data.dir", "data.threads", "data.prefetch", "train.log_every")
+CHOICES = {
+    "selection": ("heldout", "published"),
+    "data.emotions": ("emotions4",),
+    "data.normalize": ("auto", "utterance", "none"),
+    "audio.family": ("whisper", "wav2vec2"),
+    "text.family": ("bert", "roberta"),
+    "model.padding": ("masked", "published"),
+    "model.dtype": ("float32", "bfloat16"),
+    "losses.ctc.form": ("literature", "released"),
+    "losses.scl.form": ("literature", "released"),
+    "losses.acl.form": ("literature", "released"),
+    "optimizer.decay": ("matrices", "all"),
+    "optimizer.schedule": ("constant", "linear", "cosine"),
+    "selection_metric": ("ua", "wa", "loss"),
+}
+
+
+def _size(width: int, layers: int, heads: int, ffn: int, dropout: float = 0.1):
+    """The shape of a transformer that is trained from scratch."""
+    return config_dict.create(width=width, layers=layers, heads=heads, ffn=ffn, dropout=dropout)
+
+
+def default() -> ml_collections.ConfigDict:
+    """All options. The comment beside each is its documentation."""
+    c = ml_collections.ConfigDict()
+    c.name = "mmer"  # names the default workdir, runs/<name>
+    c.seed = 0  # of weights, shuffling, dropout and the held-out dialogs
+    c.folds = (1, 2, 3, 4, 5)  # test sessions to run, one fold each
+    c.selection = "heldout"  # heldout: epoch chosen on training sessions; published: on the TEST one
+    c.selection_metric = "ua"  # what the epoch is chosen by: ua, wa or loss
+    c.heldout_fraction = 0.12  # share of the training utterances held out, in whole dialogs
+
+    c.data = data = ml_collections.ConfigDict()
+    data.dir = "~/tensorflow_datasets"  # where `tfds build --data_dir` put the prepared dataset
+    data.dataset = "iemocap"  # the dataset's name below data.dir
+    data.emotions = "emotions4"  # its builder config
+    data.max_seconds = 13.125  # longer utterances are cut here (210 000 samples) and lose their CTC
+    data.normalize = "auto"  # waveform to zero mean, unit variance; auto: as the encoder's family has it
+    data.batch_size = 8  # training utterances per step
+    data.eval_batch_size = 16  # utterances per evaluation batch
+    data.buckets = 4  # how many padded lengths; each is compiled once
+    data.threads = 4  # loader threads
+    data.prefetch = 8  # batches prepared ahead
+
+    c.audio = audio = ml_collections.ConfigDict()
+    audio.family = "wav2vec2"  # wav2vec2 (and HuBERT) on the waveform, whisper on log-mel
+    audio.pretrained = ""  # hub name or folder in Hugging Face format; empty: from scratch
+    audio.size = _size(768, 12, 12, 3072)  # of an encoder from scratch
+    audio.conv_channels = 512  # wav2vec2's convolution channels, from scratch
+
+    c.text = text = ml_collections.ConfigDict()
+    text.family = "roberta"  # of an encoder from scratch; a pretrained one brings its own
+    text.pretrained = ""  # hub name or folder in Hugging Face format; empty: from scratch
+    text.tokenizer = ""  # hub name or folder; empty: the pretrained encoder's own
+    text.size = _size(768, 12, 12, 3072)  # of an encoder from scratch
+    text.max_tokens = 128  # longer texts are cut
+    text.keep_events = False  # keep [LAUGHTER] and the like in the encoder's text
+
+    c.model = model = ml_collections.ConfigDict()
+    model.modalities = MODALITIES  # ("audio",) or ("text",) for one alone
+    model.width = 768  # of the fusion network, d in the paper
+    model.heads = 12
+    model.ffn = 3072
+    model.dropout = 0.1
+    model.padding = "masked"  # published: padding leaks into the audio encoder, for parity alone
+    model.dtype = "float32"  # of the computation; parameters, softmax, norms, losses stay float32
+
+    c.losses = losses = ml_collections.ConfigDict()
+    losses.ce = config_dict.create(weight=1.0)  # emotion classification
+    losses.ctc = config_dict.create(weight=0.1, form="literature")  # speech recognition
+    losses.scl = config_dict.create(weight=0.1, form="literature", temperature=0.07)
+    losses.acl = config_dict.create(weight=0.1, form="literature", temperature=0.07)
+
+    c.optimizer = opt = ml_collections.ConfigDict()
+    opt.learning_rate = 5e-5  # the peak
+    opt.schedule = "linear"  # after the warm-up: constant, linear or cosine, to zero at the end
+    opt.warmup = 0.1  # share of all steps in which the rate rises from zero
+    opt.weight_decay = 0.01  # AdamW's
+    opt.decay = "matrices"  # what decays: matrices, or all parameters
+    opt.b1 = 0.9
+    opt.b2 = 0.999
+    opt.eps = 1e-8
+    opt.clip_norm = 1.0  # largest global gradient norm; 0 switches clipping off
+    opt.frozen = ()  # regexes over parameter paths, e.g. ("text_encoder/.*",)
+
+    c.train = train = ml_collections.ConfigDict()
+    train.epochs = 30
+    train.log_every = 20  # steps between two lines of metrics
+    return c
+
+
+def validate(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
+    """Returns the config if every option can be run.
+
+    Raises:
+      UserError: an option outside its choices or its range; names the option and the choices.
+    """
+    for path, choices in CHOICES.items():
+        _check_choice(config, path, choices)
+    _check_modalities(config)
+    _check_folds(config)
+    _check_ranges(config)
+    return config
+
+
+def _lookup(config, path):
+    for key in path.split("."):
+        config = config[key]
+    return config
+
+
+def _check_choice(config, path, choices):
+    value = _lookup(config, path)
+    if value not in choices:
+        raise UserError(f"config.{path} is {value!r}; the choices are: {', '.join(choices)}.")
+
+
+def _check_modalities(config):
+    modalities = tuple(config.model.modalities)
+    allowed = (MODALITIES, ("audio",), ("text",))
+    if modalities not in allowed:
+        raise UserError(
+            f"config.model.modalities is {modalities!r}; the choices are: "
+            + ", ".join(map(repr, allowed))
+            + "."
+        )
+    if config.model.width % config.model.heads:
+        raise UserError(
+            f"config.model.width is {config.model.width}, which config.model.heads "
+            f"({config.model.heads}) does not divide; change one of them."
+        )
+    if not config.text.pretrained and not config.text.tokenizer and "text" in modalities:
+        raise UserError(
+            "config.text.tokenizer is empty and there is no config.text.pretrained to bring one. "
+            "Name a Hugging Face tokenizer: a hub name or a folder."
+        )
+
+
+def _check_folds(config):
+    bad = [f for f in config.folds if f not in (1, 2, 3, 4, 5)]
+    if bad or not len(config.folds) or len(set(config.folds)) != len(config.folds):
+        raise UserError(
+            f"config.folds is {tuple(config.folds)!r}; expected one or more different test "
+            "sessions of 1 to 5, for example --config.folds='(5,)'."
+        )
+
+
+def _check_ranges(config):
+    bounds = {
+        "heldout_fraction": (0.01, 0.5),
+        "data.max_seconds": (0.1, 60.0),
+        "data.batch_size": (1, 65536),
+        "data.eval_batch_size": (1, 65536),
+        "data.buckets": (1, 64),
+        "data.threads": (1, 256),
+        "data.prefetch": (1, 1024),
+        "text.max_tokens": (4, 512),
+        "optimizer.warmup": (0.0, 1.0),
+        "train.epochs": (1, 100000),
+        "train.log_every": (1, 10**9),
+    }
+    for path, (low, high) in bounds.items():
+        value = _lookup(config, path)
+        if not low <= value <= high:
+            raise UserError(f"config.{path} is {value}; expected {low} to {high}.")
+    for name in ("ce", "ctc", "scl", "acl"):
+        if config.losses[name].weight < 0:
+            raise UserError(f"config.losses.{name}.weight is negative; 0 switches a loss off.")
+    if not any(config.losses[name].weight for name in ("ce", "ctc", "scl", "acl")):
+        raise UserError("Every weight in config.losses is 0: there is nothing to train on.")
+
+
+def to_json(config: ml_collections.ConfigDict) -> dict:
+    """The config as plain JSON values (tuples become lists)."""
+    return json.loads(config.to_json_best_effort())
+
+
+def differences(old: dict, new: dict) -> list[tuple[str, object, object]]:
+    """(option, old value, new value) for each option that changes a fold's result.
+
+    Args:
+      old, new: configs as `to_json` gives them.
+    """
+    a, b = _flat(old), _flat(new)
+    keys = sorted(k for k in a.keys() | b.keys() if k not in NOT_IN_FINGERPRINT)
+    return [(k, a.get(k), b.get(k)) for k in keys if a.get(k) != b.get(k)]
+
+
+def fingerprint(config: ml_collections.ConfigDict) -> str:
+    """12 hex digits that change with any option that changes a fold's result."""
+    plain = {k: v for k, v in _flat(to_json(config)).items() if k not in NOT_IN_FINGERPRINT}
+    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def _flat(tree, prefix=""):
+    flat = {}
+    for key, value in tree.items():
+        nested = isinstance(value, dict)
+        flat |= _flat(value, f"{prefix}{key}.") if nested else {prefix + key: value}
+    return flat
+
+
+def check_variant(file: str, variant: str, variants) -> None:
+    """Raises UserError, naming the choices, where a config file has no such variant."""
+    if variant not in variants:
+        raise UserError(f"{file} has no variant {variant!r}; the choices are: {', '.join(variants)}.")
+
+
+def audio_only(c: ml_collections.ConfigDict) -> None:
+    """Speech alone: no text encoder, no fusion; the losses stay."""
+    c.model.modalities = ("audio",)
+    c.optimizer.frozen = tuple(p for p in c.optimizer.frozen if not p.startswith("text_encoder"))
+
+
+def text_only(c: ml_collections.ConfigDict) -> None:
+    """Text alone: no audio encoder, no fusion, and so no CTC."""
+    c.model.modalities = ("text",)
+    c.optimizer.frozen = tuple(p for p in c.optimizer.frozen if not p.startswith("audio_encoder"))

@@ -1,0 +1,123 @@
+"""The prepared dataset: opened without tensorflow, and a small index of what is in it."""
+
+import dataclasses
+import os
+
+import numpy as np
+
+from mmer_jax.errors import UserError
+
+SESSIONS = ("session1", "session2", "session3", "session4", "session5")
+
+
+@dataclasses.dataclass(frozen=True)
+class Utterance:
+    """What is known of an utterance without its samples.
+
+    `samples` counts int16 samples at 16 kHz; `aug_samples` those of each augmented recording.
+    """
+
+    split: str
+    row: int
+    id: str
+    label: int
+    dialog: str
+    speaker: str
+    session: int
+    transcript: str
+    samples: int
+    aug_transcript: str
+    aug_samples: tuple[int, ...]
+
+
+class Corpus:
+    """The utterances of a prepared dataset, in its order, with random access to their audio.
+
+    Args:
+      data_dir: what `tfds build --data_dir` was given.
+      dataset: the dataset's name.
+      emotions: its builder config.
+
+    Raises:
+      UserError: nothing prepared there, or in a format without random access.
+    """
+
+    def __init__(self, data_dir: str, dataset: str = "iemocap", emotions: str = "emotions4"):
+        builder = _open(data_dir, dataset, emotions)
+        self.label_names = tuple(builder.info.features["label"].names)
+        self._sources = {split: _source(builder, split) for split in SESSIONS}
+        self.utterances = tuple(
+            _utterance(split, row, example)
+            for split, source in self._sources.items()
+            for row, example in enumerate(source)
+        )
+
+    def recordings(self, utterance: Utterance) -> tuple[np.ndarray, list[np.ndarray]]:
+        """The utterance's int16 samples [n] and those of each of its augmented recordings."""
+        example = self._sources[utterance.split][utterance.row]
+        ends = np.cumsum(utterance.aug_samples)
+        augmented = [
+            np.asarray(example["augmented_audio"][end - n : end])
+            for end, n in zip(ends, utterance.aug_samples)
+        ]
+        return np.asarray(example["audio"]), augmented
+
+
+def _open(data_dir, dataset, emotions):
+    import tensorflow_datasets as tfds
+
+    folder = os.path.join(os.path.expanduser(data_dir), dataset, emotions)
+    try:
+        versions = sorted(v for v in os.listdir(folder) if v[:1].isdigit())
+        return tfds.builder_from_directory(os.path.join(folder, versions[-1]))
+    except (OSError, IndexError, tfds.core.DatasetNotFoundError) as e:
+        raise UserError(missing_message(data_dir, dataset, emotions)) from e
+
+
+def missing_message(data_dir: str, dataset: str, emotions: str) -> str:
+    """What to do when no prepared dataset is found."""
+    return (
+        f"No prepared dataset {dataset}/{emotions} in {os.path.expanduser(data_dir)} "
+        "(config.data.dir).\n"
+        "  1. Without IEMOCAP, run the demo corpus instead: make demo\n"
+        "  2. With IEMOCAP (ask for it at https://sail.usc.edu/iemocap/; the licence is free for "
+        "research), put IEMOCAP_full_release/ or its .tar.gz into a folder MANUAL and run\n"
+        f"       tfds build datasets/iemocap --manual_dir=MANUAL --data_dir={data_dir}\n"
+        "  3. If it is prepared elsewhere, say where: --config.data.dir=FOLDER"
+    )
+
+
+def _source(builder, split):
+    if split not in builder.info.splits:
+        raise UserError(
+            f"The dataset in {builder.data_dir} has the splits {sorted(builder.info.splits)}; "
+            f"expected {', '.join(SESSIONS)}. Build it again with `tfds build datasets/iemocap`."
+        )
+    try:
+        return builder.as_data_source(split)
+    except NotImplementedError as e:
+        raise UserError(
+            f"The dataset in {builder.data_dir} is stored as "
+            f"{builder.info.file_format}, which has no random access. Build it again with "
+            "`tfds build datasets/iemocap --overwrite --file_format=array_record`."
+        ) from e
+
+
+def _utterance(split, row, example):
+    return Utterance(
+        split=split,
+        row=row,
+        id=_str(example["utterance"]),
+        label=int(example["label"]),
+        dialog=_str(example["dialog"]),
+        speaker=_str(example["speaker"]),
+        session=int(split.removeprefix("session")),
+        transcript=_str(example["transcript"]),
+        samples=len(example["audio"]),
+        aug_transcript=_str(example["augmented_transcript"]),
+        aug_samples=tuple(int(n) for n in example["augmented_lengths"]),
+    )
+
+
+def _str(value):
+    return value.decode("utf-8") if isinstance(value, bytes) else str(value)

@@ -1,0 +1,92 @@
+"""Transcripts: cleaning, tokens for the text encoder, symbols for CTC."""
+
+import os
+import re
+import unicodedata
+
+import numpy as np
+
+from mmer_jax.errors import UserError
+
+# wav2vec2's character vocabulary (facebook/wav2vec2-base-960h); the CTC blank is <pad> = 0.
+CTC_SYMBOLS = ("<pad>", "<s>", "</s>", "<unk>", "|", *"ETAONIHSRDLUMWCFGYPBVK'XJQZ")
+CTC_BLANK = 0
+_CTC_IDS = {symbol: i for i, symbol in enumerate(CTC_SYMBOLS)}
+_EVENT = re.compile(r"\[[A-Z_ ]+\]")  # [LAUGHTER], [BREATHING], [GARBAGE], ...
+_PUNCTUATION = str.maketrans({"\u2018": "'", "\u2019": "'", "\u201c": '"', "\u201d": '"'})
+
+
+def clean(text: str, keep_events: bool = False) -> str:
+    """One line with single spaces and straight quotes; `[LAUGHTER]` and the like go unless kept."""
+    text = unicodedata.normalize("NFC", text).translate(_PUNCTUATION)
+    if not keep_events:
+        text = _EVENT.sub(" ", text)
+    return " ".join(text.split())
+
+
+def ctc_targets(text: str) -> np.ndarray:
+    """Characters of the upper-cased transcript as int32 [u] ids, words parted by `|`.
+
+    Accents are dropped (é -> E); what the vocabulary lacks (digits, punctuation) is left out.
+    """
+    plain = unicodedata.normalize("NFKD", clean(text)).upper()
+    words = ("".join(ch for ch in word if ch in _CTC_IDS) for word in re.split(r"[\s|-]+", plain))
+    symbols = "|".join(word for word in words if word)
+    return np.array([_CTC_IDS[symbol] for symbol in symbols], np.int32)
+
+
+def ctc_text(ids) -> str:
+    """The inverse of `ctc_targets` for a sequence without blanks and repeats."""
+    return "".join(CTC_SYMBOLS[i] for i in ids if i > 3).replace("|", " ").strip()
+
+
+class Tokenizer:
+    """A Hugging Face tokenizer behind the two calls that the pipeline needs.
+
+    Args:
+      source: hub name or folder.
+      max_tokens: longer texts are cut, special tokens kept.
+      keep_events: see `clean`.
+
+    Raises:
+      UserError: nothing at `source`, or no network to fetch it.
+    """
+
+    def __init__(self, source: str, max_tokens: int, keep_events: bool = False):
+        self._hf = _load_tokenizer(source)
+        self.max_tokens = max_tokens
+        self.keep_events = keep_events
+        self.vocab_size = len(self._hf)
+        self.pad_id = self._hf.pad_token_id or 0
+
+    def ids(self, text: str) -> np.ndarray:
+        """int32 [s] token ids with the special tokens; never empty."""
+        text = clean(text, self.keep_events)
+        return np.array(
+            self._hf(text, truncation=True, max_length=self.max_tokens)["input_ids"], np.int32
+        )
+
+
+def _load_tokenizer(source):
+    # Imported late: transformers takes seconds, and audio-only runs need none of it here.
+    from transformers import AutoTokenizer
+
+    try:
+        return AutoTokenizer.from_pretrained(os.path.expanduser(source))
+    except Exception as e:  # transformers raises OSError, ValueError, or its hub's own errors
+        raise UserError(
+            f"No tokenizer could be loaded from {source!r} ({_first_line(e)}). Expected a folder "
+            "with a Hugging Face tokenizer or, with a network, a hub name such as roberta-base."
+        ) from e
+
+
+def _first_line(error):
+    return str(error).strip().split("\n")[0][:200] or type(error).__name__
+
+
+def pad(rows: list[np.ndarray], length: int, fill: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """b id rows -> (int32 [b, length] filled with `fill`, int32 lengths [b])."""
+    out = np.full((len(rows), length), fill, np.int32)
+    for row, ids in zip(out, rows):
+        row[: len(ids)] = ids
+    return out, np.array([len(ids) for ids in rows], np.int32)

@@ -1,0 +1,1 @@
+"""A synthetic speech corpus in the layout of IEMOCAP, for demonstrations and tests."""

@@ -1,0 +1,224 @@
+"""Makes the demo corpus: `python -m mmer_jax.demo.corpus OUT`.
+
+OUT/IEMOCAP_full_release  a speech corpus of ten synthetic speakers in the layout of IEMOCAP
+OUT/augmented             each four-class utterance in other words and in another voice
+OUT/tokenizer             a small Hugging Face tokenizer of the corpus's own words
+OUT/corpus.json           options, counts, checksum
+"""
+
+import argparse
+import itertools
+import os
+import shutil
+import sys
+import tempfile
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from mmer_jax.demo import augmented, manifest, plan, quirks, release, sound, tokenizer, tts
+from mmer_jax.demo.progress import progress_bar
+from mmer_jax.errors import UserError
+
+MAX_PER_SPEAKER_CLASS = 500
+
+
+def build(out, seed=0, per_speaker_class=25, awkward=False, progress=True):
+    """Makes a corpus, or finds it there already.
+
+    The same arguments give the same bytes. The folder appears under its name only when it is whole.
+
+    Args:
+        out: folder to make.
+        seed: of all that is random, 0 or more.
+        per_speaker_class: utterances of each of the ten speakers in each of the four classes.
+        awkward: more blemishes, and worse ones, than the real release has.
+        progress: shows a progress bar, or a few lines where there is no terminal.
+
+    Returns:
+        The contents of corpus.json (dict).
+
+    Raises:
+        UserError: an option is out of range, the folder holds something else or cannot be
+            written, or espeak-ng is missing.
+    """
+    return _make(Path(out), _options(seed, per_speaker_class, awkward), progress)[0]
+
+
+def _options(seed, per_speaker_class, awkward):
+    if seed < 0:
+        raise UserError(f"the seed is {seed}; it must be 0 or more")
+    if not 1 <= per_speaker_class <= MAX_PER_SPEAKER_CLASS:
+        raise UserError(
+            f"{per_speaker_class} utterances per speaker and class are asked for; "
+            f"1 to {MAX_PER_SPEAKER_CLASS} can be made"
+        )
+    return {"seed": seed, "per_speaker_class": per_speaker_class, "awkward": bool(awkward)}
+
+
+def _make(out, options, progress):
+    """Returns (corpus.json's contents, whether the corpus was made now)."""
+    found = manifest.find(out, options)
+    if found:
+        return found, False
+    try:
+        return _make_beside(out, options, progress)
+    except OSError as error:
+        raise UserError(f"cannot write the corpus to {out}: {error}") from error
+
+
+def _make_beside(out, options, progress):
+    out = out.absolute()
+    out.parent.mkdir(parents=True, exist_ok=True)
+    partial = Path(tempfile.mkdtemp(prefix=f"{out.name}.partial-", dir=out.parent))
+    try:
+        result = _fill(partial, options, progress)
+        _open_to_all_readers(partial)
+        return _publish(partial, out, options, result)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _open_to_all_readers(folder):
+    """mkdtemp's folders are private; a corpus is as readable as any other new folder."""
+    mask = os.umask(0)
+    os.umask(mask)
+    folder.chmod(0o777 & ~mask)
+
+
+def _publish(partial, out, options, result):
+    try:
+        partial.rename(out)
+        return result, True
+    except OSError:
+        # Another process may have finished the same corpus meanwhile.
+        found = manifest.find(out, options)
+        if not found:
+            raise
+        return found, False
+
+
+def _fill(root, options, progress):
+    seed = options["seed"]
+    turns = plan.turns(seed, options["per_speaker_class"], options["awkward"])
+    clips = plan.clips(seed, turns)
+    with tts.Espeak() as espeak:
+        seconds = _write_sounds(root, espeak, turns, clips, progress)
+        version = espeak.version
+    _write_release(root, turns, seconds, options["awkward"])
+    augmented.write_texts(root, turns)
+    texts = [quirks.joined(turn) for turn in turns]
+    texts += [turn.text.paraphrase for turn in turns if turn.four_class]
+    tokenizer.save(texts, root / "tokenizer")
+    return manifest.write(root, options, version, _counts(turns, clips, seconds))
+
+
+def _write_sounds(root, espeak, turns, clips, progress):
+    """Speaks everything, on all cores, and returns utterance -> seconds."""
+    tasks = [
+        (release.wav_path(root, turn), turn, turn.speaker, turn.text.sentence) for turn in turns
+    ]
+    tasks += [
+        (augmented.wav_path(root, clip), clip, clip.speaker, clip.turn.text.paraphrase)
+        for clip in clips
+    ]
+    for folder in {path.parent for path, *_ in tasks}:
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def work(task):
+        path, source, speaker, text = task
+        job = sound.espeak_job(text, speaker, source.prosody, source.seed)
+        speech = espeak.say(job)
+        limit = getattr(source, "max_seconds", None)
+        audio = sound.colour(speech, espeak.sample_rate, source.prosody, source.seed, limit)
+        sound.write_wav(path, audio)
+        return len(audio) / sound.SAMPLE_RATE
+
+    with ThreadPoolExecutor(espeak.workers) as pool:
+        durations = list(progress_bar(pool.map(work, tasks), len(tasks), "speaking", progress))
+    return {turn.utterance: length for turn, length in zip(turns, durations, strict=False)}
+
+
+def _write_release(root, turns, seconds, awkward):
+    for _, session in itertools.groupby(turns, key=lambda turn: turn.session):
+        dialogs = itertools.groupby(session, key=lambda turn: turn.dialog)
+        for index, (_, items) in enumerate(dialogs):
+            release.write_dialog(root, index, list(items), seconds, awkward)
+
+
+def _counts(turns, clips, seconds):
+    labels = Counter((turn.session, turn.label) for turn in turns)
+    return {
+        "utterances": len(turns),
+        "four_class": sum(turn.four_class for turn in turns),
+        "dialogs": len({turn.dialog for turn in turns}),
+        "augmented_wavs": len(clips),
+        "hours": round(sum(seconds.values()) / 3600, 3),
+        "labels": {
+            f"Session{session}": {
+                label: labels[session, label] for label in sound.MEANS if labels[session, label]
+            }
+            for session in plan.SESSIONS
+        },
+    }
+
+
+def summary(out, counts):
+    """Returns the table of what a corpus holds."""
+    labels = list(sound.MEANS)
+    rows = [["", *labels]]
+    for session, found in counts["labels"].items():
+        rows.append([session, *(found.get(label, 0) for label in labels)])
+    lines = [f"{row[0]:10}" + "".join(f"{cell:>6}" for cell in row[1:]) for row in rows]
+    lines += [
+        f"{counts['utterances']} utterances ({counts['hours'] * 60:.0f} minutes) in "
+        f"{counts['dialogs']} dialogs; {counts['four_class']} of them in the four classes",
+        f"release    {out / release.ROOT}",
+        f"augmented  {out / augmented.FOLDER} ({counts['augmented_wavs']} wavs)",
+        f"tokenizer  {out / 'tokenizer'}",
+    ]
+    return "\n".join(lines)
+
+
+def _parser():
+    parser = argparse.ArgumentParser(
+        prog="python -m mmer_jax.demo.corpus",
+        description="Makes a synthetic emotional speech corpus in the layout of IEMOCAP.",
+    )
+    parser.add_argument("out", type=Path, help="folder to make")
+    parser.add_argument("--seed", type=int, default=0, help="another seed, another corpus (0)")
+    parser.add_argument(
+        "--per-speaker-class",
+        type=int,
+        default=25,
+        metavar="N",
+        help="utterances of each of 10 speakers in each of 4 classes (25)",
+    )
+    parser.add_argument(
+        "--awkward",
+        action="store_true",
+        help="more blemishes: CRLF, stray bytes, tabs, extreme lengths, an empty transcript",
+    )
+    return parser
+
+
+def main(arguments=None):
+    """The command line; returns its exit code."""
+    flags = _parser().parse_args(arguments)
+    try:
+        options = _options(flags.seed, flags.per_speaker_class, flags.awkward)
+        result, made = _make(flags.out, options, progress=True)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("interrupted: no corpus was written", file=sys.stderr)
+        return 130
+    if not made:
+        print(f"already there: {flags.out}, made with the same options")
+    print(summary(flags.out, result["counts"]))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

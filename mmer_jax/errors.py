@@ -1,0 +1,9 @@
+"""The error that is shown to the user as one message, without a traceback."""
+
+
+class UserError(Exception):
+    """A mistake or a missing thing that the user can mend.
+
+    The message says what was found, what was expected and what to do. Command lines print it and
+    exit with 1; in a notebook it is an ordinary exception.
+    """

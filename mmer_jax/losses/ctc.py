@@ -1,0 +1,48 @@
+"""Connectionist temporal classification of the transcript (Graves et al. 2006)."""
+
+import jax
+import jax.numpy as jnp
+import optax
+
+
+def ctc(logits, frame_mask, transcript, transcript_length, valid, per_symbol: bool = True):
+    """-log p(transcript | frames), unreduced.
+
+    A transcript that its frames can't spell (a symbol needs a frame, and a doubled symbol a blank
+    between) has probability 0; it is masked, as is an empty one.
+
+    Args:
+      logits: [b, t, v], blank 0.
+      frame_mask: [b, t], 0 on padding.
+      transcript: int [b, u].
+      transcript_length: int [b].
+      valid: bool [b]; False for what is cut, and for rows that fill the batch.
+      per_symbol: divides by the transcript's length, as the literature's toolkits do.
+
+    Returns:
+      values float32 [b], 0 where masked; mask [b].
+    """
+    real = jnp.arange(transcript.shape[1])[None] < transcript_length[:, None]
+    mask = valid & (transcript_length > 0) & _spellable(transcript, real, frame_mask)
+    values = optax.ctc_loss(
+        logits.astype(jnp.float32),
+        1.0 - (frame_mask > 0).astype(jnp.float32),
+        transcript,
+        # A masked row gets an empty transcript: optax's -1e5 stand-in for log 0 never enters.
+        1.0 - (real & mask[:, None]).astype(jnp.float32),
+    )
+    if per_symbol:
+        values = values / jnp.maximum(transcript_length, 1)
+    return jnp.where(mask, values, 0.0), mask
+
+
+def _spellable(transcript, real, frame_mask):
+    doubled = (transcript[:, 1:] == transcript[:, :-1]) & real[:, 1:]
+    return (frame_mask > 0).sum(1) >= real.sum(1) + doubled.sum(1)
+
+
+def greedy(logits: jax.Array, frame_mask: jax.Array) -> jax.Array:
+    """The best path's symbols with repeats and blanks as 0: [b, t, v], [b, t] -> int [b, t]."""
+    best = jnp.where(frame_mask > 0, logits.argmax(-1), 0)
+    before = jnp.pad(best[:, :-1], ((0, 0), (1, 0)))
+    return jnp.where(best == before, 0, best)

@@ -1,0 +1,121 @@
+"""Trains and cross-validates MMER: `python -m mmer_jax.main --config=configs/iemocap.py`."""
+
+import os
+import sys
+import time
+
+from absl import app, flags, logging
+from ml_collections import config_flags
+
+from mmer_jax import configuration
+from mmer_jax.errors import UserError
+
+# tensorflow only writes TensorBoard files here; its start-up chatter would hide the messages.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+_CONFIG = config_flags.DEFINE_config_file(
+    "config", None, "A file of configs/, and a variant behind a colon.", lock_config=True
+)
+_WORKDIR = flags.DEFINE_string(
+    "workdir", None, "Where checkpoints and results go; default runs/<name of the config>."
+)
+_CACHE = flags.DEFINE_string(
+    "compilation_cache", "~/.cache/mmer_jax/xla", "Folder for compiled programs; empty: none."
+)
+flags.mark_flag_as_required("config")
+
+
+def run(config, workdir: str) -> str:
+    """Runs a config's folds and writes the results; what the command does, for notebooks.
+
+    Args:
+      config: see `mmer_jax/configuration.py`.
+      workdir: where everything goes; a finished part of it is not done again.
+
+    Returns:
+      The table of results.md.
+
+    Raises:
+      UserError: something that the user can mend.
+    """
+    began = time.monotonic()
+    configuration.validate(config)
+    # Imported late: a wrong option is reported at once, without seconds of imports.
+    from mmer_jax.evaluation import cross_validation, report
+
+    workdir = os.path.abspath(os.path.expanduser(workdir))
+    cross_validation.open_workdir(workdir, config)
+    results = cross_validation.run(config, workdir, lambda: _experiment(config))
+    seconds = time.monotonic() - began
+    return report.write(config, results, workdir, seconds, _hardware())
+
+
+def _experiment(config):
+    from mmer_jax.data.batching import padding_share
+    from mmer_jax.training.experiment import Experiment
+
+    print("reading the corpus and building the model ...", flush=True)
+    experiment = Experiment(config)
+    f = experiment.featurizer
+    edges = ", ".join(f"{n / 16000:.1f}" for n in f.edges)
+    waste = padding_share([f.samples(u) for u in f.corpus.utterances], f.edges,
+                          config.data.batch_size)  # fmt: skip
+    print(
+        f"{len(f.corpus.utterances)} utterances, buckets of {edges} s, {100 * waste:.0f} % padding; "
+        f"running on {_hardware()}",
+        flush=True,
+    )
+    return experiment
+
+
+def _hardware():
+    import jax
+
+    kinds = [d.device_kind for d in jax.devices()]
+    return f"{len(kinds)} x {kinds[0]} ({os.cpu_count()} CPU cores)"
+
+
+def _cache_compilations(folder):
+    if not folder:
+        return
+    import jax
+
+    jax.config.update("jax_compilation_cache_dir", os.path.expanduser(folder))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 1.0)
+
+
+def main(_) -> int:
+    """The command: prints the table, or one message and exit code 1."""
+    logging.set_verbosity(logging.WARNING)
+    config = _CONFIG.value
+    workdir = _WORKDIR.value or os.path.join("runs", config.name)
+    _cache_compilations(_CACHE.value)
+    try:
+        table = run(config, workdir)
+    except UserError as e:
+        print(f"error: {e}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("\nstopped; the same command goes on after the last whole epoch.", file=sys.stderr)
+        return 130
+    print(f"\n{table}\nWritten to {workdir}: results.json, results.md, predictions.csv, confusion.png")
+    return 0
+
+
+def parse_flags(argv):
+    """Flags -> remaining arguments; a wrong option or variant is one message, not a traceback."""
+    try:
+        return flags.FLAGS(argv)
+    except (flags.Error, UserError) as e:
+        message = str(e)
+    except FileNotFoundError as e:
+        message = f"there is no config file {e.filename}; see configs/ for those that exist."
+    except (AttributeError, KeyError, TypeError, ValueError) as e:
+        # ml_collections: an option that the config lacks, or a value of another type.
+        message = " ".join(str(a) for a in e.args)
+    print(f"error: {message}", file=sys.stderr)
+    sys.exit(1)
+
+
+if __name__ == "__main__":
+    app.run(main, flags_parser=parse_flags)

@@ -1,0 +1,205 @@
+"""Hugging Face checkpoints -> our parameters: every weight found, of the right shape, or an error.
+
+No pickle is executed: safetensors and Flax msgpack are read as data, and PyTorch files only
+through `torch.load(weights_only=True)`.
+"""
+
+import os
+
+import numpy as np
+from absl import logging
+from flax import traverse_util
+
+from mmer_jax.errors import UserError
+
+FILES = ("model.safetensors", "pytorch_model.bin", "flax_model.msgpack")
+# Under which name a checkpoint may keep the encoder.
+PREFIXES = ("", "wav2vec2.", "hubert.", "bert.", "roberta.", "encoder.", "model.encoder.")
+
+
+def load_config(source: str):
+    """HF's config object of a hub name or a folder.
+
+    Raises:
+      UserError: nothing there, or no network to look.
+    """
+    from transformers import AutoConfig
+
+    try:
+        return AutoConfig.from_pretrained(os.path.expanduser(source))
+    except Exception as e:  # OSError, ValueError, JSON errors or the hub's own
+        raise UserError(_not_found(source, "config.json", e)) from e
+
+
+def load_params(source: str, shapes: dict) -> dict:
+    """The encoder's parameters from a checkpoint.
+
+    Args:
+      source: hub name or folder.
+      shapes: nested dict of the encoder's parameters, each with a `.shape`.
+
+    Returns:
+      The same nested dict of float32 arrays.
+
+    Raises:
+      UserError: no checkpoint, a file that can't be read, a weight missing or of another shape.
+    """
+    path = find_checkpoint(source)
+    state = read_state(path)
+    return from_state(state, shapes, path)
+
+
+def from_state(state: dict, shapes: dict, path: str) -> dict:
+    """As `load_params`, from a flat dict of arrays already read from `path`."""
+    expected = traverse_util.flatten_dict(shapes)
+    read = _flax_leaf if path.endswith(".msgpack") else _torch_leaf
+    prefix = max(PREFIXES, key=lambda p: sum(read(state, p, k) is not None for k in expected))
+    found = {key: read(state, prefix, key) for key in expected}
+    missing = sorted("/".join(key) for key, value in found.items() if value is None)
+    if missing:
+        raise UserError(
+            f"{path} lacks {len(missing)} of the {len(expected)} weights that its config.json "
+            f"asks for: {_some(missing)}. Nothing was initialised at random in their place; "
+            "download the checkpoint again or check that it is of this kind of encoder."
+        )
+    wrong = [
+        f"{'/'.join(key)} {found[key].shape} instead of {tuple(leaf.shape)}"
+        for key, leaf in expected.items()
+        if found[key].shape != tuple(leaf.shape)
+    ]
+    if wrong:
+        raise UserError(
+            f"{path} has weights of other shapes than its config.json says: {_some(sorted(wrong))}."
+            " Config and weights must come from the same checkpoint."
+        )
+    used = sum(found[key].size for key in expected)
+    extra = sum(np.size(v) for v in state.values()) - used
+    logging.info("%s: %d weights in %d arrays read, %d not needed.", path, used, len(found), extra)
+    return traverse_util.unflatten_dict({k: np.asarray(v, np.float32) for k, v in found.items()})
+
+
+def find_checkpoint(source: str) -> str:
+    """Path of the weights file of a hub name (downloaded) or a folder."""
+    folder = os.path.expanduser(source)
+    if os.path.isdir(folder):
+        present = [f for f in FILES if os.path.isfile(os.path.join(folder, f))]
+        if not present:
+            raise UserError(
+                f"No weights in {folder}: it holds {_some(sorted(os.listdir(folder)))}; expected "
+                f"one of {', '.join(FILES)}."
+            )
+        return os.path.join(folder, present[0])
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
+
+    try:
+        for name in FILES:
+            try:
+                return hf_hub_download(source, name)
+            except LocalEntryNotFoundError:
+                raise
+            except EntryNotFoundError:
+                continue
+    except Exception as e:  # no network, no such repository, a private one, offline mode
+        raise UserError(_not_found(source, "weights", e)) from e
+    raise UserError(f"{source} on the hub has none of {', '.join(FILES)} (sharded files are not read).")
+
+
+def read_state(path: str) -> dict[str, np.ndarray]:
+    """A flat dict of the arrays in a weights file; keys as the file has them, msgpack's with `/`.
+
+    Raises:
+      UserError: truncated, not of that format, or holding objects that are not tensors.
+    """
+    try:
+        if path.endswith(".safetensors"):
+            return _read_safetensors(path)
+        if path.endswith(".msgpack"):
+            return _read_msgpack(path)
+    except Exception as e:
+        raise UserError(
+            f"{path} can't be read ({_first_line(e)}). It is truncated or not of that format: "
+            "download it again."
+        ) from e
+    return _read_torch(path)
+
+
+def _read_safetensors(path):
+    from safetensors.numpy import load_file
+
+    return load_file(path)
+
+
+def _read_msgpack(path):
+    from flax.serialization import msgpack_restore
+
+    with open(path, "rb") as f:
+        tree = msgpack_restore(f.read())
+    return traverse_util.flatten_dict(tree, sep="/")
+
+
+def _read_torch(path):
+    try:
+        import torch
+    except ImportError as e:
+        raise UserError(
+            f"{path} is a PyTorch file, and reading one needs PyTorch: "
+            'pip install "mmer_jax[convert]". Or use a checkpoint with model.safetensors.'
+        ) from e
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as e:
+        raise UserError(
+            f"{path} can't be read as plain weights ({_first_line(e)}). It is damaged, or it holds "
+            "pickled objects, which are never executed here. Save it again as safetensors."
+        ) from e
+    state = state.get("state_dict", state)
+    return {k: v.float().numpy() for k, v in state.items() if hasattr(v, "numpy")}
+
+
+def _torch_leaf(state, prefix, key):
+    """The array for our parameter `key` in PyTorch's spelling and layout, or None."""
+    module, leaf = prefix + ".".join(key[:-1]), key[-1]
+    for name in _torch_names(leaf):
+        value = state.get(f"{module}.{name}")
+        if value is not None:
+            return _to_flax_layout(value) if leaf == "kernel" else value
+    return None
+
+
+def _torch_names(leaf):
+    return {
+        "kernel": ("weight",),
+        "embedding": ("weight",),
+        "scale": ("weight", "gamma"),  # gamma, beta: checkpoints converted from TensorFlow
+        "bias": ("bias", "beta"),
+        "weight_g": ("weight_g", "parametrizations.weight.original0"),
+        "weight_v": ("weight_v", "parametrizations.weight.original1"),
+    }[leaf]
+
+
+def _to_flax_layout(weight):
+    """Linear [out, in] -> [in, out]; Conv1d [out, in, k] -> [k, in, out]."""
+    return np.transpose(weight)
+
+
+def _flax_leaf(state, prefix, key):
+    return state.get(prefix.replace(".", "/") + "/".join(key))
+
+
+def _some(names, most=8):
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
+
+
+def _first_line(error):
+    return (str(error).strip() or type(error).__name__).split("\n")[0][:200]
+
+
+def _not_found(source, what, error):
+    return (
+        f"No {what} could be had for {source!r} ({_first_line(error)}). Expected a folder in "
+        "Hugging Face format or, with a network, the name of a model on the hub such as "
+        "facebook/wav2vec2-base. Without a network: download it elsewhere "
+        "(`hf download NAME --local-dir FOLDER`) and name the folder."
+    )

@@ -1,0 +1,213 @@
+"""wav2vec 2.0 and HuBERT, base and large: HF's config and parameter names, padding masked.
+
+HF's Flax port runs the large variant only (layer norm in the convolutions, pre-norm layers); this
+one adds the base variant (group norm, post-norm) and keeps padding out of every statistic.
+Sources: Baevski et al. 2020; Hsu et al. 2021.
+"""
+
+import jax.numpy as jnp
+from flax import linen as nn
+from transformers.modeling_flax_utils import ACT2FN
+from transformers.models.wav2vec2.modeling_flax_wav2vec2 import (
+    FlaxWav2Vec2Attention,
+    FlaxWav2Vec2FeedForward,
+    FlaxWav2Vec2PositionalConvEmbedding,
+)
+
+
+def frame_count(samples, config):
+    """Frames that `samples` samples give, at least 1: int or int array -> the same.
+
+    Each convolution without padding turns n positions into (n - kernel) // stride + 1.
+    """
+    for kernel, stride in zip(config.conv_kernel, config.conv_stride):
+        samples = (samples - kernel) // stride + 1
+    return jnp.maximum(samples, 1)
+
+
+class Wav2Vec2Encoder(nn.Module):
+    """Raw waveform -> contextual frames every 20 ms.
+
+    Attributes:
+      config: HF's `Wav2Vec2Config` or `HubertConfig`.
+      published_padding: lets padding into norms and attention, as MMER's released code does.
+      dtype: of the computation.
+    """
+
+    config: object
+    published_padding: bool = False
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, audio, audio_length, deterministic: bool = True):
+        """float32 [b, n], [b] -> frames [b, t, d], bool mask [b, t].
+
+        With `published_padding` the mask keeps every frame.
+        """
+        if self.published_padding:
+            audio_length = jnp.full_like(audio_length, audio.shape[1])
+        features = FeatureExtractor(self.config, self.dtype, name="feature_extractor")(
+            audio, audio_length
+        )
+        lengths = frame_count(audio_length, self.config)
+        mask = jnp.arange(features.shape[1])[None] < lengths[:, None]
+        hidden = FeatureProjection(self.config, self.dtype, name="feature_projection")(
+            features, deterministic
+        )
+        encoder = TransformerEncoder(self.config, self.dtype, name="encoder")
+        return encoder(hidden, mask, deterministic), mask
+
+
+class FeatureExtractor(nn.Module):
+    """The convolutions: [b, n] -> [b, t, channels]."""
+
+    config: object
+    dtype: jnp.dtype
+
+    @nn.compact
+    def __call__(self, audio, audio_length):
+        """float32 [b, n], [b] -> [b, t, channels]."""
+        return ConvLayers(self.config, self.dtype, name="conv_layers")(
+            audio[..., None].astype(self.dtype), audio_length
+        )
+
+
+class ConvLayers(nn.Module):
+    """The convolution layers, named 0, 1, ... as HF has them."""
+
+    config: object
+    dtype: jnp.dtype
+
+    @nn.compact
+    def __call__(self, hidden, lengths):
+        """[b, n, 1], [b] -> [b, t, channels]."""
+        for i in range(self.config.num_feat_extract_layers):
+            layer = ConvLayer(self.config, i, self.dtype, name=str(i))
+            hidden, lengths = layer(hidden, lengths)
+        return hidden
+
+
+class ConvLayer(nn.Module):
+    """Convolution, norm (none, group or layer) and activation of layer `index`."""
+
+    config: object
+    index: int
+    dtype: jnp.dtype
+
+    @nn.compact
+    def __call__(self, hidden, lengths):
+        """[b, n, c], lengths [b] -> [b, m, c'], lengths [b]."""
+        c, i = self.config, self.index
+        hidden = nn.Conv(
+            c.conv_dim[i], (c.conv_kernel[i],), strides=c.conv_stride[i], padding="VALID",
+            use_bias=c.conv_bias, kernel_init=nn.initializers.he_normal(), dtype=self.dtype,
+            name="conv",
+        )(hidden)  # fmt: skip
+        lengths = jnp.maximum((lengths - c.conv_kernel[i]) // c.conv_stride[i] + 1, 1)
+        if c.feat_extract_norm == "layer":
+            hidden = nn.LayerNorm(1e-5, dtype=self.dtype, name="layer_norm")(hidden)
+        elif i == 0:
+            hidden = ChannelNorm(name="layer_norm")(hidden, lengths).astype(self.dtype)
+        return ACT2FN[c.feat_extract_activation](hidden), lengths
+
+
+class ChannelNorm(nn.Module):
+    """Group norm with one group per channel: each channel over the utterance's own frames.
+
+    HF's statistics run over the padding too, so that there an utterance's features depend on what
+    it is batched with.
+    """
+
+    @nn.compact
+    def __call__(self, x, lengths):
+        """[b, n, c], [b] -> float32 [b, n, c]."""
+        scale = self.param("scale", nn.initializers.ones, (x.shape[-1],))
+        bias = self.param("bias", nn.initializers.zeros, (x.shape[-1],))
+        x = x.astype(jnp.float32)
+        kept = (jnp.arange(x.shape[1])[None] < lengths[:, None])[..., None]
+        count = lengths[:, None, None].astype(jnp.float32)
+        mean = jnp.where(kept, x, 0).sum(1, keepdims=True) / count
+        variance = jnp.where(kept, (x - mean) ** 2, 0).sum(1, keepdims=True) / count
+        return (x - mean) / jnp.sqrt(variance + 1e-5) * scale + bias
+
+
+class FeatureProjection(nn.Module):
+    """LayerNorm, Linear and dropout: convolution channels -> d."""
+
+    config: object
+    dtype: jnp.dtype
+
+    @nn.compact
+    def __call__(self, features, deterministic):
+        """[b, t, channels] -> [b, t, d]."""
+        c = self.config
+        if getattr(c, "feat_proj_layer_norm", True):  # HuBERT can switch it off
+            features = nn.LayerNorm(c.layer_norm_eps, dtype=self.dtype, name="layer_norm")(features)
+        dense = nn.Dense(c.hidden_size, dtype=self.dtype, name="projection",
+                         kernel_init=nn.initializers.normal(c.initializer_range))  # fmt: skip
+        return nn.Dropout(c.feat_proj_dropout)(dense(features), deterministic)
+
+
+class TransformerEncoder(nn.Module):
+    """Positional convolution and transformer layers, post-norm (base) or pre-norm (large)."""
+
+    config: object
+    dtype: jnp.dtype
+
+    @nn.compact
+    def __call__(self, hidden, mask, deterministic):
+        """[b, t, d], [b, t] -> [b, t, d]."""
+        c = self.config
+        norm = nn.LayerNorm(c.layer_norm_eps, dtype=self.dtype, name="layer_norm")
+        # The positional convolution reaches 64 frames: it must not see what stands in the padding.
+        hidden = jnp.where(mask[..., None], hidden, 0)
+        hidden += FlaxWav2Vec2PositionalConvEmbedding(c, self.dtype, name="pos_conv_embed")(hidden)
+        if not c.do_stable_layer_norm:
+            hidden = norm(hidden)
+        hidden = nn.Dropout(c.hidden_dropout)(hidden, deterministic)
+        hidden = TransformerLayers(c, self.dtype, name="layers")(hidden, mask, deterministic)
+        return norm(hidden) if c.do_stable_layer_norm else hidden
+
+
+class TransformerLayers(nn.Module):
+    """The transformer layers, named 0, 1, ... as HF has them."""
+
+    config: object
+    dtype: jnp.dtype
+
+    @nn.compact
+    def __call__(self, hidden, mask, deterministic):
+        """[b, t, d], [b, t] -> [b, t, d]."""
+        for i in range(self.config.num_hidden_layers):
+            layer = TransformerLayer(self.config, self.dtype, name=str(i))
+            hidden = layer(hidden, mask, deterministic)
+        return hidden
+
+
+class TransformerLayer(nn.Module):
+    """HF's attention and feed-forward blocks with the norms after (base) or before (large)."""
+
+    config: object
+    dtype: jnp.dtype
+
+    @nn.compact
+    def __call__(self, hidden, mask, deterministic):
+        """[b, t, d], [b, t] -> [b, t, d]."""
+        c = self.config
+        norm = lambda name: nn.LayerNorm(c.layer_norm_eps, dtype=self.dtype, name=name)  # noqa: E731
+        before, after = norm("layer_norm"), norm("final_layer_norm")
+        feed_forward = FlaxWav2Vec2FeedForward(c, dtype=self.dtype, name="feed_forward")
+        attention = FlaxWav2Vec2Attention(
+            c, c.hidden_size, c.num_attention_heads, c.attention_dropout, dtype=self.dtype,
+            name="attention",
+        )  # fmt: skip
+
+        def attend(x):
+            x = attention(x, attention_mask=mask, deterministic=deterministic)[0]
+            return nn.Dropout(c.hidden_dropout)(x, deterministic)
+
+        if c.do_stable_layer_norm:
+            hidden = hidden + attend(before(hidden))
+            return hidden + feed_forward(after(hidden), deterministic=deterministic)
+        hidden = before(hidden + attend(hidden))
+        return after(hidden + feed_forward(hidden, deterministic=deterministic))

@@ -1,0 +1,132 @@
+"""From a config to the model, and to its first parameters."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from transformers import BertConfig, RobertaConfig, Wav2Vec2Config, WhisperConfig
+
+from mmer_jax.errors import UserError
+from mmer_jax.models.encoders import pretrained
+from mmer_jax.models.encoders.text import BLOCKS, TextEncoder
+from mmer_jax.models.encoders.wav2vec2 import Wav2Vec2Encoder
+from mmer_jax.models.encoders.whisper import WhisperEncoder
+from mmer_jax.models.mmer import MMER
+
+AUDIO_FAMILIES = {"wav2vec2": "wav2vec2", "hubert": "wav2vec2", "whisper": "whisper"}
+
+
+def build_model(config, classes: int, symbols: int, vocab_size: int) -> MMER:
+    """The model of a config.
+
+    Args:
+      config: see `mmer_jax/configuration.py`.
+      classes: c.
+      symbols: v, of the CTC vocabulary.
+      vocab_size: of the tokenizer; used by a text encoder from scratch.
+
+    Raises:
+      UserError: a pretrained encoder that can't be had or is of an unknown kind.
+    """
+    dtype = jnp.dtype(config.model.dtype)
+    modalities = config.model.modalities
+    audio = _audio_encoder(config, dtype) if "audio" in modalities else None
+    text = _text_encoder(config, vocab_size, dtype) if "text" in modalities else None
+    m = config.model
+    return MMER(audio, text, classes, symbols, m.width, m.heads, m.ffn, m.dropout, dtype)
+
+
+def audio_family(config) -> str:
+    """`wav2vec2` or `whisper`; a pretrained encoder's own kind where one is named."""
+    if not config.audio.pretrained:
+        return config.audio.family
+    kind = pretrained.load_config(config.audio.pretrained).model_type
+    if kind not in AUDIO_FAMILIES:
+        raise UserError(
+            f"config.audio.pretrained={config.audio.pretrained!r} is a {kind} model; the audio "
+            f"encoders are: {', '.join(AUDIO_FAMILIES)}."
+        )
+    return AUDIO_FAMILIES[kind]
+
+
+def normalizes(config) -> bool:
+    """Whether waveforms get zero mean and unit variance.
+
+    wav2vec2 was trained so; Whisper was not, and loudness tells emotions apart.
+    """
+    if config.data.normalize == "auto":
+        return audio_family(config) == "wav2vec2"
+    return config.data.normalize == "utterance"
+
+
+def _audio_encoder(config, dtype):
+    family = audio_family(config)
+    name = config.audio.pretrained
+    hf = pretrained.load_config(name) if name else _scratch_audio(config.audio)
+    if family == "wav2vec2":
+        return Wav2Vec2Encoder(hf, config.model.padding == "published", dtype)
+    return WhisperEncoder(hf, dtype)
+
+
+def _scratch_audio(audio):
+    size, spread = audio.size, audio.size.width**-0.5
+    if audio.family == "whisper":
+        return WhisperConfig(
+            d_model=size.width, encoder_layers=size.layers, encoder_attention_heads=size.heads,
+            encoder_ffn_dim=size.ffn, dropout=size.dropout, init_std=spread,
+        )  # fmt: skip
+    return Wav2Vec2Config(
+        hidden_size=size.width, num_hidden_layers=size.layers, num_attention_heads=size.heads,
+        intermediate_size=size.ffn, hidden_dropout=size.dropout, attention_dropout=size.dropout,
+        feat_proj_dropout=size.dropout, initializer_range=spread,
+        conv_dim=(audio.conv_channels,) * 7,
+        num_conv_pos_embedding_groups=min(16, size.width),
+    )  # fmt: skip
+
+
+def _text_encoder(config, vocab_size, dtype):
+    name = config.text.pretrained
+    hf = pretrained.load_config(name) if name else _scratch_text(config.text, vocab_size)
+    if hf.model_type not in BLOCKS:
+        raise UserError(
+            f"config.text.pretrained={name!r} is a {hf.model_type} model; the text encoders are: "
+            f"{', '.join(BLOCKS)}."
+        )
+    return TextEncoder(hf, dtype)
+
+
+def _scratch_text(text, vocab_size):
+    size = text.size
+    kind = {"bert": BertConfig, "roberta": RobertaConfig}[text.family]
+    return kind(
+        vocab_size=vocab_size, hidden_size=size.width, num_hidden_layers=size.layers,
+        num_attention_heads=size.heads, intermediate_size=size.ffn,
+        hidden_dropout_prob=size.dropout, attention_probs_dropout_prob=size.dropout,
+        initializer_range=size.width**-0.5, max_position_embeddings=text.max_tokens + 2,
+        type_vocab_size=1,
+    )  # fmt: skip
+
+
+def init_params(model: MMER, config, seed: int) -> dict:
+    """Fresh parameters, pretrained where the config names a checkpoint.
+
+    Every number depends on the seed and the config alone.
+    """
+    example = _example_batch()
+    shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), example)["params"])
+    params = jax.jit(model.init)(jax.random.key(seed), example)["params"]
+    for part, name in (("audio_encoder", config.audio.pretrained),
+                       ("text_encoder", config.text.pretrained)):  # fmt: skip
+        if name and part in shapes:
+            params[part] = pretrained.load_params(name, shapes[part])
+    return params
+
+
+def _example_batch():
+    """The smallest batch, for shapes: no parameter depends on a batch's size."""
+    return {
+        "audio": np.zeros((1, 8_000), np.float32),
+        "audio_length": np.array([8_000], np.int32),
+        "text_ids": np.zeros((1, 4), np.int32),
+        "text_mask": np.ones((1, 4), np.int32),
+        "label": np.zeros((1,), np.int32),
+    }

@@ -1,0 +1,89 @@
+"""The dynamic fusion network: cross-modal attention between speech and text, and a gate.
+
+Source: section 2 of Ghosh et al., "MMER" (Interspeech 2023), in the form its authors released.
+"""
+
+import jax.numpy as jnp
+from flax import linen as nn
+
+from mmer_jax.models.layers import CrossModalLayer, masked_max
+
+
+class DynamicFusion(nn.Module):
+    """Early fusion of frames A [b, t, d_a] and tokens [b, s, d_t] into one vector.
+
+    X = BertLayer(tokens)
+    T = Layer(Q = X, KV = A W_1)        speech that matters to each token
+    P = Layer(Q = A W_2, KV = X)        text that matters to each frame
+    R = Layer(Q = X, KV = P)            tokens, through the frames' eyes
+    g = sigmoid(W [R; T])               the dynamic gate
+    h = [W_d max_tokens [R; g * T]; max_frames A]
+
+    Attributes:
+      width: d of the network; tokens of another width are projected to it first.
+      heads, ffn, dropout, dtype: of every layer, see `CrossModalLayer`.
+    """
+
+    width: int
+    heads: int
+    ffn: int
+    dropout: float = 0.1
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, audio, audio_mask, text, text_mask, deterministic: bool = True) -> dict:
+        """Returns every intermediate by name; `fused` [b, d + d_a] is the utterance's vector.
+
+        Args:
+          audio: frames A [b, t, d_a].
+          audio_mask: [b, t], 0 on padded frames.
+          text: token states [b, s, d_t].
+          text_mask: [b, s], 0 on padded tokens.
+          deterministic: no dropout.
+        """
+        out = TextBranch(**self._layer_options(), name="text")(text, text_mask, deterministic)
+        tokens = out["text_self"]
+
+        def attend(name, queries, memory, mask):
+            layer = CrossModalLayer(**self._layer_options(), name=name)
+            out[name], out[f"{name}_attention"] = layer(queries, memory, mask, deterministic)
+
+        dense = lambda name: nn.Dense(self.width, dtype=self.dtype, name=name)  # noqa: E731
+        attend("text_to_audio", tokens, dense("audio_keys")(audio), audio_mask)
+        attend("audio_to_text", dense("audio_queries")(audio), tokens, text_mask)
+        attend("text_to_text", tokens, out["audio_to_text"], audio_mask)
+        both = jnp.concatenate([out["text_to_text"], out["text_to_audio"]], axis=-1)
+        out["gate_logits"] = dense("gate")(both)
+        out["gate"] = nn.sigmoid(out["gate_logits"])
+        gated = out["gate"] * out["text_to_audio"]
+        multimodal = jnp.concatenate([out["text_to_text"], gated], axis=-1)
+        out["pooled_multimodal"] = dense("downsample")(masked_max(multimodal, text_mask))
+        out["pooled_audio"] = masked_max(audio, audio_mask)
+        out["fused"] = jnp.concatenate([out["pooled_multimodal"], out["pooled_audio"]], axis=-1)
+        return out
+
+    def _layer_options(self):
+        return dict(width=self.width, heads=self.heads, ffn=self.ffn, dropout=self.dropout,
+                    dtype=self.dtype)  # fmt: skip
+
+
+class TextBranch(nn.Module):
+    """The trainable self-attention layer over the text encoder's states, X in the paper."""
+
+    width: int
+    heads: int
+    ffn: int
+    dropout: float = 0.1
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, text, text_mask, deterministic: bool = True) -> dict:
+        """[b, s, d_t], [b, s] -> `text_self` [b, s, d] and its attention weights."""
+        if text.shape[-1] != self.width:
+            text = nn.Dense(self.width, dtype=self.dtype, name="projection")(text)
+        text = nn.Dropout(self.dropout)(text, deterministic)
+        layer = CrossModalLayer(
+            self.width, self.heads, self.ffn, self.dropout, self.dtype, name="self_attention"
+        )
+        hidden, weights = layer(text, text, text_mask, deterministic)
+        return {"text_self": hidden, "text_self_attention": weights}

@@ -1,0 +1,73 @@
+"""The transformer layer of the fusion network, and pooling under a mask."""
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+NORM_EPSILON = 1e-12  # BERT's
+_MASKED = -1e9  # added to the scores of padded keys; their softmax weight underflows to 0
+
+
+def layer_norm(name: str) -> nn.LayerNorm:
+    """BERT's LayerNorm, in float32.
+
+    The two-pass variance: E[x^2] - E[x]^2 loses digits that a parity test counts.
+    """
+    return nn.LayerNorm(NORM_EPSILON, dtype=jnp.float32, use_fast_variance=False, name=name)
+
+
+def masked_max(x: jax.Array, mask: jax.Array) -> jax.Array:
+    """Maximum over the positions that `mask` keeps: [b, n, d], [b, n] -> [b, d]; 0 where none is."""
+    kept = jnp.where(mask[..., None] > 0, x, jnp.finfo(x.dtype).min)
+    return jnp.where(jnp.any(mask > 0, axis=-1, keepdims=True), kept.max(axis=1), 0)
+
+
+class CrossModalLayer(nn.Module):
+    """One post-norm transformer layer whose queries and keys may come from different sequences.
+
+    With queries = memory it is a BERT layer. softmax(Q K^T / sqrt(d_head)) V over `heads` heads,
+    then Linear - GELU - Linear; each of the two adds its input and is normalised after.
+
+    Attributes:
+      width: d, of both sequences and of the result.
+      heads: divides width.
+      ffn: width of the feed-forward part.
+      dropout: on attention weights and on both residual branches.
+      dtype: of the computation; softmax and norms stay float32.
+    """
+
+    width: int
+    heads: int
+    ffn: int
+    dropout: float = 0.1
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, queries, memory, memory_mask, deterministic: bool = True):
+        """[b, q, d], [b, k, d], [b, k] -> ([b, q, d], attention weights [b, heads, q, k])."""
+        attended, weights = self._attend(queries, memory, memory_mask, deterministic)
+        hidden = self._add_and_norm("attention", queries, attended, deterministic)
+        inner = nn.gelu(self._dense(self.ffn, "intermediate")(hidden), approximate=False)
+        outer = self._dense(self.width, "output")(inner)
+        return self._add_and_norm("output", hidden, outer, deterministic), weights
+
+    def _attend(self, queries, memory, memory_mask, deterministic):
+        def heads(x):
+            return x.reshape(*x.shape[:2], self.heads, self.width // self.heads)
+
+        q = heads(self._dense(self.width, "query")(queries))
+        k = heads(self._dense(self.width, "key")(memory))
+        v = heads(self._dense(self.width, "value")(memory))
+        scores = jnp.einsum("bqhd,bkhd->bhqk", q, k).astype(jnp.float32) / q.shape[-1] ** 0.5
+        scores += jnp.where(memory_mask[:, None, None, :] > 0, 0.0, _MASKED)
+        weights = jax.nn.softmax(scores)
+        dropped = nn.Dropout(self.dropout)(weights, deterministic).astype(self.dtype)
+        merged = jnp.einsum("bhqk,bkhd->bqhd", dropped, v).reshape(queries.shape)
+        return self._dense(self.width, "attention_output")(merged), weights
+
+    def _add_and_norm(self, name, residual, branch, deterministic):
+        branch = nn.Dropout(self.dropout)(branch, deterministic)
+        return layer_norm(f"{name}_norm")(residual + branch).astype(self.dtype)
+
+    def _dense(self, features, name):
+        return nn.Dense(features, dtype=self.dtype, name=name)

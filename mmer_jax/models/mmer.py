@@ -1,0 +1,89 @@
+"""MMER: encoders, fusion and heads, as one function of a batch."""
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from mmer_jax.models.fusion import DynamicFusion, TextBranch
+from mmer_jax.models.heads import CTCHead, EmotionHead, ProjectionHead
+from mmer_jax.models.layers import masked_max
+
+
+class MMER(nn.Module):
+    """Multimodal multi-task emotion recognition.
+
+    With one encoder left out it is the unimodal baseline: the pooled states of the other one go
+    to the same heads.
+
+    Attributes:
+      audio_encoder: (audio, audio_length, deterministic) -> (frames, frame mask), or None.
+      text_encoder: (ids, mask, deterministic) -> token states, or None.
+      classes: c.
+      symbols: v, of the CTC vocabulary.
+      width, heads, ffn, dropout, dtype: of the fusion network.
+    """
+
+    audio_encoder: nn.Module | None
+    text_encoder: nn.Module | None
+    classes: int
+    symbols: int
+    width: int
+    heads: int
+    ffn: int
+    dropout: float = 0.1
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, batch: dict, train: bool = False) -> tuple[jax.Array, dict]:
+        """A batch (see `data/pipeline.py`) -> logits float32 [b, c] and every intermediate.
+
+        Where the batch holds an augmented view, both views pass the network in one batch of 2b
+        rows, and `out` has `aug_fused` and `aug_projection` beside `fused` and `projection`.
+        All other entries of `out` are the original view's.
+        """
+        rows = batch["label"].shape[0]
+        has_view = "aug_audio" in batch
+        both = self._encode(_both_views(batch) if has_view else batch, not train)
+        out = {name: value[:rows] for name, value in both.items()}
+        logits = out["logits"] = EmotionHead(self.classes, name="emotion")(out["fused"])
+        out["projection"] = ProjectionHead(self.width, name="projection")(out["fused"])
+        augmented = ProjectionHead(self.width, name="aug_projection")
+        if has_view:
+            out["aug_fused"] = both["fused"][rows:]
+            out["aug_projection"] = augmented(out["aug_fused"])
+        elif self.is_initializing():
+            augmented(out["fused"])
+        if self.audio_encoder is not None:
+            head = CTCHead(self.symbols, self.dropout, name="ctc")
+            out["ctc_logits"] = head(out["audio_hidden"], not train)
+        return logits, out
+
+    def _encode(self, view, deterministic):
+        out = {}
+        if self.audio_encoder is not None:
+            out["audio_hidden"], out["audio_mask"] = self.audio_encoder(
+                view["audio"], view["audio_length"], deterministic
+            )
+        if self.text_encoder is not None:
+            out["text_hidden"] = self.text_encoder(
+                view["text_ids"], view["text_mask"], deterministic
+            )
+        return out | self._fuse(out, view, deterministic)
+
+    def _fuse(self, out, view, deterministic):
+        options = (self.width, self.heads, self.ffn, self.dropout, self.dtype)
+        if self.text_encoder is None:
+            pooled = masked_max(out["audio_hidden"], out["audio_mask"])
+            return {"pooled_audio": pooled, "fused": pooled}
+        text, mask = out["text_hidden"], view["text_mask"]
+        if self.audio_encoder is None:
+            branch = TextBranch(*options, name="text")(text, mask, deterministic)
+            return branch | {"fused": masked_max(branch["text_self"], mask)}
+        fusion = DynamicFusion(*options, name="fusion")
+        return fusion(out["audio_hidden"], out["audio_mask"], text, mask, deterministic)
+
+
+def _both_views(batch):
+    """Original and augmented view, one below the other: arrays of 2b rows."""
+    names = ("audio", "audio_length", "text_ids", "text_mask")
+    return {name: jnp.concatenate([batch[name], batch[f"aug_{name}"]]) for name in names}

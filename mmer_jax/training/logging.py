@@ -1,0 +1,77 @@
+"""Metrics of a run, to JSONL and TensorBoard, through clu's writers."""
+
+import json
+import os
+
+import tensorflow as tf
+from clu import metric_writers
+from clu.metric_writers import interface
+
+from mmer_jax.evaluation.files import replace_file
+
+
+class JsonlWriter(interface.MetricWriter):
+    """A line of JSON per step: {"step": 20, "loss": 1.2, ...}. Only scalars and texts are kept."""
+
+    def __init__(self, path: str):
+        self._file = open(path, "a", encoding="utf-8")
+
+    def write_scalars(self, step, scalars):
+        """Appends a line; on disk at once, so that a killed run keeps it."""
+        line = {"step": step} | {name: float(value) for name, value in scalars.items()}
+        self._file.write(json.dumps(line) + "\n")
+        self._file.flush()
+
+    def write_summaries(self, step, values, metadata=None):
+        """Not kept."""
+
+    def write_images(self, step, images):
+        """Not kept."""
+
+    def write_videos(self, step, videos):
+        """Not kept."""
+
+    def write_audios(self, step, audios, *, sample_rate):
+        """Not kept."""
+
+    def write_texts(self, step, texts):
+        """Not kept."""
+
+    def write_histograms(self, step, arrays, num_buckets=None):
+        """Not kept."""
+
+    def write_pointcloud(self, step, point_clouds, *, point_colors=None, configs=None):
+        """Not kept."""
+
+    def write_hparams(self, hparams):
+        """Not kept: the config has a file of its own."""
+
+    def flush(self):
+        """Nothing waits."""
+
+    def close(self):
+        """Closes the file."""
+        self._file.close()
+
+
+def make_writer(folder: str, resumed_at: int) -> interface.MetricWriter:
+    """Writes `folder/metrics.jsonl` and TensorBoard events in `folder/tensorboard`.
+
+    Args:
+      folder: exists.
+      resumed_at: lines after this step, left by an interrupted run, are dropped.
+    """
+    path = os.path.join(folder, "metrics.jsonl")
+    _drop_after(path, resumed_at)
+    # tensorflow only writes event files here; left alone it would take the whole GPU.
+    tf.config.set_visible_devices([], "GPU")
+    events = metric_writers.SummaryWriter(os.path.join(folder, "tensorboard"))
+    return metric_writers.MultiWriter([JsonlWriter(path), events])
+
+
+def _drop_after(path, step):
+    if not os.path.exists(path):
+        return
+    with open(path, encoding="utf-8") as f:
+        lines = [line for line in f if line.endswith("\n") and json.loads(line)["step"] <= step]
+    replace_file(path, "".join(lines))

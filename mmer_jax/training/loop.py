@@ -1,0 +1,154 @@
+"""The training of one fold, and the choice of its epoch."""
+
+import os
+
+import jax
+import numpy as np
+
+from mmer_jax import configuration
+from mmer_jax.data import folds, pipeline
+from mmer_jax.errors import UserError
+from mmer_jax.evaluation import metrics
+from mmer_jax.training import sharding
+from mmer_jax.training.checkpoint import Checkpoints
+from mmer_jax.training.experiment import Experiment
+from mmer_jax.training.logging import make_writer
+from mmer_jax.training.progress import Progress
+
+
+def train_fold(experiment: Experiment, fold: folds.Fold, folder: str) -> dict:
+    """Trains on a fold, goes on where an earlier run stopped, and tests the chosen epoch.
+
+    The order within a pass of the loop is a contract: evaluate, save, next batch, step, log.
+
+    Args:
+      experiment: what the folds share.
+      fold: the test session.
+      folder: for checkpoints and metrics; made if missing.
+
+    Returns:
+      `logits` float32 [n, c] and `utterances` (n of them) of the test session, `chosen` (the
+      history's entry that was selected), `history`, `counts` of the three parts.
+
+    Raises:
+      UserError: training diverged, or a checkpoint can't be read.
+    """
+    config = experiment.config
+    parts = _parts(experiment, fold)
+    os.makedirs(folder, exist_ok=True)
+    batches = pipeline.TrainBatches(
+        experiment.featurizer, parts.train, config.data.batch_size, config.train.epochs, config.seed
+    )
+    iterator = pipeline.background(batches, config.data.threads, config.data.prefetch)
+    total, epoch_steps = len(batches), batches.steps_per_epoch
+    state, history = experiment.initial_state(total), []
+
+    checkpoints = Checkpoints(os.path.join(folder, "checkpoints"))
+    start = checkpoints.latest_step() or 0
+    if start:
+        state, history = checkpoints.restore(start, state, iterator)
+    writer = make_writer(folder, start)
+    progress = Progress(f"fold {fold.test_session}", total, start)
+    if start:
+        progress.say(f"goes on after epoch {start // epoch_steps} of {config.train.epochs}")
+
+    pending = []
+    try:
+        for step in range(start, total + 1):
+            if step > start and step % epoch_steps == 0:
+                # 1. evaluate
+                entry = _select(experiment, state, parts.select, step, epoch_steps)
+                history.append(entry)
+                writer.write_scalars(step, _named("select", entry, ("ua", "wa", "loss")))
+                progress.say(_line(entry, config))
+                # 2. save
+                plain = configuration.to_json(config)
+                checkpoints.save(step, state, iterator, plain, history, entry["score"])
+            if step == total:
+                break
+            # 3. next batch
+            batch = next(iterator)
+            # 4. step
+            state, values = experiment.train_step(state, sharding.place(batch, experiment.mesh))
+            # 5. log
+            pending.append(values)
+            progress.update(step + 1, int(batch["valid"].sum()))
+            if (step + 1) % config.train.log_every == 0 or (step + 1) % epoch_steps == 0:
+                means = _means(pending, step + 1)
+                pending = []
+                writer.write_scalars(step + 1, _named("train", means, means))
+                progress.update(step + 1, 0, means["loss"])
+        chosen = max(history, key=lambda entry: entry["score"])
+        checkpoints.wait()
+        best, _ = checkpoints.restore(chosen["step"], state)
+        logits = predict(experiment, best, parts.test)
+    finally:
+        # Also after Ctrl-C: what is being written is finished, so that the next run goes on there.
+        progress.close()
+        writer.close()
+        checkpoints.close()
+    counts = {"train": len(parts.train), "select": len(parts.select), "test": len(parts.test)}
+    return dict(
+        logits=logits, utterances=parts.test, chosen=chosen, history=history, counts=counts
+    )
+
+
+def predict(experiment: Experiment, state, utterances) -> np.ndarray:
+    """Logits float32 [n, c] of utterances, in their order."""
+    config = experiment.config.data
+    batches = pipeline.EvalBatches(experiment.featurizer, utterances, config.eval_batch_size)
+    at = {experiment.featurizer.index[u.id]: i for i, u in enumerate(utterances)}
+    logits = np.zeros((len(utterances), len(experiment.corpus.label_names)), np.float32)
+    for batch in pipeline.background(batches, config.threads, config.prefetch):
+        placed = sharding.place(batch, experiment.mesh)
+        rows = jax.device_get(experiment.eval_step(state.params, state.frozen, placed))
+        for row, index, valid in zip(rows, batch["index"], batch["valid"]):
+            if valid:
+                logits[at[int(index)]] = row
+    return logits
+
+
+def _parts(experiment, fold):
+    c = experiment.config
+    return folds.parts(
+        experiment.corpus.utterances, fold, c.selection, c.heldout_fraction, c.seed
+    )
+
+
+def _select(experiment, state, utterances, step, epoch_steps):
+    """The history's entry for an epoch: its figures on the utterances that choose it."""
+    logits = predict(experiment, state, utterances)
+    label = np.array([u.label for u in utterances])
+    matrix = metrics.confusion(label, logits.argmax(-1), logits.shape[1])
+    found = metrics.rates(matrix)
+    entry = {"step": step, "epoch": step // epoch_steps, "ua": found["ua"], "wa": found["wa"]}
+    entry["loss"] = metrics.log_loss(logits, label)
+    metric = experiment.config.selection_metric
+    ranked = -entry["loss"] if metric == "loss" else entry[metric]
+    # Held-out parts are small and rates on them tie often: the lower loss, then the earlier epoch.
+    entry["score"] = ranked - 1e-6 * min(entry["loss"], 100.0) - 1e-12 * step
+    return entry
+
+
+def _means(pending, step):
+    values = jax.device_get(pending)
+    means = {name: float(np.mean([v[name] for v in values])) for name in values[0]}
+    if not np.isfinite(means["loss"]):
+        raise UserError(
+            f"Training diverged: the loss is {means['loss']} at step {step}. Lower "
+            "config.optimizer.learning_rate, lengthen config.optimizer.warmup, or set "
+            "config.optimizer.clip_norm."
+        )
+    return means
+
+
+def _named(prefix, values, names):
+    return {f"{prefix}/{name}": values[name] for name in names}
+
+
+def _line(entry, config):
+    where = "held-out" if config.selection == "heldout" else "TEST (selection=published)"
+    return (
+        f"epoch {entry['epoch']}/{config.train.epochs}: {where} UA {entry['ua']:.3f}, "
+        f"WA {entry['wa']:.3f}, loss {entry['loss']:.3f}"
+    )

@@ -1,0 +1,38 @@
+"""Everything that a training step reads and changes."""
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+
+
+@struct.dataclass
+class TrainState:
+    """A pytree; all of it goes into a checkpoint.
+
+    Attributes:
+      step: int32, steps done.
+      total_steps: int32, steps of the whole run; the schedule ends there.
+      params: trained parameters.
+      frozen: parameters without gradient or optimiser state.
+      opt_state: optax's.
+      rng: key that each step folds its number into.
+    """
+
+    step: jax.Array
+    total_steps: jax.Array
+    params: dict
+    frozen: dict
+    opt_state: tuple
+    rng: jax.Array
+
+
+def create(params: dict, frozen: dict, optimizer, total_steps: int, seed: int) -> TrainState:
+    """The state before the first step."""
+    return TrainState(
+        step=jnp.zeros((), jnp.int32),
+        total_steps=jnp.asarray(total_steps, jnp.int32),
+        params=params,
+        frozen=frozen,
+        opt_state=optimizer.init(params),
+        rng=jax.random.key(seed + 1),  # not the key of the weights
+    )

@@ -1,0 +1,49 @@
+"""The package `mmer_jax` and what it needs; tested versions are pinned in constraints.txt."""
+
+import pathlib
+
+from setuptools import find_packages, setup
+
+DEMO = ["espeakng-loader>=0.2.4", "soxr>=0.5", "scipy>=1.11"]
+# tfds build imports more than tensorflow-datasets itself asks for.
+TFDS = ["apache-beam>=2.60", "mlcroissant>=1.0", "importlib_resources>=6", "array-record>=0.8"]
+CONVERT = ["torch>=2.4"]
+
+setup(
+    name="mmer_jax",
+    version="0.1.0",
+    description="Multimodal multi-task speech emotion recognition (MMER) in JAX/Flax",
+    long_description=pathlib.Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    license_files=["LICENSE"],
+    python_requires=">=3.10",
+    packages=find_packages(include=["mmer_jax", "mmer_jax.*"]),
+    install_requires=[
+        "absl-py>=2",
+        "array-record>=0.8",
+        "chex>=0.1.90",
+        "clu>=0.0.12",
+        "flax>=0.12",
+        "grain>=0.2.10",
+        "jax>=0.7",
+        "matplotlib>=3.8",
+        "ml-collections>=1.1",
+        "numpy>=1.26",
+        "optax>=0.2.5",
+        "orbax-checkpoint>=0.11.20",
+        "safetensors>=0.4",
+        "scikit-learn>=1.4",
+        "tensorboard>=2.18",
+        "tensorflow>=2.18",  # clu's writers and `tfds build`; reading and training need none
+        "tensorflow-datasets>=4.9.9",
+        "tqdm>=4.66",
+        "transformers>=4.57,<5",  # the last line with Flax classes
+    ],
+    extras_require={
+        "demo": DEMO,
+        "tfds": TFDS,
+        "convert": CONVERT,
+        "test": [*DEMO, *TFDS, *CONVERT, "dill>=0.3", "pytest>=8", "ruff>=0.11"],
+    },
+)
