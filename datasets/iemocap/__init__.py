@@ -1,0 +1,1 @@
+"""The IEMOCAP dataset as TFDS has it: a folder with a builder."""

@@ -1,0 +1,152 @@
+"""The release's files as bytes, from its folder or from its .tar.gz."""
+
+import functools
+import pathlib
+import re
+import tarfile
+import tempfile
+import zlib
+
+from .errors import ReleaseError, listing
+
+ROOT = "IEMOCAP_full_release"
+REQUEST_URL = "https://sail.usc.edu/iemocap/"
+
+INSTRUCTIONS = f"""\
+IEMOCAP is licensed: it cannot be downloaded by a program and is not part of this repository.
+  1. Ask the SAIL lab, University of Southern California, for it: {REQUEST_URL} has the
+     licence form.
+  2. Put what you receive in one folder, MANUAL_DIR, unpacked or as it came:
+       MANUAL_DIR/{ROOT}/Session1 ... Session5
+       MANUAL_DIR/{ROOT}.tar.gz
+     and, optionally, back-translated text and synthesised speech in MANUAL_DIR/augmented/.
+  3. Run, in the folder of the repository:
+       tfds build datasets/iemocap --manual_dir=MANUAL_DIR --data_dir=DATA_DIR
+"""
+
+# Only files directly in EmoEvaluation are label files: its sub-folders hold single raters'.
+# A name that begins with "." is macOS's litter, such as `._Ses01F_impro01.txt`.
+_NAME = r"[^/.][^/]*"
+_WANTED = re.compile(
+    r"Session[1-5]/(?:"
+    rf"dialog/(?:EmoEvaluation|transcriptions)/{_NAME}\.txt|"
+    rf"sentences/wav/{_NAME}/{_NAME}\.wav)"
+)
+_MEMBER = re.compile(rf"(?:\./)?(?:{ROOT}[^/]*/)?(?P<path>Session[1-5]/.*)")
+
+
+class Folder:
+    """The extracted release.
+
+    Attributes:
+      paths: sorted names of the files needed, relative to the release, with "/".
+    """
+
+    def __init__(self, root: pathlib.Path):
+        self._root = root
+        found = [*root.glob("Session*/dialog/*/*.txt"), *root.glob("Session*/sentences/wav/*/*")]
+        names = (p.relative_to(root).as_posix() for p in found if p.is_file())
+        self.paths = sorted(name for name in names if _WANTED.fullmatch(name))
+
+    def __str__(self) -> str:
+        return str(self._root)
+
+    def read(self, path: str) -> bytes:
+        """Returns the content of the file named `path` in `paths`."""
+        return (self._root / path).read_bytes()
+
+
+class Archive:
+    """The release's .tar.gz.
+
+    One pass copies the files needed into an anonymous temporary file (1.4 GB of the real
+    release's 12): a .tar.gz has no random access, and what has no name can neither be left
+    behind nor, whatever a member is called, overwrite anything.
+
+    Attributes:
+      paths: as in `Folder`.
+
+    Raises:
+      ReleaseError: the archive is damaged.
+    """
+
+    def __init__(self, archive: pathlib.Path):
+        self._archive = archive
+        self._spool = tempfile.TemporaryFile(prefix="iemocap")
+        self._places = {}
+        try:
+            self._copy()
+        except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
+            raise ReleaseError(
+                f"{archive} cannot be read to its end as .tar.gz: {error}.\n"
+                f"Compare its size with the download's ({REQUEST_URL}) and fetch it again; the "
+                "folder for temporary files (TMPDIR) must have 2 GB free."
+            ) from error
+        self.paths = sorted(self._places)
+
+    def __str__(self) -> str:
+        return str(self._archive)
+
+    def _copy(self) -> None:
+        # Not "r|gz": that mode takes a truncated archive for one that ends there.
+        with tarfile.open(self._archive, "r:gz") as archive:
+            for member in archive:
+                match = _MEMBER.fullmatch(member.name)
+                if member.isfile() and match and _WANTED.fullmatch(match["path"]):
+                    data = archive.extractfile(member).read()
+                    self._places[match["path"]] = (self._spool.tell(), len(data))
+                    self._spool.write(data)
+            while archive.fileobj.read(1 << 20):
+                pass  # To the end of the gzip stream, where its checksum is.
+
+    def read(self, path: str) -> bytes:
+        """Returns the content of the file named `path` in `paths`."""
+        start, size = self._places[path]
+        self._spool.seek(start)
+        return self._spool.read(size)
+
+
+@functools.lru_cache(maxsize=1)
+def _archive(path: pathlib.Path, size: int, mtime_ns: int) -> Archive:
+    """Reads an archive once per process: `tfds build` builds every config in turn."""
+    del size, mtime_ns  # Part of the key, so that a file put in its place is read.
+    return Archive(path)
+
+
+def find_release(manual_dir: pathlib.Path) -> Folder | Archive:
+    """Finds the release in `manual_dir`; an extracted folder goes before an archive.
+
+    Raises:
+      ReleaseError: there is none, more than one archive, or a damaged one.
+    """
+    if (manual_dir / ROOT).is_dir():
+        files = Folder(manual_dir / ROOT)
+    else:
+        path = _only_archive(manual_dir)
+        files = _archive(path, path.stat().st_size, path.stat().st_mtime_ns)
+    if not any("/EmoEvaluation/" in path for path in files.paths):
+        raise ReleaseError(
+            f"{files} holds no label file: expected Session1..5/dialog/EmoEvaluation/<dialog>.txt."
+            f"\n\n{INSTRUCTIONS}"
+        )
+    return files
+
+
+def _only_archive(manual_dir: pathlib.Path) -> pathlib.Path:
+    archives = sorted(p for p in manual_dir.glob(f"{ROOT}*.tar.gz") if p.is_file())
+    if len(archives) == 1:
+        return archives[0]
+    if archives:
+        raise ReleaseError(
+            f"{manual_dir} holds {len(archives)} archives of IEMOCAP, expected one:\n"
+            f"{listing([p.name for p in archives])}\nMove the others away."
+        )
+    names = sorted(p.name for p in manual_dir.iterdir()) if manual_dir.is_dir() else []
+    found = f"found:\n{listing(names)}" if names else "found nothing"
+    hint = ""
+    if "Session1" in names:
+        hint = f"\nIt looks like the release itself: pass the folder above it, with {ROOT}/ in it."
+    raise ReleaseError(
+        f"No IEMOCAP release in {manual_dir}: looked for {ROOT}/ and {ROOT}*.tar.gz, {found}{hint}"
+        f"\n\n{INSTRUCTIONS}"
+    )

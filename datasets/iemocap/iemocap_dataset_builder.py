@@ -1,0 +1,159 @@
+"""TFDS builder of IEMOCAP: one split a session, random access without tensorflow."""
+
+import dataclasses
+import pathlib
+from collections.abc import Iterator
+
+import numpy as np
+import tensorflow_datasets as tfds
+from absl import logging
+
+from . import audio, augmented, counts, files, release
+from .errors import ReleaseError
+
+FILE_FORMAT = "array_record"
+
+
+@dataclasses.dataclass
+class IemocapConfig(tfds.core.BuilderConfig):
+    """Which labels are kept.
+
+    Attributes:
+      labels: the class names, in order of class number.
+      merged: label -> the class that it counts as.
+    """
+
+    labels: tuple[str, ...] = ()
+    merged: dict[str, str] = dataclasses.field(default_factory=dict)
+
+    def class_of(self, label: str) -> str | None:
+        """Returns the class that a label of the release counts as, None if it is left out."""
+        label = self.merged.get(label, label)
+        return label if label in self.labels else None
+
+
+class Builder(tfds.core.GeneratorBasedBuilder):
+    """IEMOCAP from the licensed release in `manual_dir`."""
+
+    VERSION = tfds.core.Version("1.0.0")
+    RELEASE_NOTES = {"1.0.0": "Two configs, a split a session, optional augmented view."}
+    MANUAL_DOWNLOAD_INSTRUCTIONS = files.INSTRUCTIONS
+    BUILDER_CONFIGS = [
+        IemocapConfig(
+            name="emotions4",
+            description="Anger, happiness with excitement, neutral, sadness: 5 531 utterances.",
+            labels=counts.EMOTIONS4,
+            merged=counts.MERGED,
+        ),
+        IemocapConfig(
+            name="all",
+            description="Every labelled utterance under its own label: 10 039 utterances.",
+            labels=release.LABELS,
+        ),
+    ]
+
+    def __init__(self, *, file_format=None, **kwargs):
+        """Takes what every TFDS builder takes; `file_format` defaults to array_record."""
+        super().__init__(file_format=file_format, **kwargs)
+        # TFDS's own default, tfrecord, has no random access. What is prepared keeps its format.
+        if file_format is None and not self.is_prepared():
+            self.info.set_file_format(FILE_FORMAT, override=True)
+
+    def _info(self) -> tfds.core.DatasetInfo:
+        text, scalar = tfds.features.Text, tfds.features.Scalar
+        # As bytes: TFDS keeps the numbers of a plain tensor as varints, up to 10 bytes each.
+        wav = tfds.features.Tensor(shape=(None,), dtype=np.int16, encoding="bytes")
+        features = {
+            "audio": wav,
+            "transcript": text(),
+            "label": tfds.features.ClassLabel(names=self.builder_config.labels),
+            "valence": scalar(np.float32),
+            "activation": scalar(np.float32),
+            "dominance": scalar(np.float32),
+            "speaker": text(),
+            "gender": tfds.features.ClassLabel(names=["F", "M"]),
+            "dialog": text(),
+            "style": tfds.features.ClassLabel(names=["improvised", "scripted"]),
+            "start": scalar(np.float32),
+            "end": scalar(np.float32),
+            "utterance": text(),
+            "augmented_transcript": text(),
+            # All of them in a row: a ragged sequence would need tensorflow to be read.
+            "augmented_audio": wav,
+            "augmented_lengths": tfds.features.Tensor(shape=(None,), dtype=np.int32),
+        }
+        return self.dataset_info_from_configs(
+            features=tfds.features.FeaturesDict(features),
+            supervised_keys=("audio", "label"),
+            homepage=files.REQUEST_URL,
+            disable_shuffling=True,  # In order of id. Readers shuffle, by index.
+        )
+
+    def _split_generators(self, dl_manager) -> dict[str, Iterator]:
+        manual_dir = _manual_dir(dl_manager)
+        source = files.find_release(manual_dir)
+        utterances = release.read_release(source)
+        _report(utterances, source)
+        ids = {utterance.id for utterance in utterances}
+        extra = augmented.read_augmented(manual_dir / "augmented", ids)
+        logging.info("%d wavs checked.", audio.check_wavs(_wavs(utterances, source, extra)))
+        splits = {}
+        for session in counts.SESSIONS:
+            kept = [u for u in utterances if u.session == session and self._class_of(u)]
+            if kept:
+                splits[f"session{session}"] = self._generate_examples(kept, source, extra)
+            else:  # TFDS refuses a split without examples.
+                logging.warning("%s has no utterance for session%d: no split.", source, session)
+        return splits
+
+    def _class_of(self, utterance: release.Utterance) -> str | None:
+        return self.builder_config.class_of(utterance.label)
+
+    def _generate_examples(self, utterances, source, extra) -> Iterator[tuple[int, dict]]:
+        for index, utterance in enumerate(utterances):
+            spoken = [audio.decode(p.read_bytes()) for p in extra.wavs.get(utterance.id, [])]
+            yield (
+                index,
+                {
+                    "audio": audio.decode(source.read(utterance.wav)),
+                    "transcript": utterance.transcript,
+                    "label": self._class_of(utterance),
+                    "valence": utterance.valence,
+                    "activation": utterance.activation,
+                    "dominance": utterance.dominance,
+                    "speaker": utterance.speaker,
+                    "gender": utterance.gender,
+                    "dialog": utterance.dialog,
+                    "style": utterance.style,
+                    "start": utterance.start,
+                    "end": utterance.end,
+                    "utterance": utterance.id,
+                    "augmented_transcript": extra.texts.get(utterance.id, ""),
+                    "augmented_audio": np.concatenate([np.zeros(0, np.int16), *spoken]),
+                    "augmented_lengths": np.array([len(wav) for wav in spoken], np.int32),
+                },
+            )
+
+
+def _manual_dir(dl_manager) -> pathlib.Path:
+    try:
+        return pathlib.Path(dl_manager.manual_dir)
+    except AssertionError as error:  # How TFDS says that it is missing or empty.
+        found = str(error).partition(" Create it")[0]
+        raise ReleaseError(f"{found}\n\n{files.INSTRUCTIONS}") from None
+
+
+def _wavs(utterances, source, extra: augmented.Augmented) -> Iterator[tuple[str, bytes]]:
+    for utterance in utterances:
+        yield utterance.wav, source.read(utterance.wav)
+    for paths in extra.wavs.values():
+        for path in paths:
+            yield str(path), path.read_bytes()
+
+
+def _report(utterances: list[release.Utterance], source) -> None:
+    compared = counts.check_counts(utterances, len(release.label_files(source)))
+    verdict = "as published" if compared else "not compared with the release's, being too few"
+    logging.info("Counts of %s, %s:\n%s", source, verdict, counts.render(utterances))
+    silent = sum(not utterance.transcript for utterance in utterances)
+    logging.info("%d of %d utterances have an empty transcript.", silent, len(utterances))

@@ -1,0 +1,63 @@
+"""No utterance, speaker, dialog or session on both sides of a fold."""
+
+import dataclasses
+
+import pytest
+
+from mmer_jax.data.corpus import Corpus
+from mmer_jax.data.folds import Fold, parts
+from mmer_jax.errors import UserError
+
+
+@pytest.fixture(scope="module")
+def utterances(prepared):
+    return Corpus(str(prepared / "tfds")).utterances
+
+
+@pytest.mark.parametrize("session", [1, 2, 3, 4, 5])
+@pytest.mark.parametrize("selection", ["heldout", "published"])
+def test_sides_are_disjoint_and_whole(utterances, session, selection):
+    p = parts(utterances, Fold(session), selection, 0.2, seed=0)
+    for name in ("id", "speaker", "dialog", "session"):
+        training = {getattr(u, name) for u in p.train}
+        testing = {getattr(u, name) for u in p.test}
+        assert not training & testing, name
+    assert {u.session for u in p.test} == {session}
+    apart = {*p.train, *p.test} | set(p.select)
+    assert len(apart) == len(utterances)
+
+
+@pytest.mark.parametrize("session", [1, 5])
+def test_heldout_dialogs_come_from_training_sessions_alone(utterances, session):
+    p = parts(utterances, Fold(session), "heldout", 0.2, seed=0)
+    assert not {u.dialog for u in p.select} & {u.dialog for u in (*p.train, *p.test)}
+    assert session not in {u.session for u in p.select}
+    share = len(p.select) / (len(p.select) + len(p.train))
+    assert 0.1 < share < 0.35
+    assert {u.label for u in p.select} == {u.label for u in utterances}
+
+
+def test_heldout_follows_the_seed(utterances):
+    drawn = [parts(utterances, Fold(1), "heldout", 0.2, seed).select for seed in (0, 0, 1)]
+    assert drawn[0] == drawn[1] != drawn[2]
+
+
+def test_published_selects_on_the_test_session(utterances):
+    p = parts(utterances, Fold(2), "published", 0.2, seed=0)
+    assert p.select == p.test
+
+
+def test_test_labels_never_change_what_is_held_out(utterances):
+    flipped = [
+        dataclasses.replace(u, label=(u.label + 1) % 4) if u.session == 3 else u for u in utterances
+    ]
+    ids = [
+        [u.id for u in parts(us, Fold(3), "heldout", 0.2, seed=0).select]
+        for us in (utterances, flipped)
+    ]
+    assert ids[0] == ids[1]
+
+
+def test_an_empty_session_is_named(utterances):
+    with pytest.raises(UserError, match="session4"):
+        parts([u for u in utterances if u.session != 4], Fold(4), "heldout", 0.2, 0)
