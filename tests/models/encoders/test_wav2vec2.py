@@ -1,0 +1,106 @@
+"""wav2vec 2.0 and HuBERT equal Hugging Face's PyTorch, and padding changes nothing."""
+
+import jax
+import numpy as np
+import pytest
+from transformers import HubertConfig, Wav2Vec2Config
+
+from mmer_jax.models.encoders import pretrained
+from mmer_jax.models.encoders.wav2vec2 import Wav2Vec2Encoder, frame_count
+
+torch = pytest.importorskip("torch")
+
+SMALL = dict(
+    hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=48,
+    conv_dim=(16,) * 7, num_conv_pos_embeddings=16, num_conv_pos_embedding_groups=4,
+)  # fmt: skip
+LARGE = dict(feat_extract_norm="layer", do_stable_layer_norm=True, conv_bias=True)
+CONFIGS = {
+    "wav2vec2-base": Wav2Vec2Config(**SMALL),
+    "wav2vec2-large": Wav2Vec2Config(**SMALL, **LARGE),
+    "hubert-base": HubertConfig(**SMALL),
+    "hubert-large": HubertConfig(**SMALL, **LARGE),
+    "hubert-without-feature-norm": HubertConfig(**SMALL, feat_proj_layer_norm=False),
+}
+LENGTHS = np.array([6_000, 4_321, 2_800], np.int32)
+
+
+@pytest.fixture(scope="module", params=CONFIGS)
+def pair(request, tmp_path_factory, perturbed, load_encoder):
+    """HF's PyTorch model and ours, loaded from the folder that it was saved in."""
+    from transformers import HubertModel, Wav2Vec2Model
+
+    config = CONFIGS[request.param]
+    kind = HubertModel if config.model_type == "hubert" else Wav2Vec2Model
+    theirs = perturbed(kind(config))
+    folder = tmp_path_factory.mktemp(request.param)
+    theirs.save_pretrained(folder)
+    encoder = Wav2Vec2Encoder(config)
+    ours = load_encoder(encoder, folder, np.zeros((1, 800), np.float32), np.array([800]))
+    return theirs, ours
+
+
+def _audio(lengths, total, seed=0):
+    rng = np.random.default_rng(seed)
+    audio = np.zeros((len(lengths), total), np.float32)
+    for row, n in zip(audio, lengths):
+        row[:n] = rng.standard_normal(n)
+    return audio
+
+
+def _torch_hidden(model, audio, **options):
+    with torch.no_grad():
+        return model(torch.from_numpy(audio), **options).last_hidden_state.numpy()
+
+
+def test_equals_hugging_face_without_padding(pair):
+    theirs, ours = pair
+    audio = _audio([6_000, 6_000], 6_000)
+    hidden, mask = ours(audio, np.array([6_000, 6_000], np.int32))
+    expected = _torch_hidden(theirs, audio)
+    assert mask.all() and expected.std() > 0.1
+    np.testing.assert_allclose(hidden, expected, rtol=0, atol=1e-4)
+
+
+def test_each_utterance_of_a_padded_batch_equals_hugging_face_alone(pair):
+    theirs, ours = pair
+    audio = _audio(LENGTHS, 6_400)
+    hidden, mask = ours(audio, LENGTHS)
+    for row, row_mask, samples, n in zip(hidden, mask, audio, LENGTHS):
+        alone = _torch_hidden(theirs, samples[None, :n])[0]
+        assert row_mask.sum() == len(alone) and row_mask[: len(alone)].all()
+        np.testing.assert_allclose(row[row_mask], alone, rtol=0, atol=1e-4)
+
+
+def test_layer_norm_models_equal_hugging_face_with_its_attention_mask(pair):
+    """HF masks padding right where no group norm sees it; there the two agree batch for batch."""
+    theirs, ours = pair
+    if theirs.config.feat_extract_norm == "group":
+        pytest.skip("HF's group norm runs over the padding: see the test above")
+    audio = _audio(LENGTHS, 6_400)
+    attended = np.arange(6_400)[None] < LENGTHS[:, None]
+    expected = _torch_hidden(theirs, audio, attention_mask=torch.from_numpy(attended).long())
+    hidden, mask = ours(audio, LENGTHS)
+    np.testing.assert_allclose(hidden[mask], expected[mask], rtol=0, atol=1e-4)
+
+
+def test_published_padding_equals_hugging_face_without_a_mask(pair):
+    """The release calls its encoder so."""
+    theirs, _ = pair
+    encoder = Wav2Vec2Encoder(theirs.config, published_padding=True)
+    state = {k: v.numpy() for k, v in theirs.state_dict().items()}
+    audio = _audio(LENGTHS, 6_400)
+    shapes = jax.eval_shape(encoder.init, jax.random.key(0), audio, LENGTHS)["params"]
+    params = pretrained.from_state(state, shapes, "state")
+    hidden, mask = jax.jit(encoder.apply)({"params": params}, audio, LENGTHS)
+    np.testing.assert_allclose(hidden, _torch_hidden(theirs, audio), rtol=0, atol=1e-4)
+    np.testing.assert_array_equal(mask.sum(1), frame_count(LENGTHS, theirs.config))
+
+
+@pytest.mark.parametrize("samples", [400, 719, 720, 6_000, 16_000, 210_000])
+def test_frame_count_is_hugging_faces(samples):
+    from transformers import Wav2Vec2Model
+
+    model = Wav2Vec2Model(CONFIGS["wav2vec2-base"])
+    expected = int(model._get_feat_extract_output_lengths(samples))
+    assert int(frame_count(samples, model.config)) == expected
