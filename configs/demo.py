@@ -26,15 +26,15 @@ def get_config(variant: str = "default"):
     c.data.eval_batch_size = 32
     c.data.buckets = 3
     c.text.family = "bert"
-    c.text.tokenizer = "build/demo/tokenizer"
+    c.text.tokenizer = "build/demo/corpus/tokenizer"
     c.text.max_tokens = 48
     c.audio.family = "whisper"
     for size in (c.audio.size, c.text.size):
-        size.width, size.layers, size.heads, size.ffn = 96, 2, 4, 192
-    c.model.width, c.model.heads, c.model.ffn = 96, 4, 192
+        size.width, size.layers, size.heads, size.ffn = 64, 2, 4, 128
+    c.model.width, c.model.heads, c.model.ffn = 64, 4, 128
     c.optimizer.learning_rate = 1e-3
     c.optimizer.schedule = "cosine"
-    c.train.epochs = 12
+    c.train.epochs = 8
     if variant == "audio_only":
         configuration.audio_only(c)
     if variant == "text_only":

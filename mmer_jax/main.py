@@ -10,7 +10,7 @@ from ml_collections import config_flags
 from mmer_jax import configuration
 from mmer_jax.errors import UserError
 
-# tensorflow only writes TensorBoard files here; its start-up chatter would hide the messages.
+# tensorflow only writes TensorBoard files here; its chatter would hide the messages.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 _CONFIG = config_flags.DEFINE_config_file(
@@ -98,18 +98,22 @@ def main(_) -> int:
     except KeyboardInterrupt:
         print("\nstopped; the same command goes on after the last whole epoch.", file=sys.stderr)
         return 130
-    print(f"\n{table}\nWritten to {workdir}: results.json, results.md, predictions.csv, confusion.png")
+    print(
+        f"\n{table}\nWritten to {workdir}: results.json, results.md, predictions.csv, confusion.png"
+    )
     return 0
 
 
 def parse_flags(argv):
     """Flags -> remaining arguments; a wrong option or variant is one message, not a traceback."""
     try:
-        return flags.FLAGS(argv)
+        rest = flags.FLAGS(argv)
+        _CONFIG.value.name  # noqa: B018 - a config file that isn't there is only reported on use
+        return rest
     except (flags.Error, UserError) as e:
         message = str(e)
-    except FileNotFoundError as e:
-        message = f"there is no config file {e.filename}; see configs/ for those that exist."
+    except OSError as e:
+        message = f"{str(e).strip()}\nSee configs/ for the config files that exist."
     except (AttributeError, KeyError, TypeError, ValueError) as e:
         # ml_collections: an option that the config lacks, or a value of another type.
         message = " ".join(str(a) for a in e.args)

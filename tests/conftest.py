@@ -23,10 +23,14 @@ flags.FLAGS.mark_as_parsed()
 def tfds_build(manual_dir, data_dir):
     """Prepares a tree as a user would."""
     subprocess.run(
-        [sys.executable, "-m", "tensorflow_datasets.scripts.cli.main", "build", "--config=emotions4",
-         f"--manual_dir={manual_dir}", f"--data_dir={data_dir}"],
-        cwd=ROOT / "datasets" / "iemocap", check=True, capture_output=True,
-    )  # fmt: skip
+        [
+            *(sys.executable, "-m", "tensorflow_datasets.scripts.cli.main", "build"),
+            *("--config=emotions4", f"--manual_dir={manual_dir}", f"--data_dir={data_dir}"),
+        ],
+        cwd=ROOT / "datasets" / "iemocap",
+        check=True,
+        capture_output=True,
+    )
 
 
 def _prepared(folder, **options):

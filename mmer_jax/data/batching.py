@@ -38,7 +38,9 @@ def choose_edges(lengths, count: int, longest: int, multiple: int = 1_600) -> tu
     history = []
     for _ in range(min(count, len(levels))):
         options = cost[:, None] + (total[None, 1:] - total[:, None]) * levels[None, :]
-        options = np.where(np.arange(len(levels) + 1)[:, None] <= np.arange(len(levels)), options, np.inf)
+        options = np.where(
+            np.arange(len(levels) + 1)[:, None] <= np.arange(len(levels)), options, np.inf
+        )
         history.append(options.argmin(0))
         cost = np.concatenate([[0.0], options.min(0)])
     edges, end = [], len(levels)

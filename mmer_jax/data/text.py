@@ -85,7 +85,7 @@ def _first_line(error):
 
 
 def pad(rows: list[np.ndarray], length: int, fill: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """b id rows -> (int32 [b, length] filled with `fill`, int32 lengths [b])."""
+    """B id rows -> (int32 [b, length] filled with `fill`, int32 lengths [b])."""
     out = np.full((len(rows), length), fill, np.int32)
     for row, ids in zip(out, rows):
         row[: len(ids)] = ids

@@ -23,7 +23,9 @@ def open_workdir(workdir: str, config) -> None:
     try:
         replace_file(path, json.dumps(configuration.to_json(config), indent=2) + "\n")
     except OSError as e:
-        raise UserError(f"The workdir {workdir} can't be written: {e}. Name another --workdir.") from e
+        raise UserError(
+            f"The workdir {workdir} can't be written: {e}. Name another --workdir."
+        ) from e
 
 
 def _check_same(path, config, workdir):
@@ -31,7 +33,9 @@ def _check_same(path, config, workdir):
         with open(path, encoding="utf-8") as f:
             before = json.load(f)
     except ValueError as e:
-        raise UserError(f"{path} is not JSON ({e}). Name another --workdir, or delete this one.") from e
+        raise UserError(
+            f"{path} is not JSON ({e}). Name another --workdir, or delete this one."
+        ) from e
     changed = configuration.differences(before, configuration.to_json(config))
     if changed:
         lines = "\n".join(f"  {key}: {old!r} there, {new!r} now" for key, old, new in changed)

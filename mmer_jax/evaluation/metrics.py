@@ -68,4 +68,7 @@ def log_loss(logits: np.ndarray, label: np.ndarray) -> float:
 def mean_and_std(values) -> dict:
     """Mean and sample standard deviation over folds (0 for a single fold)."""
     values = np.asarray(values, np.float64)
-    return {"mean": float(values.mean()), "std": float(values.std(ddof=1)) if len(values) > 1 else 0.0}
+    return {
+        "mean": float(values.mean()),
+        "std": float(values.std(ddof=1)) if len(values) > 1 else 0.0,
+    }

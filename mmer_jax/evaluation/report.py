@@ -64,7 +64,9 @@ def summarize(config, results: list[dict]) -> dict:
 
 def versions() -> dict:
     """Installed versions of what the numbers depend on."""
-    return {"python": platform.python_version()} | {name: metadata.version(name) for name in VERSIONS}
+    return {"python": platform.python_version()} | {
+        name: metadata.version(name) for name in VERSIONS
+    }
 
 
 def predictions_csv(results: list[dict]) -> str:
@@ -83,7 +85,13 @@ def predictions_csv(results: list[dict]) -> str:
 def markdown(summary: dict) -> str:
     """The table that a paper prints, and what it was made with."""
     names = summary["label_names"]
-    head = ["test session", *TITLES.values(), *(f"recall {n}" for n in names), "utterances", "epoch"]
+    head = [
+        "test session",
+        *TITLES.values(),
+        *(f"recall {n}" for n in names),
+        "utterances",
+        "epoch",
+    ]
     rows = [_fold_row(fold) for fold in summary["folds"]]
     rows.append(_mean_row(summary["mean"], summary["pooled"]))
     lines = [f"# {summary['name']}", ""]

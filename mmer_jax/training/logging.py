@@ -1,13 +1,31 @@
 """Metrics of a run, to JSONL and TensorBoard, through clu's writers."""
 
+import contextlib
 import json
 import os
 
-import tensorflow as tf
-from clu import metric_writers
-from clu.metric_writers import interface
-
 from mmer_jax.evaluation.files import replace_file
+
+
+@contextlib.contextmanager
+def _silent_stderr():
+    """Nothing that native code writes to stderr is seen while this lasts."""
+    kept = os.dup(2)
+    with open(os.devnull, "wb") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+
+
+# tensorflow says at every start, whatever its log level, which CPU instructions and which CUDA it
+# has or lacks: of no use to whoever reads a training's progress, as it only writes event files.
+with _silent_stderr():
+    import tensorflow as tf
+    from clu import metric_writers
+    from clu.metric_writers import interface
 
 
 class JsonlWriter(interface.MetricWriter):

@@ -88,9 +88,7 @@ def train_fold(experiment: Experiment, fold: folds.Fold, folder: str) -> dict:
         writer.close()
         checkpoints.close()
     counts = {"train": len(parts.train), "select": len(parts.select), "test": len(parts.test)}
-    return dict(
-        logits=logits, utterances=parts.test, chosen=chosen, history=history, counts=counts
-    )
+    return dict(logits=logits, utterances=parts.test, chosen=chosen, history=history, counts=counts)
 
 
 def predict(experiment: Experiment, state, utterances) -> np.ndarray:
@@ -110,9 +108,7 @@ def predict(experiment: Experiment, state, utterances) -> np.ndarray:
 
 def _parts(experiment, fold):
     c = experiment.config
-    return folds.parts(
-        experiment.corpus.utterances, fold, c.selection, c.heldout_fraction, c.seed
-    )
+    return folds.parts(experiment.corpus.utterances, fold, c.selection, c.heldout_fraction, c.seed)
 
 
 def _select(experiment, state, utterances, step, epoch_steps):

@@ -72,7 +72,9 @@ def split_frozen(params: dict, patterns) -> tuple[dict, dict]:
     }
     trained = {path: value for path, value in flat.items() if path not in frozen}
     if not trained:
-        raise UserError("config.optimizer.frozen matches every parameter: nothing is left to train.")
+        raise UserError(
+            "config.optimizer.frozen matches every parameter: nothing is left to train."
+        )
     return (
         traverse_util.unflatten_dict(trained, sep="/"),
         traverse_util.unflatten_dict(frozen, sep="/"),

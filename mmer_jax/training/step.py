@@ -30,7 +30,7 @@ def make_train_step(model, optimizer, config, mesh):
         direction, opt_state = optimizer.update(grads, state.opt_state, state.params)
         rate = learning_rate(config.optimizer, state.step, state.total_steps)
         params = jax.tree.map(lambda p, d: p - rate * d, state.params, direction)
-        metrics |= {"loss": loss, "grad_norm": optax.global_norm(grads), "learning_rate": rate}
+        metrics |= {"loss": loss, "grad_norm": optax.tree.norm(grads), "learning_rate": rate}
         return state.replace(step=state.step + 1, params=params, opt_state=opt_state), metrics
 
     whole, rows = sharding.replicated(mesh), sharding.batch_sharding(mesh)

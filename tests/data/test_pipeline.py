@@ -67,7 +67,11 @@ def test_several_augmented_recordings_are_all_drawn(featurizer, corpus):
 
 
 def test_batches_depend_on_seed_and_step_alone(featurizer):
-    one, same, other = train_batches(featurizer), train_batches(featurizer), train_batches(featurizer, 1)
+    one, same, other = (
+        train_batches(featurizer),
+        train_batches(featurizer),
+        train_batches(featurizer, 1),
+    )
     for step in (0, 12, 5):  # in any order, and over the epochs' borders
         for name, value in one[step].items():
             np.testing.assert_array_equal(value, same[step][name], err_msg=name)

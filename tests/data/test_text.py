@@ -12,7 +12,7 @@ from mmer_jax.errors import UserError
     [
         ("  Excuse   me. ", "Excuse me."),
         ("[LAUGHTER] Yeah [BREATHING]", "Yeah"),
-        ("It\u2019s \u201cfine\u201d", "It's \"fine\""),
+        ("It\u2019s \u201cfine\u201d", 'It\'s "fine"'),
         ("I -- don't know...", "I -- don't know..."),
         ("", ""),
     ],

@@ -1,0 +1,43 @@
+# `make demo` and `make test` do all their own set-up on a machine with Python >= 3.10 and make.
+PYTHON ?= python3
+VENV   ?= .venv
+DEMO   ?= build/demo
+CONFIG ?= configs/demo.py
+BIN    := $(VENV)/bin
+
+.PHONY: demo data test lint clean
+
+demo: data
+	$(BIN)/python -m mmer_jax.main --config=$(CONFIG) --config.data.dir=$(DEMO)/tfds \
+	  --config.text.tokenizer=$(DEMO)/corpus/tokenizer
+
+# The demo corpus, and the dataset prepared from it as IEMOCAP would be.
+data: $(VENV)/.demo
+	@echo "== demo corpus: speech from espeak-ng in IEMOCAP's release layout =="
+	$(BIN)/python -m mmer_jax.demo.corpus $(DEMO)/corpus
+	@echo "== tfds build: log in $(DEMO)/tfds_build.log =="
+	@$(BIN)/tfds build datasets/iemocap --config=emotions4 --manual_dir=$(DEMO)/corpus \
+	  --data_dir=$(DEMO)/tfds > $(DEMO)/tfds_build.log 2>&1 \
+	  || { tail -n 30 $(DEMO)/tfds_build.log; exit 1; }
+
+test: $(VENV)/.test
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+$(VENV)/.demo: setup.py constraints.txt
+	@echo "== installing into $(VENV): some minutes, about 1 GB to download =="
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[demo,tfds]"
+	@touch $@
+
+$(VENV)/.test: setup.py constraints.txt
+	@echo "== installing into $(VENV): some minutes, about 1 GB to download =="
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[test]"
+	@touch $@
+
+clean:
+	rm -rf build runs

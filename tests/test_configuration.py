@@ -1,0 +1,76 @@
+"""Options: the shipped configs, fingerprints and differences."""
+
+import importlib.util
+import pathlib
+
+import pytest
+
+from mmer_jax import configuration
+from mmer_jax.errors import UserError
+
+CONFIGS = pathlib.Path(__file__).resolve().parents[1] / "configs"
+
+
+def load(name):
+    spec = importlib.util.spec_from_file_location(name, CONFIGS / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+ALL = [(name, v) for name in ("iemocap", "demo") for v in load(name).VARIANTS]
+
+
+@pytest.mark.parametrize("name, variant", ALL)
+def test_every_shipped_config_is_valid_and_documented(name, variant):
+    module = load(name)
+    configuration.validate(module.get_config(variant))
+    assert variant == "default" or f"configs/{name}.py:{variant}" in module.__doc__
+
+
+def test_variants_differ_in_name_and_fingerprint():
+    configs = [load(name).get_config(v) for name, v in ALL]
+    assert len({c.name for c in configs}) == len(configs)
+    assert len({configuration.fingerprint(c) for c in configs}) == len(configs)
+
+
+def test_the_fingerprint_ignores_where_files_lie():
+    a, b = configuration.default(), configuration.default()
+    b.data.dir, b.name, b.folds = "elsewhere", "other", (1,)
+    assert configuration.fingerprint(a) == configuration.fingerprint(b)
+    b.seed = 1
+    assert configuration.fingerprint(a) != configuration.fingerprint(b)
+
+
+def test_differences_name_the_option():
+    a, b = configuration.default(), configuration.default()
+    b.losses.ctc.weight = 0.5
+    found = configuration.differences(configuration.to_json(a), configuration.to_json(b))
+    assert found == [("losses.ctc.weight", 0.1, 0.5)]
+
+
+@pytest.mark.parametrize(
+    "option, value",
+    [
+        ("model.modalities", ("video",)),
+        ("losses.ctc.weight", -1.0),
+        ("folds", ()),
+        ("folds", (1, 1)),
+        ("heldout_fraction", 0.9),
+        ("data.buckets", 0),
+    ],
+)
+def test_a_wrong_value_is_named(option, value):
+    config = load("demo").get_config()
+    config.unlock()
+    config.update_from_flattened_dict({option: value})
+    with pytest.raises(UserError, match=f"config.{option.split('.weight')[0]}"):
+        configuration.validate(config)
+
+
+def test_nothing_to_train_on_is_an_error():
+    config = load("demo").get_config()
+    for name in ("ce", "ctc", "scl", "acl"):
+        config.losses[name].weight = 0.0
+    with pytest.raises(UserError, match="nothing to train on"):
+        configuration.validate(config)

@@ -1,0 +1,166 @@
+"""The command itself: end to end in small, and each mistake as one message."""
+
+import csv
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+
+
+def command(*arguments, cwd=ROOT):
+    done = subprocess.run(
+        [sys.executable, "-m", "mmer_jax.main", *arguments],
+        cwd=cwd, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    assert "Traceback" not in done.stdout + done.stderr, done.stderr
+    return done
+
+
+def demo(folder, *arguments, variant="smoke"):
+    return command(
+        f"--config=configs/demo.py:{variant}", f"--config.data.dir={folder}/tfds",
+        f"--config.text.tokenizer={folder}/corpus/tokenizer", *arguments,
+    )  # fmt: skip
+
+
+def small_wav2vec2(folder, *arguments):
+    return demo(
+        folder, "--config.audio.size.width=16", "--config.audio.size.layers=1",
+        "--config.audio.size.ffn=16", "--config.audio.conv_channels=8", "--config.data.buckets=1",
+        *arguments, variant="wav2vec2",
+    )  # fmt: skip
+
+
+def check_outputs(folder, n):
+    results = json.loads((folder / "results.json").read_text())
+    rows = list(csv.DictReader((folder / "predictions.csv").open()))
+    assert len(rows) == n == sum(map(sum, results["pooled"]["confusion"]))
+    right = sum(r["label"] == r["prediction"] for r in rows) / n
+    assert results["pooled"]["wa"] == pytest.approx(right)
+    for r in rows:
+        p = {name: float(r[f"p_{name}"]) for name in results["label_names"]}
+        assert sum(p.values()) == pytest.approx(1, abs=1e-5)
+        assert max(p, key=p.get) == r["prediction"]
+    assert {"seed", "fingerprint", "versions", "config", "mean"} <= results.keys()
+    assert (folder / "confusion.png").read_bytes()[:4] == b"\x89PNG"
+    lines = [json.loads(x) for x in (folder / "fold5" / "metrics.jsonl").read_text().splitlines()]
+    assert any("train/loss" in x for x in lines) and any("select/ua" in x for x in lines)
+    assert list((folder / "fold5" / "tensorboard").glob("events.out.tfevents*"))
+
+
+def test_end_to_end(prepared, tmp_path):
+    done = demo(prepared, f"--workdir={tmp_path}")
+    assert done.returncode == 0, done.stderr
+    check_outputs(tmp_path, 16)
+    assert (tmp_path / "results.md").read_text() in done.stdout
+    assert "held-out UA" in done.stdout
+
+
+def test_an_awkward_tree_trains_the_same(prepared_awkward, tmp_path):
+    done = demo(prepared_awkward, f"--workdir={tmp_path}")
+    assert done.returncode == 0, done.stderr
+    check_outputs(tmp_path, 16)
+
+
+def test_the_wav2vec2_variant_runs(prepared, tmp_path):
+    done = small_wav2vec2(prepared, f"--workdir={tmp_path}", "--config.data.max_seconds=2.0")
+    assert done.returncode == 0, done.stderr
+    check_outputs(tmp_path, 16)
+
+
+@pytest.mark.parametrize("variant", ["audio_only", "text_only"])
+def test_one_modality_runs(prepared, tmp_path, variant):
+    done = demo(
+        prepared, f"--workdir={tmp_path}", "--config.folds=(5,)", "--config.train.epochs=1",
+        "--config.data.buckets=1", "--config.audio.size.layers=1", "--config.text.size.layers=1",
+        variant=variant,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    check_outputs(tmp_path, 16)
+
+
+def test_published_selection_says_so_everywhere(prepared, tmp_path):
+    done = demo(prepared, f"--workdir={tmp_path}", "--config.selection=published")
+    assert done.returncode == 0, done.stderr
+    assert "ON THE TEST SESSION" in (tmp_path / "results.md").read_text()
+    assert "TEST (selection=published)" in done.stdout
+    assert json.loads((tmp_path / "results.json").read_text())["selection"] == "published"
+
+
+def test_without_the_data_it_says_where_to_get_them(tmp_path):
+    done = command(
+        "--config=configs/iemocap.py",
+        f"--config.data.dir={tmp_path}/none",
+        f"--workdir={tmp_path}/w",
+    )
+    assert done.returncode == 1
+    for word in ("https://sail.usc.edu/iemocap/", "tfds build", "make demo", "config.data.dir"):
+        assert word in done.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["--config=configs/nowhere.py"], "nowhere.py"),
+        (["--config=configs/demo.py:fancy"], "the choices are: default, audio_only"),
+        (["--config=configs/demo.py", "--config.train.epoch=3"], "epoch"),
+        (["--config=configs/demo.py", "--config.train.epochs=soon"], "soon"),
+        (["--config=configs/demo.py", "--config.train.epochs=0"], "config.train.epochs is 0"),
+        (["--config=configs/demo.py", "--config.folds=(6,)"], "config.folds is (6,)"),
+        (["--config=configs/demo.py", "--config.selection=best"], "heldout, published"),
+        (["--config=configs/demo.py", "--config.losses.ctc.form=x"], "literature, released"),
+        (["--config=configs/demo.py", "--config.model.heads=7"], "config.model.heads (7)"),
+        (["--config=configs/demo.py", "--nonsense=1"], "nonsense"),
+        ([], "--config"),
+    ],
+)
+def test_a_wrong_option_is_one_message(arguments, message, tmp_path):
+    done = command(*arguments, f"--workdir={tmp_path / 'w'}")
+    assert done.returncode == 1
+    assert message in done.stderr
+    assert len(done.stderr.strip().splitlines()) <= 6
+    assert not (tmp_path / "w").exists()
+
+
+@pytest.mark.parametrize(
+    "option, message",
+    [
+        (
+            "--config.text.tokenizer=no/such/folder",
+            "No tokenizer could be loaded from 'no/such/folder'",
+        ),
+        (
+            "--config.audio.pretrained=some/hub-name",
+            "No config.json could be had for 'some/hub-name'",
+        ),
+        ("--config.data.dataset=other", "No prepared dataset other/emotions4"),
+        ("--config.optimizer.frozen=('nothing/.*',)", "matches no parameter"),
+    ],
+)
+def test_what_cannot_be_had_is_named(prepared, tmp_path, option, message):
+    done = demo(prepared, f"--workdir={tmp_path}", option)
+    assert done.returncode == 1
+    assert message in done.stderr
+
+
+def test_a_workdir_that_cannot_be_made_is_named(prepared, tmp_path):
+    (tmp_path / "file").write_text("")
+    done = demo(prepared, f"--workdir={tmp_path / 'file' / 'w'}")
+    assert done.returncode == 1
+    assert "can't be written" in done.stderr
+
+
+def test_a_damaged_checkpoint_is_named(prepared, tmp_path):
+    assert demo(prepared, f"--workdir={tmp_path}").returncode == 0
+    (tmp_path / "fold5" / "result.json").unlink()
+    for path in (tmp_path / "fold5" / "checkpoints").glob("*/state/**/*"):
+        if path.is_file():
+            path.write_bytes(b"damaged")
+    done = demo(prepared, f"--workdir={tmp_path}")
+    assert done.returncode == 1
+    assert "can't be restored" in done.stderr and "delete that folder" in done.stderr
