@@ -61,8 +61,8 @@ def _experiment(config):
     waste = padding_share([f.samples(u) for u in f.corpus.utterances], f.edges,
                           config.data.batch_size)  # fmt: skip
     print(
-        f"{len(f.corpus.utterances)} utterances, buckets of {edges} s, {100 * waste:.0f} % padding; "
-        f"running on {_hardware()}",
+        f"{len(f.corpus.utterances)} utterances, buckets of {edges} s, {100 * waste:.0f} % padding;"
+        f" running on {_hardware()}",
         flush=True,
     )
     return experiment

@@ -56,9 +56,10 @@ def parts(utterances, fold: Fold, selection: str, fraction: float, seed: int) ->
     train = tuple(u for u in utterances if u.split in train_sessions)
     test = tuple(u for u in utterances if u.split == fold.test_split)
     if not train or not test:
+        empty = fold.test_split if train else fold.train_split
         raise UserError(
             f"Fold {fold.test_session} has {len(train)} training and {len(test)} test utterances: "
-            f"the prepared dataset is empty in {fold.train_split if not train else fold.test_split}."
+            f"the prepared dataset is empty in {empty}."
         )
     if selection == "published":
         return Parts(train, test, test)

@@ -80,7 +80,7 @@ def _make_beside(out, options, progress):
 
 
 def _open_to_all_readers(folder):
-    """mkdtemp's folders are private; a corpus is as readable as any other new folder."""
+    """Mkdtemp's folders are private; a corpus is as readable as any other new folder."""
     mask = os.umask(0)
     os.umask(mask)
     folder.chmod(0o777 & ~mask)

@@ -48,6 +48,7 @@ class Espeak:
         return 0
 
     def version(self):
+        """espeak-ng's version."""
         path = ctypes.c_char_p()
         return self.library.espeak_Info(ctypes.byref(path)).decode()
 
@@ -71,6 +72,7 @@ class Espeak:
 
 
 def send(message, payload=b""):
+    """Writes a line of JSON and the bytes that belong to it."""
     sys.stdout.buffer.write(json.dumps(message).encode() + b"\n" + payload)
     sys.stdout.buffer.flush()
 
@@ -100,6 +102,7 @@ def reply(espeak, line):
 
 
 def main():
+    """Answers one job after another until stdin closes."""
     # Ctrl-C reaches every process of a terminal; the parent answers it and closes stdin.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:

@@ -63,10 +63,12 @@ class Turn:
 
     @property
     def utterance(self):
+        """The id, as IEMOCAP spells it."""
         return f"{self.dialog}_{self.speaker[1]}{self.number:03d}"
 
     @property
     def four_class(self):
+        """Whether its label is one of the benchmark's."""
         return self.label in FOUR_CLASS
 
 

@@ -128,7 +128,7 @@ def _recalls(values):
 def _selection_note(selection):
     if selection == "published":
         return (
-            "**Epoch chosen ON THE TEST SESSION** (selection=published, as the released code does): "
-            "these figures are optimistic and no estimate of performance on new speakers."
+            "**Epoch chosen ON THE TEST SESSION** (selection=published, as the released code does):"
+            " these figures are optimistic and no estimate of performance on new speakers."
         )
     return "Epoch chosen on held-out dialogs of the training sessions (selection=heldout)."
