@@ -23,27 +23,9 @@ def get_config(variant: str = "default"):
     c.text.pretrained = "roberta-base"
     c.optimizer.frozen = ("audio_encoder/feature_extractor/.*", "text_encoder/.*")
     if variant == "released":
-        _released(c)
+        configuration.released(c)
     if variant == "audio_only":
         configuration.audio_only(c)
     if variant == "text_only":
         configuration.text_only(c)
     return c
-
-
-def _released(c):
-    """Batch, losses, optimiser and choice of epoch as in the authors' code.
-
-    It adds up the gradients of 4 batches of 2; here a batch is 8, so that the contrastive losses
-    see 8 utterances rather than 2.
-    """
-    for loss in (c.losses.ctc, c.losses.scl, c.losses.acl):
-        loss.form = "released"
-    c.selection = "published"
-    c.model.padding = "published"
-    c.text.keep_events = True
-    c.optimizer.schedule = "constant"
-    c.optimizer.warmup = 0.0
-    c.optimizer.clip_norm = 0.0
-    c.optimizer.decay = "all"
-    c.train.epochs = 100

@@ -12,6 +12,8 @@ from mmer_jax.errors import UserError
 
 # tensorflow only writes TensorBoard files here; its chatter would hide the messages.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+# Its Flax classes would otherwise make transformers import tensorflow as well.
+os.environ.setdefault("USE_TF", "0")
 
 _CONFIG = config_flags.DEFINE_config_file(
     "config", None, "A file of configs/, and a variant behind a colon.", lock_config=True

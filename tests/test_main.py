@@ -110,7 +110,7 @@ def test_without_the_data_it_says_where_to_get_them(tmp_path):
         (["--config=configs/demo.py:fancy"], "the choices are: default, audio_only"),
         (["--config=configs/demo.py", "--config.train.epoch=3"], "epoch"),
         (["--config=configs/demo.py", "--config.train.epochs=soon"], "soon"),
-        (["--config=configs/demo.py", "--config.train.epochs=0"], "config.train.epochs is 0"),
+        (["--config=configs/demo.py", "--config.train.epochs=-1"], "config.train.epochs is -1"),
         (["--config=configs/demo.py", "--config.folds=(6,)"], "config.folds is (6,)"),
         (["--config=configs/demo.py", "--config.selection=best"], "heldout, published"),
         (["--config=configs/demo.py", "--config.losses.ctc.form=x"], "literature, released"),

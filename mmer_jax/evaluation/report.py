@@ -97,7 +97,7 @@ def markdown(summary: dict) -> str:
     lines = [f"# {summary['name']}", ""]
     lines += ["| " + " | ".join(head) + " |", "|" + "-|" * len(head)]
     lines += ["| " + " | ".join(row) + " |" for row in rows]
-    lines += ["", _selection_note(summary["selection"]), ""]
+    lines += ["", _selection_note(summary), ""]
     lines += [
         "WA = correct / all; UA = mean of the classes' recalls. In percent; last row: mean and "
         "standard deviation over the folds, recalls over all utterances.",
@@ -125,8 +125,10 @@ def _recalls(values):
     return ["-" if v is None else f"{100 * v:.1f}" for v in values]
 
 
-def _selection_note(selection):
-    if selection == "published":
+def _selection_note(summary):
+    if not summary["config"]["train"]["epochs"]:
+        return "Nothing was trained and no epoch chosen: this is what the run started from."
+    if summary["selection"] == "published":
         return (
             "**Epoch chosen ON THE TEST SESSION** (selection=published, as the released code does):"
             " these figures are optimistic and no estimate of performance on new speakers."

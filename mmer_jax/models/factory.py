@@ -1,5 +1,7 @@
 """From a config to the model, and to its first parameters."""
 
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -32,7 +34,13 @@ def build_model(config, classes: int, symbols: int, vocab_size: int) -> MMER:
     audio = _audio_encoder(config, dtype) if "audio" in modalities else None
     text = _text_encoder(config, vocab_size, dtype) if "text" in modalities else None
     m = config.model
-    return MMER(audio, text, classes, symbols, m.width, m.heads, m.ffn, m.dropout, dtype)
+    frozen = tuple(p for p in ("audio_encoder", "text_encoder") if _is_frozen(config, p))
+    return MMER(audio, text, classes, symbols, m.width, m.heads, m.ffn, m.dropout, dtype, frozen)
+
+
+def _is_frozen(config, part):
+    """Whether the optimiser leaves the whole of a part alone, not some of its layers."""
+    return any(re.fullmatch(pattern, f"{part}/any/path") for pattern in config.optimizer.frozen)
 
 
 def audio_family(config) -> str:
@@ -111,14 +119,34 @@ def init_params(model: MMER, config, seed: int) -> dict:
 
     Every number depends on the seed and the config alone.
     """
-    example = _example_batch()
-    shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), example)["params"])
-    params = jax.jit(model.init)(jax.random.key(seed), example)["params"]
+    shapes = _shapes(model)
+    params = jax.jit(model.init)(jax.random.key(seed), _example_batch())["params"]
     for part, name in (("audio_encoder", config.audio.pretrained),
                        ("text_encoder", config.text.pretrained)):  # fmt: skip
         if name and part in shapes:
             params[part] = pretrained.load_params(name, shapes[part])
     return params
+
+
+def check_params(model: MMER, params: dict, source: str) -> None:
+    """Raises UserError where `params`, read from `source`, are not this model's."""
+
+    def shapes_of(tree):
+        return {jax.tree_util.keystr(k): x.shape for k, x in jax.tree.leaves_with_path(tree)}
+
+    expected, found = shapes_of(_shapes(model)), shapes_of(params)
+    wrong = sorted(k for k in expected.keys() | found.keys() if expected.get(k) != found.get(k))
+    if wrong:
+        lines = "; ".join(f"{k} is {found.get(k)}, not {expected.get(k)}" for k in wrong[:5])
+        raise UserError(
+            f"{source} holds the parameters of another model than the config describes, in "
+            f"{len(wrong)} places: {lines}. Take the config from the same folder: "
+            f"--config=configs/converted.py:{source}"
+        )
+
+
+def _shapes(model):
+    return jax.eval_shape(lambda: model.init(jax.random.key(0), _example_batch())["params"])
 
 
 def _example_batch():

@@ -17,7 +17,7 @@ class DynamicFusion(nn.Module):
     P = Layer(Q = A W_2, KV = X)        text that matters to each frame
     R = Layer(Q = X, KV = P)            tokens, through the frames' eyes
     g = sigmoid(W [R; T])               the dynamic gate
-    h = [W_d max_tokens [R; g * T]; max_frames A]
+    h = [max_frames A; W_d max_tokens [R; g * T]]
 
     Attributes:
       width: d of the network; tokens of another width are projected to it first.
@@ -32,7 +32,7 @@ class DynamicFusion(nn.Module):
 
     @nn.compact
     def __call__(self, audio, audio_mask, text, text_mask, deterministic: bool = True) -> dict:
-        """Returns every intermediate by name; `fused` [b, d + d_a] is the utterance's vector.
+        """Returns every intermediate by name; `fused` [b, d_a + d] is the utterance's vector.
 
         Args:
           audio: frames A [b, t, d_a].
@@ -59,12 +59,12 @@ class DynamicFusion(nn.Module):
         multimodal = jnp.concatenate([out["text_to_text"], gated], axis=-1)
         out["pooled_multimodal"] = dense("downsample")(masked_max(multimodal, text_mask))
         out["pooled_audio"] = masked_max(audio, audio_mask)
-        out["fused"] = jnp.concatenate([out["pooled_multimodal"], out["pooled_audio"]], axis=-1)
+        out["fused"] = jnp.concatenate([out["pooled_audio"], out["pooled_multimodal"]], axis=-1)
         return out
 
     def _layer_options(self):
-        return dict(width=self.width, heads=self.heads, ffn=self.ffn, dropout=self.dropout,
-                    dtype=self.dtype)  # fmt: skip
+        names = ("width", "heads", "ffn", "dropout", "dtype")
+        return {name: getattr(self, name) for name in names}
 
 
 class TextBranch(nn.Module):

@@ -17,7 +17,7 @@ def layer_norm(name: str) -> nn.LayerNorm:
 
 
 def masked_max(x: jax.Array, mask: jax.Array) -> jax.Array:
-    """Maximum over the positions that `mask` keeps: [b, n, d], [b, n] -> [b, d]; 0 where none is."""
+    """Maximum over the positions that `mask` keeps, 0 if none: [b, n, d], [b, n] -> [b, d]."""
     kept = jnp.where(mask[..., None] > 0, x, jnp.finfo(x.dtype).min)
     return jnp.where(jnp.any(mask > 0, axis=-1, keepdims=True), kept.max(axis=1), 0)
 

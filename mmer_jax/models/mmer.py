@@ -21,6 +21,8 @@ class MMER(nn.Module):
       classes: c.
       symbols: v, of the CTC vocabulary.
       width, heads, ffn, dropout, dtype: of the fusion network.
+      frozen: which of `audio_encoder`, `text_encoder` compute without dropout in training too:
+        an encoder that isn't trained gives the same features in every step.
     """
 
     audio_encoder: nn.Module | None
@@ -32,6 +34,7 @@ class MMER(nn.Module):
     ffn: int
     dropout: float = 0.1
     dtype: jnp.dtype = jnp.float32
+    frozen: tuple[str, ...] = ()
 
     @nn.compact
     def __call__(self, batch: dict, train: bool = False) -> tuple[jax.Array, dict]:
@@ -62,11 +65,11 @@ class MMER(nn.Module):
         out = {}
         if self.audio_encoder is not None:
             out["audio_hidden"], out["audio_mask"] = self.audio_encoder(
-                view["audio"], view["audio_length"], deterministic
+                view["audio"], view["audio_length"], deterministic or "audio_encoder" in self.frozen
             )
         if self.text_encoder is not None:
             out["text_hidden"] = self.text_encoder(
-                view["text_ids"], view["text_mask"], deterministic
+                view["text_ids"], view["text_mask"], deterministic or "text_encoder" in self.frozen
             )
         return out | self._fuse(out, view, deterministic)
 

@@ -9,6 +9,25 @@ from orbax.checkpoint import checkpoint_managers
 
 from mmer_jax.errors import UserError
 
+PARAMS_FOLDER = "params"  # of a folder with parameters alone
+
+
+def read_params(folder: str) -> dict:
+    """The parameters that a converter wrote into `folder`, as host arrays.
+
+    Raises:
+      UserError: there are none, or they can't be read.
+    """
+    path = os.path.join(os.path.abspath(os.path.expanduser(folder)), PARAMS_FOLDER)
+    try:
+        with ocp.StandardCheckpointer() as checkpointer:
+            return jax.device_get(checkpointer.restore(path))
+    except Exception as e:  # orbax raises what the layer below it raised
+        raise UserError(
+            f"{path} can't be read as parameters ({str(e).splitlines()[0][:200]}). Convert the "
+            "checkpoint again: python -m mmer_jax.convert.released CHECKPOINT.pt OUT_DIR."
+        ) from e
+
 
 class Checkpoints:
     """The checkpoints of one fold: the newest one, to go on from, and the best one.

@@ -8,6 +8,7 @@ from mmer_jax.data.corpus import Corpus
 from mmer_jax.data.pipeline import Featurizer
 from mmer_jax.models import factory
 from mmer_jax.training import sharding, state, step
+from mmer_jax.training.checkpoint import read_params
 from mmer_jax.training.optimizer import make_optimizer, split_frozen
 
 
@@ -54,13 +55,19 @@ class Experiment:
     def initial_state(self, total_steps: int) -> state.TrainState:
         """The state before training, the same for every fold, on every device."""
         if self._params is None:
-            params = factory.init_params(self.model, self.config, self.config.seed)
-            self._params = jax.device_get(params)
+            self._params = jax.device_get(self._first_params())
         trained, frozen = split_frozen(self._params, tuple(self.config.optimizer.frozen))
         fresh = state.create(trained, frozen, self.optimizer, total_steps, self.config.seed)
         # device_put may alias host memory that the first step would then donate: copy.
         fresh = jax.tree.map(lambda x: x.copy(), fresh)
         return jax.device_put(fresh, sharding.replicated(self.mesh))
+
+    def _first_params(self):
+        if not self.config.init_from:
+            return factory.init_params(self.model, self.config, self.config.seed)
+        params = read_params(self.config.init_from)
+        factory.check_params(self.model, params, self.config.init_from)
+        return params
 
 
 def _tokenizer(config):

@@ -15,6 +15,9 @@ from mmer_jax.training.experiment import Experiment
 from mmer_jax.training.logging import make_writer
 from mmer_jax.training.progress import Progress
 
+# What is "chosen" where train.epochs is 0: what the run starts from.
+UNTRAINED = {"step": 0, "epoch": 0}
+
 
 def train_fold(experiment: Experiment, fold: folds.Fold, folder: str) -> dict:
     """Trains on a fold, goes on where an earlier run stopped, and tests the chosen epoch.
@@ -39,9 +42,9 @@ def train_fold(experiment: Experiment, fold: folds.Fold, folder: str) -> dict:
     batches = pipeline.TrainBatches(
         experiment.featurizer, parts.train, config.data.batch_size, config.train.epochs, config.seed
     )
-    iterator = pipeline.background(batches, config.data.threads, config.data.prefetch)
     total, epoch_steps = len(batches), batches.steps_per_epoch
-    state, history = experiment.initial_state(total), []
+    iterator = pipeline.background(batches, config.data.threads, config.data.prefetch)
+    state, history = experiment.initial_state(max(total, 1)), []
 
     checkpoints = Checkpoints(os.path.join(folder, "checkpoints"))
     start = checkpoints.latest_step() or 0
@@ -78,10 +81,11 @@ def train_fold(experiment: Experiment, fold: folds.Fold, folder: str) -> dict:
                 pending = []
                 writer.write_scalars(step + 1, _named("train", means, means))
                 progress.update(step + 1, 0, means["loss"])
-        chosen = max(history, key=lambda entry: entry["score"])
-        checkpoints.wait()
-        best, _ = checkpoints.restore(chosen["step"], state)
-        logits = predict(experiment, best, parts.test)
+        chosen = max(history, key=lambda entry: entry["score"], default=UNTRAINED)
+        if history:
+            checkpoints.wait()
+            state, _ = checkpoints.restore(chosen["step"], state)
+        logits = predict(experiment, state, parts.test)
     finally:
         # Also after Ctrl-C: what is being written is finished, so that the next run goes on there.
         progress.close()

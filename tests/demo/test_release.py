@@ -33,7 +33,7 @@ def text(path):
 
 
 def labels(root):
-    """utterance -> (start, end, label), in the order of the files."""
+    """Utterance -> (start, end, label), in the order of the files."""
     result = {}
     for path in visible(root, "Session*/dialog/EmoEvaluation/*.txt"):
         for line in text(path).splitlines():
@@ -46,7 +46,7 @@ def labels(root):
 
 
 def transcripts(root):
-    """utterance -> list of (start, end, text), in the order of the files."""
+    """Utterance -> list of (start, end, text), in the order of the files."""
     result = defaultdict(list)
     for path in visible(root, "Session*/dialog/transcriptions/*.txt"):
         for line in text(path).splitlines():

@@ -52,6 +52,8 @@ def test_the_table_says_how_the_epoch_was_chosen(selection):
     assert ("ON THE TEST SESSION" in table) == (selection == "published")
     assert "| 1 | 80.0 | 80.0 |" in table
     assert "65.0 ± 21.2" in table
+    summary["config"]["train"]["epochs"] = 0
+    assert "Nothing was trained" in report.markdown(summary)
 
 
 def test_the_picture_is_a_png():

@@ -72,10 +72,16 @@ def from_state(state: dict, shapes: dict, path: str) -> dict:
             f"{path} has weights of other shapes than its config.json says: {_some(sorted(wrong))}."
             " Config and weights must come from the same checkpoint."
         )
-    used = sum(found[key].size for key in expected)
-    extra = sum(np.size(v) for v in state.values()) - used
-    logging.info("%s: %d weights in %d arrays read, %d not needed.", path, used, len(found), extra)
+    _log_use(state, expected, prefix, path)
     return traverse_util.unflatten_dict({k: np.asarray(v, np.float32) for k, v in found.items()})
+
+
+def _log_use(state, expected, prefix, path):
+    names = _flax_keys if path.endswith(".msgpack") else torch_keys
+    used = {name for key in expected for name in names(prefix, key)}
+    unused = sorted(state.keys() - used)
+    logging.info("%s: all %d arrays that the encoder needs were read.", path, len(expected))
+    logging.info("%s: %d arrays not needed: %s.", path, len(unused), ", ".join(unused) or "none")
 
 
 def find_checkpoint(source: str) -> str:
@@ -102,7 +108,9 @@ def find_checkpoint(source: str) -> str:
                 continue
     except Exception as e:  # no network, no such repository, a private one, offline mode
         raise UserError(_not_found(source, "weights", e)) from e
-    raise UserError(f"{source} on the hub has none of {', '.join(FILES)} (sharded files are not read).")
+    raise UserError(
+        f"{source} on the hub has none of {', '.join(FILES)} (sharded files are not read)."
+    )
 
 
 def read_state(path: str) -> dict[str, np.ndarray]:
@@ -153,18 +161,25 @@ def _read_torch(path):
             f"{path} can't be read as plain weights ({_first_line(e)}). It is damaged, or it holds "
             "pickled objects, which are never executed here. Save it again as safetensors."
         ) from e
-    state = state.get("state_dict", state)
+    state = state.get("state_dict", state) if isinstance(state, dict) else None
+    if not isinstance(state, dict):
+        raise UserError(f"{path} holds no table of weights; expected a PyTorch state dict.")
     return {k: v.float().numpy() for k, v in state.items() if hasattr(v, "numpy")}
 
 
 def _torch_leaf(state, prefix, key):
     """The array for our parameter `key` in PyTorch's spelling and layout, or None."""
-    module, leaf = prefix + ".".join(key[:-1]), key[-1]
-    for name in _torch_names(leaf):
-        value = state.get(f"{module}.{name}")
+    for name in torch_keys(prefix, key):
+        value = state.get(name)
         if value is not None:
-            return _to_flax_layout(value) if leaf == "kernel" else value
+            return _to_flax_layout(value) if key[-1] == "kernel" else value
     return None
+
+
+def torch_keys(prefix: str, key: tuple[str, ...]) -> list[str]:
+    """The names under which a PyTorch checkpoint may have our parameter `key`."""
+    module = prefix + ".".join(key[:-1])
+    return [f"{module}.{name}" for name in _torch_names(key[-1])]
 
 
 def _torch_names(leaf):
@@ -184,7 +199,11 @@ def _to_flax_layout(weight):
 
 
 def _flax_leaf(state, prefix, key):
-    return state.get(prefix.replace(".", "/") + "/".join(key))
+    return state.get(_flax_keys(prefix, key)[0])
+
+
+def _flax_keys(prefix, key):
+    return [prefix.replace(".", "/") + "/".join(key)]
 
 
 def _some(names, most=8):

@@ -26,6 +26,7 @@ class TextEncoder(nn.Module):
     dtype: jnp.dtype = jnp.float32
 
     def setup(self):
+        """Makes HF's blocks under HF's names."""
         embeddings, encoder = BLOCKS[self.config.model_type]
         self.embeddings = embeddings(self.config, dtype=self.dtype)
         self.encoder = encoder(self.config, dtype=self.dtype)

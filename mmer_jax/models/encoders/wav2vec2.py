@@ -30,7 +30,8 @@ class Wav2Vec2Encoder(nn.Module):
 
     Attributes:
       config: HF's `Wav2Vec2Config` or `HubertConfig`.
-      published_padding: lets padding into norms and attention, as MMER's released code does.
+      published_padding: lets padding into the encoder's norms, convolutions and attention, as
+        MMER's released code does.
       dtype: of the computation.
     """
 
@@ -42,20 +43,21 @@ class Wav2Vec2Encoder(nn.Module):
     def __call__(self, audio, audio_length, deterministic: bool = True):
         """float32 [b, n], [b] -> frames [b, t, d], bool mask [b, t].
 
-        With `published_padding` the mask keeps every frame.
+        The mask is the utterances' own with `published_padding` too: the released fusion, pooling
+        and CTC leave out the padded frames that its encoder let in.
         """
+        seen = audio_length
         if self.published_padding:
-            audio_length = jnp.full_like(audio_length, audio.shape[1])
-        features = FeatureExtractor(self.config, self.dtype, name="feature_extractor")(
-            audio, audio_length
-        )
-        lengths = frame_count(audio_length, self.config)
-        mask = jnp.arange(features.shape[1])[None] < lengths[:, None]
+            seen = jnp.full_like(audio_length, audio.shape[1])
+        features = FeatureExtractor(self.config, self.dtype, name="feature_extractor")(audio, seen)
+        frames = jnp.arange(features.shape[1])[None]
+        mask = frames < frame_count(audio_length, self.config)[:, None]
+        seen_mask = frames < frame_count(seen, self.config)[:, None]
         hidden = FeatureProjection(self.config, self.dtype, name="feature_projection")(
             features, deterministic
         )
         encoder = TransformerEncoder(self.config, self.dtype, name="encoder")
-        return encoder(hidden, mask, deterministic), mask
+        return encoder(hidden, seen_mask, deterministic), mask
 
 
 class FeatureExtractor(nn.Module):

@@ -81,13 +81,16 @@ class WhisperEncoder(nn.Module):
         return nn.LayerNorm(1e-5, dtype=self.dtype, name="layer_norm")(hidden), mask
 
     def _conv(self, name, stride):
+        init = nn.initializers.normal(self.config.init_std)
         return nn.Conv(self.config.d_model, (3,), strides=stride, padding=1, dtype=self.dtype,
-                       kernel_init=nn.initializers.normal(self.config.init_std), name=name)  # fmt: skip
+                       kernel_init=init, name=name)  # fmt: skip
 
     def _add_positions(self, hidden):
         t, limit = hidden.shape[1], self.config.max_source_positions
         if t > limit:
-            raise ValueError(f"{t} frames, but this Whisper has positions for {limit} (20 ms each).")
+            raise ValueError(
+                f"{t} frames, but this Whisper has positions for {limit} (20 ms each)."
+            )
         positions = nn.Embed(
             limit,
             self.config.d_model,

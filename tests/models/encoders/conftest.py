@@ -27,7 +27,7 @@ def load_encoder():
     def load(encoder, folder, *example):
         shapes = jax.eval_shape(encoder.init, jax.random.key(0), *example)["params"]
         params = pretrained.load_params(str(folder), shapes)
-        run = jax.jit(lambda *inputs: encoder.apply({"params": params}, *inputs))
-        return lambda *inputs: jax.tree.map(np.asarray, run(*inputs))
+        run = jax.jit(encoder.apply)
+        return lambda *inputs: jax.tree.map(np.asarray, run({"params": params}, *inputs))
 
     return load

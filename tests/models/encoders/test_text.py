@@ -8,10 +8,10 @@ from mmer_jax.models.encoders.text import TextEncoder
 
 torch = pytest.importorskip("torch")
 
-SMALL = dict(
-    vocab_size=50, hidden_size=32, num_hidden_layers=2, num_attention_heads=4,
-    intermediate_size=48, max_position_embeddings=24,
-)  # fmt: skip
+SMALL = {
+    "vocab_size": 50, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4,
+    "intermediate_size": 48, "max_position_embeddings": 24,
+}  # fmt: skip
 CONFIGS = {
     "bert": BertConfig(**SMALL, pad_token_id=0),
     "roberta": RobertaConfig(**SMALL, pad_token_id=1, type_vocab_size=1),

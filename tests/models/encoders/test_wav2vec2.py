@@ -10,11 +10,11 @@ from mmer_jax.models.encoders.wav2vec2 import Wav2Vec2Encoder, frame_count
 
 torch = pytest.importorskip("torch")
 
-SMALL = dict(
-    hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=48,
-    conv_dim=(16,) * 7, num_conv_pos_embeddings=16, num_conv_pos_embedding_groups=4,
-)  # fmt: skip
-LARGE = dict(feat_extract_norm="layer", do_stable_layer_norm=True, conv_bias=True)
+SMALL = {
+    "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 48,
+    "conv_dim": (16,) * 7, "num_conv_pos_embeddings": 16, "num_conv_pos_embedding_groups": 4,
+}  # fmt: skip
+LARGE = {"feat_extract_norm": "layer", "do_stable_layer_norm": True, "conv_bias": True}
 CONFIGS = {
     "wav2vec2-base": Wav2Vec2Config(**SMALL),
     "wav2vec2-large": Wav2Vec2Config(**SMALL, **LARGE),

@@ -1,0 +1,16 @@
+"""A converted checkpoint of the published code: tested as it is, or trained on.
+
+  python -m mmer_jax.convert.released CHECKPOINT.pt OUT_DIR --text-encoder=roberta-base
+  python -m mmer_jax.main --config=configs/converted.py:OUT_DIR --config.train.epochs=0   tests it
+  python -m mmer_jax.main --config=configs/converted.py:OUT_DIR --config.train.epochs=5   trains on
+
+With epochs=0 nothing is chosen and nothing trained: take the fold whose session the checkpoint was
+not trained on, for example --config.folds='(5,)'. No released file was at hand: not measured.
+"""
+
+from mmer_jax.convert import released
+
+
+def get_config(folder: str):
+    """The config that the converter wrote into `folder`."""
+    return released.load_config(folder)

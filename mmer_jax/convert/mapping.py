@@ -1,0 +1,232 @@
+"""A released state dict -> our parameters, and the sizes of the model that they belong to.
+
+Every size but three is read from the weights. They don't say how wide an attention head is (64, as
+in every wav2vec2 and BERT), which strides the convolutions have (wav2vec2's) and whether an encoder
+with layer norm in its convolutions is pre-norm (as the large wav2vec2 models are).
+"""
+
+import dataclasses
+import re
+
+import jax
+import numpy as np
+from flax import linen as nn
+from flax import traverse_util
+from transformers import Wav2Vec2Config
+
+from mmer_jax.errors import UserError
+from mmer_jax.models.encoders import pretrained
+from mmer_jax.models.encoders.wav2vec2 import Wav2Vec2Encoder
+from mmer_jax.models.mmer import MMER
+
+HEAD_WIDTH = 64
+STRIDES = (5, 2, 2, 2, 2, 2, 2)
+AUDIO = "model_mmi.wav2vec2."
+
+# Released module -> ours. The released names say "img" and "vis" where they mean audio.
+MODULES = {
+    "model_mmi.vismap2text": "fusion/audio_keys",
+    "model_mmi.vismap2text_v2": "fusion/audio_queries",
+    "model_mmi.gate": "fusion/gate",
+    "model_mmi.downsample_final": "fusion/downsample",
+    "model_mmi.classifier.linear3": "emotion/linear",
+    "model_mmi.ctc_linear": "ctc/linear",
+    "orgin_linear_change.0": "projection/hidden",
+    "orgin_linear_change.2": "projection/output",
+    "augment_linear_change.0": "aug_projection/hidden",
+    "augment_linear_change.2": "aug_projection/output",
+}
+LAYERS = {
+    "model_mmi.self_attention_v2": "fusion/text/self_attention",
+    "model_mmi.txt2img_attention": "fusion/text_to_audio",
+    "model_mmi.img2txt_attention": "fusion/audio_to_text",
+    "model_mmi.txt2txt_attention": "fusion/text_to_text",
+}
+LAYER_PARTS = {
+    "attention.self.query": "query",
+    "attention.self.key": "key",
+    "attention.self.value": "value",
+    "attention.output.dense": "attention_output",
+    "attention.output.LayerNorm": "attention_norm",
+    "intermediate.dense": "intermediate",
+    "output.dense": "output",
+    "output.LayerNorm": "output_norm",
+}
+UNUSED = {
+    "model_mmi.weights": "weights of encoder layers that the released forward pass never reads",
+    "model_mmi.wav2vec2.masked_spec_embed": "SpecAugment's embedding; the release trains without",
+}
+
+
+class GivenFeatures(nn.Module):
+    """Stands in a text encoder's place where `text_ids` already holds token states.
+
+    The release reads them from files, so its checkpoint has no text encoder.
+    """
+
+    def __call__(self, features, mask, deterministic: bool = True):
+        """[b, s, d] -> the same."""
+        return features
+
+
+@dataclasses.dataclass(frozen=True)
+class Converted:
+    """A released checkpoint in our terms, its text encoder apart.
+
+    Attributes:
+      params: nested dict of float32 arrays.
+      model: the module they belong to; its text encoder is `GivenFeatures`.
+      audio_config: HF's `Wav2Vec2Config`.
+      names: released key -> path of our parameter, for every key that is used.
+      unused: released key -> why it was left out.
+    """
+
+    params: dict
+    model: MMER
+    audio_config: Wav2Vec2Config
+    names: dict[str, str]
+    unused: dict[str, str]
+
+
+def convert(state: dict[str, np.ndarray], source: str = "the checkpoint") -> Converted:
+    """Parameters and sizes from a released state dict.
+
+    Args:
+      state: released key -> array, PyTorch's layout.
+      source: named in messages.
+
+    Raises:
+      UserError: weights missing or of shapes that don't go together; names them.
+    """
+    audio_state = {k.removeprefix(AUDIO): v for k, v in state.items() if k.startswith(AUDIO)}
+    audio_config = _audio_config(audio_state, source)
+    model = _model(state, audio_config, source)
+    shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), _example_batch(model)))["params"]
+    params = {"audio_encoder": pretrained.from_state(audio_state, shapes["audio_encoder"], source)}
+    names = {key: path for key, path in _names().items() if key in state}
+    found = {path: _flax_layout(state[key]) for key, path in names.items()}
+    _check(found, shapes, source)
+    params |= traverse_util.unflatten_dict(found, sep="/")
+    names |= _audio_names(audio_state, shapes["audio_encoder"])
+    unused = {key: _reason(key) for key in state if key not in names}
+    return Converted(params, model, audio_config, names, unused)
+
+
+def _model(state, audio_config, source):
+    width = _shape(state, "model_mmi.gate.bias", source)[0]
+    ffn = _shape(state, "model_mmi.self_attention_v2.layer.0.intermediate.dense.bias", source)[0]
+    classes = _shape(state, "model_mmi.classifier.linear3.bias", source)[0]
+    symbols = _shape(state, "model_mmi.ctc_linear.bias", source)[0]
+    audio = Wav2Vec2Encoder(audio_config, published_padding=True)
+    return MMER(audio, GivenFeatures(), classes, symbols, width, width // HEAD_WIDTH, ffn)
+
+
+def _audio_config(state, source):
+    """The `Wav2Vec2Config` that weights in HF's spelling belong to."""
+    kernels = [
+        _shape(state, f"feature_extractor.conv_layers.{i}.conv.weight", source)
+        for i in range(_count(state, r"feature_extractor\.conv_layers\.(\d+)\."))
+    ]
+    if len(kernels) != len(STRIDES):
+        raise UserError(
+            f"{source} has {len(kernels)} wav2vec2 convolutions; expected {len(STRIDES)}, whose "
+            f"strides are {STRIDES}. Is it a checkpoint of the published MMER?"
+        )
+    layer_norm = "feature_extractor.conv_layers.1.layer_norm.weight" in state
+    positional = _weight_v(state, source)
+    width = positional[0]
+    return Wav2Vec2Config(
+        hidden_size=width,
+        num_hidden_layers=_count(state, r"encoder\.layers\.(\d+)\."),
+        num_attention_heads=width // HEAD_WIDTH,
+        intermediate_size=_shape(
+            state, "encoder.layers.0.feed_forward.intermediate_dense.bias", source
+        )[0],
+        conv_dim=[k[0] for k in kernels],
+        conv_kernel=[k[2] for k in kernels],
+        conv_stride=list(STRIDES),
+        conv_bias="feature_extractor.conv_layers.0.conv.bias" in state,
+        feat_extract_norm="layer" if layer_norm else "group",
+        do_stable_layer_norm=layer_norm,
+        num_conv_pos_embeddings=positional[2],
+        num_conv_pos_embedding_groups=width // positional[1],
+    )
+
+
+def _weight_v(state, source):
+    conv = "encoder.pos_conv_embed.conv."
+    new = f"{conv}parametrizations.weight.original1"
+    return _shape(state, new if new in state else f"{conv}weight_v", source)
+
+
+def _shape(state, key, source):
+    if key not in state:
+        have = ", ".join(sorted(state)[:5]) or "nothing"
+        raise UserError(
+            f"{source} has no {key} (it begins with: {have}). Expected a checkpoint of the "
+            'published MMER: {"state_dict": {"model_mmi.gate.weight": ..., ...}}.'
+        )
+    return state[key].shape
+
+
+def _count(state, pattern):
+    return 1 + max((int(m[1]) for m in map(re.compile(pattern).match, state) if m), default=-1)
+
+
+def _names():
+    """Released key -> our path, of the fusion network and the heads."""
+    modules = dict(MODULES)
+    for layer, ours in LAYERS.items():
+        for part, name in LAYER_PARTS.items():
+            modules[f"{layer}.layer.0.{part}"] = f"{ours}/{name}"
+    names = {f"{module}.bias": f"{ours}/bias" for module, ours in modules.items()}
+    for module, ours in modules.items():
+        names[f"{module}.weight"] = f"{ours}/{'scale' if ours.endswith('_norm') else 'kernel'}"
+    return names
+
+
+def _flax_layout(value):
+    """Linear [out, in] -> [in, out]; vectors stay."""
+    return np.asarray(value.T, np.float32)
+
+
+def _check(found, shapes, source):
+    expected = traverse_util.flatten_dict(
+        {k: v for k, v in shapes.items() if k != "audio_encoder"}, sep="/"
+    )
+    missing = sorted(expected.keys() - found.keys())
+    if missing:
+        raise UserError(
+            f"{source} lacks {len(missing)} weights of the fusion network and heads (named as "
+            f"here): {', '.join(missing[:8])}. Is it a checkpoint of the published MMER?"
+        )
+    wrong = [
+        f"{k} {found[k].shape} instead of {tuple(v.shape)}"
+        for k, v in sorted(expected.items())
+        if found[k].shape != tuple(v.shape)
+    ]
+    if wrong:
+        raise UserError(f"{source}: shapes don't go together: {', '.join(wrong[:8])}.")
+
+
+def _audio_names(state, shapes):
+    return {
+        AUDIO + name: "/".join(("audio_encoder", *key))
+        for key in traverse_util.flatten_dict(shapes)
+        for name in pretrained.torch_keys("", key)
+        if name in state
+    }
+
+
+def _reason(key):
+    return UNUSED.get(key, "unknown to this converter, NOT a part of the published model")
+
+
+def _example_batch(model):
+    return {
+        "audio": np.zeros((1, 8_000), np.float32),
+        "audio_length": np.array([8_000], np.int32),
+        "text_ids": np.zeros((1, 4, model.width), np.float32),
+        "text_mask": np.ones((1, 4), np.int32),
+        "label": np.zeros((1,), np.int32),
+    }
