@@ -1,5 +1,7 @@
 """Trains and cross-validates MMER: `python -m mmer_jax.main --config=configs/iemocap.py`."""
 
+import contextlib
+import logging as std_logging
 import os
 import sys
 import time
@@ -47,9 +49,29 @@ def run(config, workdir: str) -> str:
 
     workdir = os.path.abspath(os.path.expanduser(workdir))
     cross_validation.open_workdir(workdir, config)
-    results = cross_validation.run(config, workdir, lambda: _experiment(config))
+    with _log_file(workdir):
+        results = cross_validation.run(config, workdir, lambda: _experiment(config))
     seconds = time.monotonic() - began
     return report.write(config, results, workdir, seconds, _hardware())
+
+
+@contextlib.contextmanager
+def _log_file(workdir):
+    """What the program and its libraries log goes to log.txt; only warnings are shown as well."""
+    logger, shown = logging.get_absl_logger(), logging.get_absl_handler()
+    levels = logger.level, shown.level
+    kept = std_logging.FileHandler(os.path.join(workdir, "log.txt"), encoding="utf-8")
+    kept.setFormatter(std_logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    logger.addHandler(kept)
+    logger.setLevel(std_logging.INFO)
+    shown.setLevel(std_logging.WARNING)
+    try:
+        yield
+    finally:
+        logger.removeHandler(kept)
+        kept.close()
+        logger.setLevel(levels[0])
+        shown.setLevel(levels[1])
 
 
 def _experiment(config):

@@ -245,6 +245,7 @@ def test_main_starts_from_the_folder(text_encoder, prepared, tmp_path):
     jax.tree.map(np.testing.assert_array_equal, merge(state.params, state.frozen), expected)
     table = main.run(config, str(tmp_path / "run"))
     assert "Nothing was trained" in table
+    assert (tmp_path / "run" / "log.txt").read_text()
     config.model.ffn = 32
     with pytest.raises(UserError, match="another model than the config describes"):
         Experiment(config).initial_state(1)

@@ -1,0 +1,42 @@
+"""The prepared dataset: what is read, without tensorflow, and what is said where it is missing."""
+
+import subprocess
+import sys
+
+import pytest
+
+from mmer_jax.data.corpus import Corpus
+from mmer_jax.errors import UserError
+
+
+def test_every_utterance_with_its_recordings(prepared):
+    corpus = Corpus(str(prepared / "tfds"))
+    assert corpus.label_names == ("ang", "hap", "neu", "sad")
+    assert len(corpus.utterances) == 80 == len({u.id for u in corpus.utterances})
+    for u in corpus.utterances:
+        audio, augmented = corpus.recordings(u)
+        assert len(audio) == u.samples
+        assert tuple(map(len, augmented)) == u.aug_samples and augmented
+        assert u.session == int(u.id[4]) and u.dialog == u.id[:-5]
+        assert u.speaker.endswith(u.id[-4])
+
+
+def test_reading_batches_imports_no_tensorflow(prepared):
+    program = f"""
+import sys
+from mmer_jax.data import pipeline, text
+from mmer_jax.data.corpus import Corpus
+corpus = Corpus({str(prepared / "tfds")!r})
+tokenizer = text.Tokenizer({str(prepared / "corpus" / "tokenizer")!r}, 32)
+featurizer = pipeline.Featurizer(corpus, tokenizer, 210_000, False, 1, True)
+batches = pipeline.TrainBatches(featurizer, corpus.utterances, 4, 1, 0)
+next(pipeline.background(batches, 2, 2))
+assert "tensorflow" not in sys.modules, "tensorflow was imported"
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_no_dataset_is_a_way_to_one(tmp_path):
+    with pytest.raises(UserError, match="No prepared dataset iemocap/emotions4"):
+        Corpus(str(tmp_path))
