@@ -49,9 +49,7 @@ def default() -> ml_collections.ConfigDict:
     c.name = "mmer"  # names the default workdir, runs/<name>
     c.seed = 0  # of weights, shuffling, dropout and the held-out dialogs
     c.folds = (1, 2, 3, 4, 5)  # test sessions to run, one fold each
-    c.selection = (
-        "heldout"  # heldout: epoch chosen on training sessions; published: on the TEST one
-    )
+    c.selection = "heldout"  # chooses the epoch on training sessions; published: on the TEST one
     c.selection_metric = "ua"  # what the epoch is chosen by: ua, wa or loss
     c.heldout_fraction = 0.12  # share of the training utterances held out, in whole dialogs
 
@@ -62,9 +60,7 @@ def default() -> ml_collections.ConfigDict:
     data.dataset = "iemocap"  # the dataset's name below data.dir
     data.emotions = "emotions4"  # its builder config
     data.max_seconds = 13.125  # longer utterances are cut here (210 000 samples) and lose their CTC
-    data.normalize = (
-        "auto"  # waveform to zero mean, unit variance; auto: as the encoder's family has it
-    )
+    data.normalize = "auto"  # utterance: zero mean, unit variance; none; auto: by encoder
     data.batch_size = 8  # training utterances per step
     data.eval_batch_size = 16  # utterances per evaluation batch
     data.buckets = 4  # how many padded lengths; each is compiled once
