@@ -136,8 +136,13 @@ def _pair(config, kind):
     torch.manual_seed(0)
     torch_model = torch_mmer.TorchMMER(kind(config), RobertaModel(text), *sizes).eval()
     example = _batch([4_000] * 4, seed=0)
-    shapes = jax.eval_shape(flax_model.init, jax.random.key(0), example)["params"]
-    rng = np.random.default_rng(0)
+    return flax_model, torch_model, drawn_params(flax_model, example, seed=0)
+
+
+def drawn_params(model, example, seed: int) -> dict:
+    """Parameters of a model, no bias 0 and no scale 1: a fresh model's would hide differences."""
+    shapes = jax.eval_shape(model.init, jax.random.key(0), example)["params"]
+    rng = np.random.default_rng(seed)
 
     def draw(path, leaf):
         x = rng.standard_normal(leaf.shape).astype(np.float32)
@@ -145,7 +150,7 @@ def _pair(config, kind):
             return 1 + 0.1 * x
         return 0.1 * x if x.ndim == 1 else x / np.float32(np.sqrt(x.size / x.shape[-1]))
 
-    return flax_model, torch_model, jax.tree_util.tree_map_with_path(draw, shapes)
+    return jax.tree_util.tree_map_with_path(draw, shapes)
 
 
 def _options():

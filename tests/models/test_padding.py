@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from transformers import BertConfig, HubertConfig, RobertaConfig, Wav2Vec2Config, WhisperConfig
 
+from benchmarks.parity import drawn_params
 from mmer_jax.models.encoders.text import TextEncoder
 from mmer_jax.models.encoders.wav2vec2 import Wav2Vec2Encoder
 from mmer_jax.models.encoders.whisper import WhisperEncoder
@@ -68,27 +69,13 @@ def _compiled(mmer, params):
     return lambda batch: apply({"params": params}, batch)[0]
 
 
-def _drawn_params(mmer, example):
-    """No bias 0 and no scale 1: a fresh model's zeros would hide what padding adds."""
-    shapes = jax.eval_shape(mmer.init, jax.random.key(0), example)["params"]
-    rng = np.random.default_rng(1)
-
-    def draw(path, leaf):
-        x = rng.standard_normal(leaf.shape).astype(np.float32)
-        if path[-1].key in ("scale", "weight_g"):
-            return 1 + 0.1 * x
-        return 0.1 * x if x.ndim == 1 else x / np.sqrt(x.size / x.shape[-1])
-
-    return jax.tree_util.tree_map_with_path(draw, shapes)
-
-
 @pytest.fixture(scope="module", params=ENCODERS)
 def model(request):
     """(name, a jitted batch -> logits)."""
     mmer = MMER(*ENCODERS[request.param], classes=4, symbols=32, width=WIDTH, heads=2, ffn=24)
     rng = np.random.default_rng(2)
     example = _batch(_utterances(True)[:1], 1_440, 5, rng)
-    params = _drawn_params(mmer, example)
+    params = drawn_params(mmer, example, seed=1)
     return request.param, _compiled(mmer, params)
 
 
@@ -115,6 +102,6 @@ def test_published_padding_does_change_answers():
     rng = np.random.default_rng(2)
     utterance = _utterances(True)[0]
     short, long = _batch([utterance], 1_440, 5, rng), _batch([utterance], 6_000, 5, rng)
-    params = _drawn_params(mmer, short)
+    params = drawn_params(mmer, short, seed=1)
     run = _compiled(mmer, params)
     assert np.abs(run(short) - run(long)).max() > 1e-2
