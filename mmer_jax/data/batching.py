@@ -7,6 +7,9 @@ import numpy as np
 
 FILL = -1  # an index that only fills a batch
 SHORTEST = 8_000  # samples of the smallest bucket: enough frames for every encoder
+FRAME = 320  # samples of one encoder frame, 20 ms, in both families: finer edges save nothing
+MOST = 32  # buckets that an automatic choice may make; each is a compilation
+NEARLY = 0.01  # of padding share: what fewer compilations are worth where the aim is out of reach
 
 
 @dataclasses.dataclass(frozen=True)
@@ -18,31 +21,60 @@ class Bucket:
     symbols: int
 
 
-def choose_edges(lengths, count: int, longest: int, multiple: int = 1_600) -> tuple[int, ...]:
-    """The `count` padded lengths that waste the fewest samples on these utterances.
+@dataclasses.dataclass(frozen=True)
+class Choice:
+    """Edges, the worst `padding` share of the parts they were chosen for, and if it is `reached`.
 
-    Exact, by dynamic programming over the lengths rounded up to `multiple` samples (0.1 s).
+    Not `reached`: no number of buckets up to `MOST` gets the padding down to the share asked for.
+    """
+
+    edges: tuple[int, ...]
+    padding: float
+    reached: bool
+
+
+def choose_edges(lengths, count: int, longest: int, multiple: int = FRAME,
+                 weights=None) -> tuple[int, ...]:  # fmt: skip
+    """The `count` padded lengths that waste the fewest samples on these utterances.
 
     Args:
       lengths: samples of each utterance; values over `longest` count as `longest`.
       count: how many edges at most.
       longest: the last edge at most.
+      multiple: edges are multiples of it, `longest` itself apart.
+      weights: how often each of `lengths` comes up; None: once.
+    """
+    return edges_by_count(lengths, count, longest, multiple, weights)[-1]
+
+
+def edges_by_count(lengths, most: int, longest: int, multiple: int = FRAME,
+                   weights=None) -> list[tuple[int, ...]]:  # fmt: skip
+    """The best edges for 1, 2, ... `most` buckets; the list ends where more could not help.
+
+    Exact, by dynamic programming over the lengths rounded up to `multiple` samples. Rows that
+    `plan` moves up for want of a full batch are not counted: how many they are hangs on the part
+    of the corpus that is fed, and edges that are right to the row on the whole are worse on parts.
     """
     clipped = np.clip(np.asarray(lengths), 1, longest)
     levels = np.minimum(np.maximum(-(-clipped // multiple) * multiple, SHORTEST), longest)
-    levels, sizes = np.unique(levels, return_counts=True)
-    total = np.concatenate([[0], np.cumsum(sizes)])
+    levels, which = np.unique(levels, return_inverse=True)
+    total = np.concatenate([[0.0], np.cumsum(np.bincount(which, weights))])
+    n = len(levels)
+    fed = (total[None, 1:] - total[:, None]) * levels[None, :]
+    fed[np.arange(n + 1)[:, None] > np.arange(n)] = np.inf
     # cost[j]: fewest fed samples for the first j levels with the edges used so far; the real
     # lengths are a constant, so fewest fed is fewest wasted.
-    cost = np.concatenate([[0.0], np.full(len(levels), np.inf)])
-    history = []
-    for _ in range(min(count, len(levels))):
-        options = cost[:, None] + (total[None, 1:] - total[:, None]) * levels[None, :]
-        options = np.where(
-            np.arange(len(levels) + 1)[:, None] <= np.arange(len(levels)), options, np.inf
-        )
+    cost = np.concatenate([[0.0], np.full(n, np.inf)])
+    history, found = [], []
+    for _ in range(min(most, n)):
+        options = cost[:, None] + fed
         history.append(options.argmin(0))
         cost = np.concatenate([[0.0], options.min(0)])
+        found.append(_walk_back(levels, history))
+    return found
+
+
+def _walk_back(levels, history):
     edges, end = [], len(levels)
     for starts in reversed(history):
         if end == 0:
@@ -50,6 +82,24 @@ def choose_edges(lengths, count: int, longest: int, multiple: int = 1_600) -> tu
         edges.append(int(levels[end - 1]))
         end = int(starts[end - 1])
     return tuple(reversed(edges))
+
+
+def choose(candidates, parts, batch_size: int, max_padding: float) -> Choice:
+    """The fewest buckets that keep the padding of every part at or below `max_padding`.
+
+    Where none does, the fewest that come within `NEARLY` of the least padding reachable.
+
+    Args:
+      candidates: edges to choose from, by rising number, as `edges_by_count` gives them.
+      parts: int arrays [n, v] of lengths (see `padding_share`), each what one pass may feed.
+      batch_size: rows of every batch.
+      max_padding: share of the fed samples.
+    """
+    shares = [max(padding_share(p, e, batch_size) for p in parts) for e in candidates]
+    reached = min(shares) <= max_padding
+    limit = max_padding if reached else min(shares) + NEARLY
+    first = next(i for i, share in enumerate(shares) if share <= limit)
+    return Choice(candidates[first], shares[first], reached)
 
 
 def bucket_of(samples: int, edges) -> int:
@@ -65,7 +115,8 @@ def make_buckets(edges, samples, tokens, symbols) -> tuple[Bucket, ...]:
 
     Args:
       edges: padded audio lengths, rising.
-      samples, tokens, symbols: per utterance, its length in each.
+      samples: per utterance, the fewest that a pass may feed of it.
+      tokens, symbols: per utterance, its length in each.
     """
     which = np.array([bucket_of(n, edges) for n in samples])
     tokens, symbols = np.asarray(tokens), np.asarray(symbols)
@@ -83,7 +134,8 @@ def plan(samples, edges, batch_size: int, rng=None) -> list[tuple[int, np.ndarra
     """One pass over the utterances as (bucket, indices [batch_size]) pairs.
 
     What is left over in a bucket moves up to the next, so only one batch of a pass is short
-    (filled with `FILL`), and a pass has ceil(n / batch_size) batches whatever the order.
+    (filled with `FILL`), and a pass has ceil(n / batch_size) batches whatever the order. The short
+    batch is one of the shortest utterances: there a fill row costs the least.
 
     Args:
       samples: length of each utterance.
@@ -92,23 +144,41 @@ def plan(samples, edges, batch_size: int, rng=None) -> list[tuple[int, np.ndarra
       rng: shuffles utterances and batches; None keeps the order.
     """
     order = np.arange(len(samples)) if rng is None else rng.permutation(len(samples))
-    which = np.array([bucket_of(samples[i], edges) for i in order])
-    batches, left = [], np.array([], np.int64)
+    which = _buckets_of(samples, edges)[order]
+    batches, left = [], np.full(-len(samples) % batch_size, FILL)
     for k in range(len(edges)):
         left = np.concatenate([left, order[which == k]])
         full = len(left) // batch_size * batch_size
-        batches += [(k, rows) for rows in left[:full].reshape(-1, batch_size)]
+        batches += [(k, _fill_last(rows)) for rows in left[:full].reshape(-1, batch_size)]
         left = left[full:]
-    if len(left):
-        filler = np.full(batch_size - len(left), FILL)
-        smallest = max(bucket_of(samples[i], edges) for i in left)
-        batches.append((smallest, np.concatenate([left, filler])))
     if rng is not None:
         batches = [batches[i] for i in rng.permutation(len(batches))]
     return batches
 
 
-def padding_share(samples, edges, batch_size: int) -> float:
-    """Share of the fed samples that are padding, fill rows included, in one pass."""
-    fed = sum(edges[k] * batch_size for k, _ in plan(samples, edges, batch_size))
-    return 1.0 - float(np.minimum(samples, edges[-1]).sum()) / fed
+def _fill_last(rows):
+    return rows[np.argsort(rows == FILL, kind="stable")]
+
+
+def _buckets_of(samples, edges):
+    return np.minimum(np.searchsorted(edges, samples), len(edges) - 1)
+
+
+def padding_share(lengths, edges, batch_size: int) -> float:
+    """Share of the samples fed in one pass that are no utterance's: padding and fill rows.
+
+        1 - sum of all real lengths / sum over batches of views * batch_size * edge
+
+    Args:
+      lengths: int [n, v], samples of each of the v views; all views of a batch are padded to its
+        bucket's length, so an utterance needs its longest one's. A view that an utterance lacks
+        is 0: it is fed and nothing of it is real. [n] is one view.
+      edges: the buckets' lengths; what is longer than the last is cut.
+      batch_size: rows of every batch.
+    """
+    lengths = np.minimum(np.asarray(lengths).reshape(len(lengths), -1), edges[-1])
+    # As `plan` does it, without the plan: how many batches are full up to each bucket.
+    ends = np.cumsum(np.bincount(_buckets_of(lengths.max(1), edges), minlength=len(edges)))
+    batches = np.diff((ends + -len(lengths) % batch_size) // batch_size, prepend=0)
+    fed = lengths.shape[1] * batch_size * int(np.dot(batches, edges))
+    return 1.0 - int(lengths.sum()) / fed

@@ -4,6 +4,7 @@ import dataclasses
 import os
 
 import numpy as np
+from etils import epath
 
 from mmer_jax.errors import UserError
 
@@ -68,7 +69,7 @@ def _open(data_dir, dataset, emotions):
 
     folder = os.path.join(os.path.expanduser(data_dir), dataset, emotions)
     try:
-        versions = sorted(v for v in os.listdir(folder) if v[:1].isdigit())
+        versions = sorted(p.name for p in epath.Path(folder).iterdir() if p.name[:1].isdigit())
         return tfds.builder_from_directory(os.path.join(folder, versions[-1]))
     except (OSError, IndexError, tfds.core.DatasetNotFoundError) as e:
         raise UserError(missing_message(data_dir, dataset, emotions)) from e

@@ -1,7 +1,9 @@
 """The batches: a deterministic grain pipeline keyed by (seed, epoch), loaded in the background."""
 
 import dataclasses
+import time
 
+import grain.experimental
 import grain.python as grain
 import numpy as np
 
@@ -28,12 +30,21 @@ class Featurizer:
       tokenizer: None where the model reads no text.
       max_samples: longer recordings are cut, and their CTC loss masked.
       normalized: waveforms to zero mean and unit variance.
-      buckets: how many padded lengths.
+      buckets: how many padded lengths; 0: as few as keep padding at or below `max_padding`.
       augmented: whether batches carry the augmented view.
+      batch_size: of training, which the padding is figured with.
+      max_padding: see `batching.choose`.
+      parts: what a training pass may feed, each a sequence of utterances; the padding meant is
+        that of the worst of them. None: the whole corpus.
+
+    Attributes:
+      edges, buckets: padded audio lengths, and the static shapes that go with them.
+      choice: the `batching.Choice` of the edges.
     """
 
     def __init__(self, corpus: Corpus, tokenizer, max_samples: int, normalized: bool, buckets: int,
-                 augmented: bool):  # fmt: skip
+                 augmented: bool, batch_size: int = 8, max_padding: float = 0.10,
+                 parts=None):  # fmt: skip
         self.corpus = corpus
         self.max_samples = max_samples
         self.normalized = normalized
@@ -41,38 +52,83 @@ class Featurizer:
         self.encoded = [_encode(u, tokenizer) for u in corpus.utterances]
         self.index = {u.id: i for i, u in enumerate(corpus.utterances)}
         self._pad_id = tokenizer.pad_id if tokenizer else 0
-        samples = [self.samples(u) for u in corpus.utterances]
-        self.edges = batching.choose_edges(samples, buckets, max_samples)
+        lengths = [self.lengths(u, (0, 0)) for u in corpus.utterances]
+        needs, weights = self.needs()
+        candidates = batching.edges_by_count(
+            needs, buckets or batching.MOST, max_samples, weights=weights
+        )
+        fed = [[self.lengths(u, (0, 0)) for u in part] for part in parts] if parts else [lengths]
+        self.choice = batching.choose(
+            candidates[-1:] if buckets else candidates, fed, batch_size, max_padding
+        )
+        self.edges = self.choice.edges
         self.buckets = batching.make_buckets(
             self.edges,
-            samples,
+            # Evaluation feeds the original view alone, in as small a bucket as holds it.
+            [original for original, *_ in lengths],
             [max(len(e.tokens), len(e.aug_tokens)) for e in self.encoded],
             [len(e.symbols) for e in self.encoded],
         )
 
-    def samples(self, utterance: Utterance) -> int:
-        """Samples that the utterance's longest view needs after the cut."""
-        views = (utterance.samples, *(utterance.aug_samples if self.augmented else ()))
-        return min(max(views), self.max_samples)
+    def lengths(self, utterance: Utterance, seed_epoch) -> tuple[int, ...]:
+        """Samples of each view that a pass of training feeds, after the cut.
 
-    def batch(self, utterances, bucket: batching.Bucket, seed_epoch, augmented: bool) -> dict:
+        One view or two; an augmented view that the utterance lacks has 0.
+        """
+        views = [utterance.samples]
+        if self.augmented:
+            drawn = self._drawn(utterance, seed_epoch)
+            views.append(0 if drawn is None else utterance.aug_samples[drawn])
+        return tuple(min(n, self.max_samples) for n in views)
+
+    def padding_share(self, utterances, batch_size: int, seed_epoch=(0, 0)) -> float:
+        """See `batching.padding_share`, for one pass of training over `utterances`."""
+        lengths = [self.lengths(u, seed_epoch) for u in utterances]
+        return batching.padding_share(lengths, self.edges, batch_size)
+
+    def needs(self) -> tuple[list[int], list[float]]:
+        """What edges are chosen for: lengths, and how often each comes up in a pass.
+
+        One for each utterance and augmented recording that may be drawn: the longer of the two.
+        """
+        needs, weights = [], []
+        for u in self.corpus.utterances:
+            others = u.aug_samples if self.augmented and _has_view(u) else (0,)
+            needs += [max(u.samples, n) for n in others]
+            weights += [1 / len(others)] * len(others)
+        return needs, weights
+
+    def _drawn(self, utterance, seed_epoch):
+        """Which augmented recording (seed, epoch) draws; None where there is none."""
+        if not _has_view(utterance):
+            return None
+        if len(utterance.aug_samples) == 1:
+            return 0
+        rng = np.random.default_rng((*seed_epoch, self.index[utterance.id]))
+        return int(rng.integers(len(utterance.aug_samples)))
+
+    def batch(self, utterances, bucket: batching.Bucket, seed_epoch, augmented: bool,
+              rows=None) -> dict:  # fmt: skip
         """One batch, shapes as in `bucket`; None among `utterances` fills a row.
 
         Args:
-          utterances: b of them; at least one is not None.
+          utterances: those of the whole batch; at least one is not None.
           bucket: the static shapes.
           seed_epoch: (seed, epoch), which draws among several augmented recordings.
           augmented: adds the `aug_*` arrays.
+          rows: slice or indices of the b rows to load; None: all.
 
         Returns:
           audio float32 [b, n], audio_length [b], text_ids and text_mask [b, s], transcript [b, u],
           transcript_length [b], ctc_valid, label, valid [b], index [b] (row in the corpus), and
           aug_audio, aug_audio_length, aug_text_ids, aug_text_mask, aug_valid.
         """
-        valid = np.array([u is not None for u in utterances])
-        # A fill row repeats a real utterance: no length is 0, so no statistic divides by 0.
+        wanted = np.arange(len(utterances))[slice(None) if rows is None else rows]
+        valid = np.array([utterances[i] is not None for i in wanted])
+        # A fill row repeats a real utterance: no length is 0, so no statistic divides by 0. One of
+        # the whole batch, for all the rows of this process may be fill rows.
         some = next(u for u in utterances if u is not None)
-        rows = [u if u is not None else some for u in utterances]
+        rows = [utterances[i] or some for i in wanted]
         recordings = [self.corpus.recordings(u) for u in rows]
         out = self._speech("audio", [r[0] for r in recordings], bucket)
         out |= self._text("text", [self._encoded(u).tokens for u in rows], bucket)
@@ -88,11 +144,9 @@ class Featurizer:
         return out
 
     def _augmented(self, rows, recordings, bucket, seed_epoch, valid):
-        exists = np.array([bool(u.aug_samples and u.aug_transcript) for u in rows])
-        speech = [
-            _draw(r[1], (*seed_epoch, self.index[u.id])) if e else r[0]
-            for u, r, e in zip(rows, recordings, exists)
-        ]
+        drawn = [self._drawn(u, seed_epoch) for u in rows]
+        exists = np.array([k is not None for k in drawn])
+        speech = [r[0] if k is None else r[1][k] for r, k in zip(recordings, drawn)]
         tokens = [
             self._encoded(u).aug_tokens if e else self._encoded(u).tokens
             for u, e in zip(rows, exists)
@@ -125,23 +179,36 @@ def _encode(utterance, tokenizer):
     )
 
 
-def _draw(recordings, key):
-    return recordings[np.random.default_rng(key).integers(len(recordings))]
+def _has_view(utterance):
+    return bool(utterance.aug_samples and utterance.aug_transcript)
 
 
 class TrainBatches:
     """Random access to every batch of a training run, by step.
 
     Batch `step` depends on (seed, epoch, step within it) alone, so the iterator's whole state is
-    the step, and a resumed run sees what an uninterrupted one would have seen.
+    the step, and a resumed run sees what an uninterrupted one would have seen. The plan is the
+    same in every process; each loads its own rows of a batch.
+
+    Args:
+      featurizer: makes the batches.
+      utterances: what one pass feeds.
+      batch_size: rows of the whole batch.
+      epochs: passes.
+      seed: of the order and of the augmented recordings drawn.
+      rows: slice or indices of a batch's rows that this process loads; None: all.
+
+    Attributes:
+      steps_per_epoch: ceil(n / batch_size).
     """
 
-    def __init__(self, featurizer: Featurizer, utterances, batch_size: int, epochs: int, seed: int):
+    def __init__(self, featurizer: Featurizer, utterances, batch_size: int, epochs: int, seed: int,
+                 rows=None):  # fmt: skip
         self._featurizer = featurizer
         self._utterances = utterances
-        self._samples = [featurizer.samples(u) for u in utterances]
         self._batch_size = batch_size
         self._seed = seed
+        self._rows = rows
         self._plans = {}
         self.steps_per_epoch = -(-len(utterances) // batch_size)
         self._epochs = epochs
@@ -151,27 +218,47 @@ class TrainBatches:
 
     def __getitem__(self, step: int) -> dict:
         epoch, position = divmod(step, self.steps_per_epoch)
-        bucket, rows = self._plan(epoch)[position]
-        utterances = [None if i == batching.FILL else self._utterances[i] for i in rows]
-        f = self._featurizer
-        return f.batch(utterances, f.buckets[bucket], (self._seed, epoch), f.augmented)
+        bucket, at = self._plan(epoch)[position]
+        f, utterances = self._featurizer, _at(self._utterances, at)
+        return f.batch(utterances, f.buckets[bucket], (self._seed, epoch), f.augmented, self._rows)
+
+    def sizes(self, step: int) -> int:
+        """How many rows of the whole batch hold an utterance, whatever rows this process loads."""
+        epoch, position = divmod(step, self.steps_per_epoch)
+        return int((self._plan(epoch)[position][1] != batching.FILL).sum())
+
+    def shape(self, step: int) -> batching.Bucket:
+        """The static shapes of a batch, without loading it."""
+        epoch, position = divmod(step, self.steps_per_epoch)
+        return self._featurizer.buckets[self._plan(epoch)[position][0]]
 
     def _plan(self, epoch):
         plan = self._plans.get(epoch)
         if plan is None:
             rng = np.random.default_rng((self._seed, epoch))
-            plan = batching.plan(self._samples, self._featurizer.edges, self._batch_size, rng)
-            # Threads may read at the border of two epochs: keep both, not the whole run.
-            self._plans = {e: p for e, p in self._plans.items() if e == epoch - 1} | {epoch: plan}
+            f = self._featurizer
+            needs = [max(f.lengths(u, (self._seed, epoch))) for u in self._utterances]
+            plan = batching.plan(needs, f.edges, self._batch_size, rng)
+            # Threads read ahead over the border of two epochs: keep both, not the whole run.
+            near = {e: p for e, p in self._plans.items() if abs(e - epoch) <= 2}
+            self._plans = near | {epoch: plan}
         return plan
 
 
 class EvalBatches:
-    """Random access to one pass over utterances, in order, without the augmented view."""
+    """Random access to one pass over utterances, in order, without the augmented view.
 
-    def __init__(self, featurizer: Featurizer, utterances, batch_size: int):
+    Args:
+      featurizer: makes the batches.
+      utterances: what the pass feeds.
+      batch_size: rows of the whole batch.
+      rows: slice or indices of a batch's rows that this process loads; None: all.
+    """
+
+    def __init__(self, featurizer: Featurizer, utterances, batch_size: int, rows=None):
         self._featurizer = featurizer
         self._utterances = utterances
+        self._rows = rows
         samples = [min(u.samples, featurizer.max_samples) for u in utterances]
         self._plan = batching.plan(samples, featurizer.edges, batch_size)
 
@@ -179,13 +266,97 @@ class EvalBatches:
         return len(self._plan)
 
     def __getitem__(self, i: int) -> dict:
-        bucket, rows = self._plan[i]
-        utterances = [None if r == batching.FILL else self._utterances[r] for r in rows]
-        f = self._featurizer
-        return f.batch(utterances, f.buckets[bucket], (0, 0), augmented=False)
+        bucket, at = self._plan[i]
+        f, utterances = self._featurizer, _at(self._utterances, at)
+        return f.batch(utterances, f.buckets[bucket], (0, 0), augmented=False, rows=self._rows)
+
+    def positions(self, i: int) -> np.ndarray:
+        """Each row of the whole batch's place in `utterances`: int [batch_size], -1 fills."""
+        return self._plan[i][1].copy()
+
+
+def _at(utterances, rows):
+    return [None if i == batching.FILL else utterances[i] for i in rows]
 
 
 def background(batches, threads: int, prefetch: int):
     """A grain iterator (with `get_state`/`set_state`) that loads `batches` in threads, in order."""
+    return iter(_loaded(batches, threads, prefetch))
+
+
+def _loaded(batches, threads, prefetch):
     options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=prefetch)
-    return iter(grain.MapDataset.source(batches).to_iter_dataset(options))
+    return grain.MapDataset.source(batches).to_iter_dataset(options)
+
+
+def device_iterator(batches, place, threads: int, prefetch: int, ahead: int = 2):
+    """An iterator over batches that are on the devices already when they are asked for.
+
+    `grain.experimental.device_put` with `place` in the place of `jax.device_put`, which can't put
+    together a batch of which each process holds a part.
+
+    Args:
+      batches: what `TrainBatches` and `EvalBatches` are: a length and items.
+      place: host batch -> device batch; called in a thread of its own, in order.
+      threads: that load.
+      prefetch: batches in the host's memory ahead, at least 1.
+      ahead: batches on the devices ahead, at least 1.
+
+    Returns:
+      A `DeviceIterator`.
+    """
+    placed = _loaded(batches, threads, prefetch).map(place)
+    return DeviceIterator(iter(grain.experimental.ThreadPrefetchIterDataset(
+        placed, prefetch_buffer_size=ahead)))  # fmt: skip
+
+
+class DeviceIterator(grain.DatasetIterator):
+    """See `device_iterator`. A grain iterator, so orbax saves and restores it as one.
+
+    Its state counts the batches handed out; those that only wait ahead come again after a restart.
+
+    Attributes:
+      waited: seconds spent in `__next__` so far, waiting for a batch.
+    """
+
+    def __init__(self, source: grain.DatasetIterator):
+        super().__init__(source)
+        self.waited = 0.0
+        self._last = None  # the state at the end, once closed
+
+    def __next__(self):
+        if not self._parents:
+            raise ValueError("The iterator is closed.")
+        began = time.perf_counter()
+        try:
+            return next(self._parents[0])
+        finally:
+            self.waited += time.perf_counter() - began
+
+    def get_state(self) -> dict:
+        """The state after the last batch handed out."""
+        return self._parents[0].get_state() if self._parents else self._last
+
+    def set_state(self, state: dict) -> None:
+        """Goes on after the batch that `state` was taken at."""
+        self._parents[0].set_state(state)
+
+    def start_prefetch(self) -> None:
+        """Starts to load before the first batch is asked for; orbax does so after a restore."""
+        for source in self._parents:
+            source.start_prefetch()
+
+    def close(self) -> None:
+        """Ends the threads; what was loaded ahead is dropped."""
+        if self._parents:
+            self._last = self.get_state()
+            self._parents[0].close()
+            # Let go of now: grain's iterators close themselves again when they are deleted, and
+            # complain if that comes as late as the interpreter's end.
+            self._parents = ()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()

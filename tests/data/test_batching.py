@@ -27,7 +27,7 @@ def test_edges_waste_no_more_than_any_other_choice(count):
         for choice in itertools.combinations(levels, count)
         if choice[-1] >= max(lengths)
     )
-    assert fed(lengths, batching.choose_edges(lengths, count, 210_000)) == best
+    assert fed(lengths, batching.choose_edges(lengths, count, 210_000, 1_600)) == best
 
 
 def test_edges_end_at_the_limit():
@@ -72,6 +72,77 @@ def test_a_bucket_holds_the_texts_of_the_smaller_ones():
     assert [(b.tokens, b.symbols) for b in buckets] == [(32, 8), (32, 16)]
 
 
+def test_the_short_batch_is_one_of_the_shortest():
+    plan = batching.plan(random_lengths(61), EDGES, 8, np.random.default_rng(1))
+    short = [(k, rows) for k, rows in plan if (rows == batching.FILL).any()]
+    assert short[0][0] == 0
+    assert (short[0][1][-3:] == batching.FILL).all()  # 61 = 8 * 8 - 3, fill rows last
+
+
+def test_weights_count_an_utterance_as_often_as_it_comes_up():
+    lengths, often = [16_000, 32_000, 48_000], [1, 5, 1]
+    repeated = np.repeat(lengths, often)
+    for count in (1, 2, 3):
+        weighted = batching.choose_edges(lengths, count, 210_000, weights=often)
+        assert weighted == batching.choose_edges(repeated, count, 210_000)
+
+
+def test_edges_by_count_are_the_best_of_each_count():
+    lengths = random_lengths(40)
+    by_count = batching.edges_by_count(lengths, 6, 210_000)
+    assert [len(edges) for edges in by_count] == [1, 2, 3, 4, 5, 6]
+    assert by_count == [batching.choose_edges(lengths, n, 210_000) for n in range(1, 7)]
+
+
 def test_padding_share_by_hand():
     # Two utterances of 8000 and 16000 in one batch of edge 16000: a quarter is padding.
     assert batching.padding_share(np.array([8_000, 16_000]), (16_000,), 2) == pytest.approx(0.25)
+    # A second view of 12000 each: 4 rows of 16000 hold 48000. One of them missing: 36000.
+    views = np.array([[8_000, 12_000], [16_000, 12_000]])
+    assert batching.padding_share(views, (16_000,), 2) == pytest.approx(0.25)
+    views[1, 1] = 0
+    assert batching.padding_share(views, (16_000,), 2) == pytest.approx(1 - 36 / 64)
+    # A row that fills the batch, and a recording that is cut.
+    assert batching.padding_share([99_000], (16_000,), 2) == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("n", [3, 16, 61])
+def test_padding_share_is_what_a_shuffled_pass_feeds(n, seed):
+    rng = np.random.default_rng(seed)
+    views = rng.integers(6_000, 70_000, (n, 2))
+    edges = batching.choose_edges(views.max(1), 4, 64_000)
+    fed = real = 0
+    for bucket, rows in batching.plan(views.max(1), edges, 8, rng):
+        for row in rows:
+            fed += 2 * edges[bucket]
+            real += 0 if row == batching.FILL else sum(min(x, edges[-1]) for x in views[row])
+    assert batching.padding_share(views, edges, 8) == pytest.approx(1 - real / fed)
+
+
+def choose(parts, max_padding):
+    needs = np.concatenate([p.max(1) for p in parts])
+    candidates = batching.edges_by_count(needs, batching.MOST, 210_000)
+    return candidates, batching.choose(candidates, parts, 8, max_padding)
+
+
+def test_the_fewest_buckets_that_every_part_is_content_with():
+    rng = np.random.default_rng(0)
+    parts = [rng.integers(20_000, 64_000, (n, 1)) for n in (200, 300)]
+    candidates, choice = choose(parts, 0.12)
+    shares = [[batching.padding_share(p, e, 8) for p in parts] for e in candidates]
+    count = len(choice.edges)
+    assert choice.reached and 1 < count < batching.MOST
+    assert max(shares[count - 1]) == choice.padding <= 0.12
+    assert all(max(s) > 0.12 for s in shares[: count - 1])
+
+
+def test_padding_that_no_number_of_buckets_reaches_is_said():
+    # Views of 1 : 2, so that a quarter is padding whatever the buckets.
+    lengths = np.random.default_rng(0).integers(20_000, 64_000, 300)
+    parts = [np.stack([lengths, 2 * lengths], 1)]
+    candidates, choice = choose(parts, 0.10)
+    least = min(batching.padding_share(parts[0], e, 8) for e in candidates)
+    assert not choice.reached
+    assert least <= choice.padding <= least + batching.NEARLY
+    assert len(choice.edges) < len(candidates)

@@ -1,9 +1,15 @@
 """Batches: contents, determinism, the augmented view, background loading."""
 
+import dataclasses
+import threading
+import time
+
+import grain.python as grain
 import numpy as np
+import orbax.checkpoint as ocp
 import pytest
 
-from mmer_jax.data import pipeline, text
+from mmer_jax.data import batching, pipeline, text
 from mmer_jax.data.corpus import Corpus
 
 
@@ -104,6 +110,189 @@ def test_the_background_iterator_goes_on_from_its_state(featurizer):
     second = pipeline.background(batches, 2, 4)
     second.set_state(first.get_state())
     np.testing.assert_array_equal(next(first)["index"], next(second)["index"])
+
+
+def placed(batch):
+    """Stands for moving a batch to a device."""
+    return {name: value.copy() for name, value in batch.items()}
+
+
+def assert_same(one, other):
+    assert one.keys() == other.keys()
+    for name in one:
+        np.testing.assert_array_equal(one[name], other[name], err_msg=name)
+
+
+def test_the_device_iterator_hands_out_every_batch_in_order(featurizer):
+    batches = train_batches(featurizer)
+    with pipeline.device_iterator(batches, placed, 2, 4) as iterator:
+        for step, batch in enumerate(iterator):
+            np.testing.assert_array_equal(batch["index"], batches[step]["index"])
+        assert step == len(batches) - 1
+        assert iterator.waited > 0
+
+
+@pytest.mark.parametrize("handed_out", [0, 4, 11])
+def test_the_device_iterators_state_leaves_out_what_waits_ahead(featurizer, handed_out):
+    batches = train_batches(featurizer)
+    with pipeline.device_iterator(batches, placed, 2, 4, ahead=3) as first:
+        for _ in range(handed_out):
+            next(first)
+        _wait_for(lambda: first._parents[0]._buffer.full() or handed_out == 0)
+        state = first.get_state()
+    with pipeline.device_iterator(batches, placed, 2, 4) as second:
+        second.set_state(state)
+        assert_same(next(second), batches[handed_out])
+    # A checkpoint of the iterator without devices goes on as well.
+    third = pipeline.background(batches, 2, 4)
+    third.set_state(state)
+    assert_same(next(third), batches[handed_out])
+
+
+def _wait_for(condition):
+    for _ in range(1000):
+        if condition():
+            return
+        time.sleep(0.01)
+    pytest.fail("it never came to be")
+
+
+def test_the_device_iterator_through_a_checkpoint(featurizer, tmp_path):
+    batches = train_batches(featurizer)
+    with ocp.CheckpointManager(tmp_path) as manager:
+        with pipeline.device_iterator(batches, placed, 2, 4) as first:
+            for _ in range(7):
+                next(first)
+            items = ocp.args.Composite(data=grain.PyGrainCheckpointSave(first))
+            manager.save(7, args=items)
+            next(first)  # what comes after the save is not in it
+            manager.wait_until_finished()
+        with pipeline.device_iterator(batches, placed, 2, 4) as second:
+            items = ocp.args.Composite(data=grain.PyGrainCheckpointRestore(second))
+            manager.restore(7, args=items)
+            assert_same(next(second), batches[7])
+
+
+@pytest.mark.parametrize("taken", [0, 1, 5])
+def test_closing_leaves_no_thread(featurizer, taken):
+    before = set(threading.enumerate())
+    iterator = pipeline.device_iterator(train_batches(featurizer), placed, 3, 4)
+    for _ in range(taken):
+        next(iterator)
+    iterator.close()
+    iterator.close()
+    assert iterator.get_state()["next_index"] == taken
+    with pytest.raises(ValueError, match="closed"):
+        next(iterator)
+    _wait_for(lambda: set(threading.enumerate()) <= before)
+
+
+def test_an_error_in_loading_comes_out_of_the_iterator(featurizer):
+    def place(batch):
+        raise RuntimeError("no device")
+
+    with pipeline.device_iterator(train_batches(featurizer), place, 2, 4) as iterator:
+        with pytest.raises(RuntimeError, match="no device"):
+            next(iterator)
+
+
+@pytest.mark.parametrize("shares", [[slice(0, 4), slice(4, 8)], [[0, 2, 4], [1, 3, 5, 6], [7]]])
+def test_the_processes_parts_make_the_whole_batch(featurizer, corpus, shares):
+    """Also where a process has fill rows alone: 13 utterances in batches of 8."""
+    some = corpus.utterances[:13]
+    makers = (
+        lambda rows: pipeline.TrainBatches(featurizer, some, 8, 2, 0, rows),
+        lambda rows: pipeline.EvalBatches(featurizer, some[:10], 8, rows),
+    )
+    for make in makers:
+        whole, parts = make(None), [make(rows) for rows in shares]
+        for i in range(len(whole)):
+            batch, split = whole[i], [p[i] for p in parts]
+            for name, value in batch.items():
+                for rows, part in zip(shares, split):
+                    np.testing.assert_array_equal(part[name], value[rows], err_msg=name)
+
+
+def test_a_part_of_fill_rows_alone(featurizer, corpus):
+    batches = pipeline.EvalBatches(featurizer, corpus.utterances[:2], 8, slice(4, 8))
+    batch = batches[0]
+    assert not batch["valid"].any() and not batch["ctc_valid"].any()
+    assert (batch["audio_length"] > 0).all()
+    assert set(batch["index"]) <= {0, 1}
+
+
+def test_positions_and_sizes_tell_of_the_whole_batch(featurizer, corpus):
+    some = corpus.utterances[:13]
+    batches = pipeline.EvalBatches(featurizer, some, 8, rows=slice(0, 2))
+    whole = pipeline.EvalBatches(featurizer, some, 8)
+    for i in range(len(batches)):
+        at = batches.positions(i)
+        np.testing.assert_array_equal(at != -1, whole[i]["valid"])
+        np.testing.assert_array_equal(at[at != -1], whole[i]["index"][whole[i]["valid"]])
+    train = pipeline.TrainBatches(featurizer, some, 8, 2, 0, rows=slice(0, 2))
+    whole = pipeline.TrainBatches(featurizer, some, 8, 2, 0)
+    for i in range(len(train)):
+        assert train.sizes(i) == whole[i]["valid"].sum()
+        assert train.shape(i).samples == whole[i]["audio"].shape[1]
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_every_utterance_once_in_every_epoch(featurizer, corpus, seed):
+    rng = np.random.default_rng(seed)
+    n, size = int(rng.integers(1, 80)), int(rng.integers(1, 20))
+    some = [corpus.utterances[i] for i in rng.permutation(80)[:n]]
+    batches = pipeline.TrainBatches(featurizer, some, size, 3, seed)
+    assert batches.steps_per_epoch == -(-n // size)
+    for epoch in range(3):
+        plan = batches._plan(epoch)
+        rows = np.concatenate([rows for _, rows in plan])
+        assert sorted(rows[rows != batching.FILL]) == list(range(n))
+        assert sum(batching.FILL in rows for _, rows in plan) == (n % size > 0)
+        for bucket, rows in plan:
+            for i in rows[rows != batching.FILL]:
+                drawn = featurizer.lengths(some[i], (seed, epoch))
+                assert max(drawn) <= featurizer.edges[bucket]
+
+
+def test_the_padding_share_is_what_the_batches_hold(featurizer, corpus):
+    batches = train_batches(featurizer)
+    fed = real = 0
+    for step in range(batches.steps_per_epoch):
+        b = batches[step]
+        fed += b["audio"].size + b["aug_audio"].size
+        real += b["audio_length"][b["valid"]].sum() + b["aug_audio_length"][b["aug_valid"]].sum()
+    share = featurizer.padding_share(corpus.utterances, 8, (0, 0))
+    assert share == pytest.approx(1 - real / fed)
+
+
+def test_the_number_of_buckets_can_be_left_to_the_padding(prepared, corpus):
+    tokenizer = text.Tokenizer(str(prepared / "corpus" / "tokenizer"), 32)
+    options = (corpus, tokenizer, 210_000, False)
+    loose = pipeline.Featurizer(*options, 0, True, batch_size=8, max_padding=0.25)
+    count = len(loose.edges)
+    share = loose.padding_share(corpus.utterances, 8)
+    assert loose.choice.reached and loose.choice.padding == share <= 0.25
+    fewer = pipeline.Featurizer(*options, count - 1, True, batch_size=8, max_padding=0.25)
+    assert len(fewer.edges) == count - 1 and not fewer.choice.reached
+    assert fewer.padding_share(corpus.utterances, 8) > 0.25
+    parts = [corpus.utterances[:30], corpus.utterances[30:]]
+    by_parts = pipeline.Featurizer(*options, 0, True, 8, 0.25, parts=parts)
+    assert by_parts.choice.padding == max(by_parts.padding_share(p, 8) for p in parts)
+
+
+def test_a_long_text_fits_where_evaluation_needs_a_smaller_bucket(prepared, corpus):
+    """A short recording with a long text, whose augmented recording is in the largest bucket."""
+    order = sorted(corpus.utterances, key=lambda u: u.samples)
+    longest = max(max(u.samples, *u.aug_samples) for u in order)
+    odd = dataclasses.replace(order[0], transcript="A " * 30, aug_samples=(longest,))
+    changed = tuple(odd if u.id == odd.id else u for u in corpus.utterances)
+    tokenizer = text.Tokenizer(str(prepared / "corpus" / "tokenizer"), 64)
+    other = Corpus.__new__(Corpus)
+    other.__dict__ = {**corpus.__dict__, "utterances": changed}
+    f = pipeline.Featurizer(other, tokenizer, 210_000, False, buckets=4, augmented=True)
+    batches = pipeline.EvalBatches(f, changed, 8)
+    lengths = [batches[i]["text_mask"].sum(1).max() for i in range(len(batches))]
+    assert max(lengths) >= 30
 
 
 def test_a_cut_utterance_loses_its_ctc(prepared, corpus):
