@@ -11,7 +11,7 @@ def _unit(z):
     return z * jax.lax.rsqrt(jnp.maximum((z * z).sum(-1, keepdims=True), 1e-12))
 
 
-def supervised_contrastive(z, label, valid, temperature: float = 0.07):
+def supervised_contrastive(z, label, valid, temperature: float = 0.07, memory=None, index=None):
     """Supervised contrast (Khosla et al. 2020, L_out), unreduced.
 
     -1/|P(i)| sum_{p in P(i)} log( exp(z_i z_p / tau) / sum_{a != i} exp(z_i z_a / tau) ) with
@@ -23,14 +23,23 @@ def supervised_contrastive(z, label, valid, temperature: float = 0.07):
       label: int [b].
       valid: bool [b]; False rows are neither anchor, positive nor negative.
       temperature: tau.
+      memory: m past embeddings (see `losses/memory.py`) that are positives and negatives as well,
+        but no anchors; {} or None for none.
+      index: int [b], the rows' utterances: no utterance meets its own past. Needed with a memory.
 
     Returns:
       values float32 [b], 0 where masked; mask [b].
     """
     z = _unit(z.astype(jnp.float32))
     others = valid[None, :] & ~jnp.eye(len(z), dtype=bool)
-    positives = others & (label[:, None] == label[None, :])
-    log_p = jax.nn.log_softmax(jnp.where(others, z @ z.T / temperature, _AWAY), axis=-1)
+    company, labels = z, label
+    if memory:
+        company = jnp.concatenate([z, _unit(memory["projection"])])
+        labels = jnp.concatenate([label, memory["label"]])
+        past = memory["valid"][None, :] & (index[:, None] != memory["index"][None, :])
+        others = jnp.concatenate([others, past], axis=1)
+    positives = others & (label[:, None] == labels[None, :])
+    log_p = jax.nn.log_softmax(jnp.where(others, z @ company.T / temperature, _AWAY), axis=-1)
     count = positives.sum(1)
     mask = valid & (count > 0)
     values = -jnp.where(positives, log_p, 0.0).sum(1) / jnp.maximum(count, 1)
@@ -54,25 +63,37 @@ def supervised_contrastive_released(z, label, valid, temperature: float = 0.07):
     return jnp.where(mask, -log_p / temperature, 0.0), mask
 
 
-def augmented_contrastive(z, z_aug, valid, temperature: float = 0.07):
+def augmented_contrastive(z, z_aug, valid, temperature: float = 0.07, memory=None, index=None):
     """Contrast of each utterance with its augmented view (NT-Xent between views), unreduced.
 
     Half the sum of -log softmax_j(z_i z'_j / tau) at j = i and the same from z' to z, on unit
-    vectors. With fewer than two valid rows there is nothing to contrast: all is masked.
+    vectors. A row with nothing to be told from is masked.
 
     Args:
       z: embeddings of the originals [b, d].
       z_aug: embeddings of the augmented views [b, d].
       valid: bool [b]; False rows are neither anchor nor negative.
       temperature: tau.
+      memory: m past pairs (see `losses/memory.py`) that are negatives as well; {} or None for none.
+      index: int [b], the rows' utterances: no utterance meets its own past. Needed with a memory.
 
     Returns:
       values float32 [b], 0 where masked; mask [b].
     """
     z, z_aug = _unit(z.astype(jnp.float32)), _unit(z_aug.astype(jnp.float32))
-    similarity = z @ z_aug.T / temperature
-    values = (_diagonal(similarity, valid) + _diagonal(similarity.T, valid)) / 2
-    mask = valid & (valid.sum() > 1)
+    kept = jnp.broadcast_to(valid[None, :], (len(z), len(z)))
+    past, past_aug = z[:0], z_aug[:0]
+    if memory:
+        past, past_aug = _unit(memory["projection"]), _unit(memory["aug_projection"])
+        other = index[:, None] != memory["index"][None, :]
+        kept = jnp.concatenate([kept, memory["aug_valid"][None, :] & other], axis=1)
+
+    def towards(anchors, company):
+        similarity = anchors @ jnp.concatenate(company).T / temperature
+        return _diagonal(similarity, kept)
+
+    values = (towards(z, (z_aug, past_aug)) + towards(z_aug, (z, past))) / 2
+    mask = valid & (kept.sum(1) > 1)
     return jnp.where(mask, values, 0.0), mask
 
 
@@ -82,10 +103,10 @@ def augmented_contrastive_released(z, z_aug, valid, temperature: float = 0.07):
     Args, Returns: as in `augmented_contrastive`.
     """
     similarity = z.astype(jnp.float32) @ z_aug.astype(jnp.float32).T / temperature
-    return jnp.where(valid, _diagonal(similarity, valid), 0.0), valid
+    return jnp.where(valid, _diagonal(similarity, valid[None, :]), 0.0), valid
 
 
-def _diagonal(similarity, valid):
-    """-log softmax of each row at its own column, over the valid columns."""
-    log_p = jax.nn.log_softmax(jnp.where(valid[None, :], similarity, _AWAY), axis=-1)
+def _diagonal(similarity, kept):
+    """-log softmax of row i at column i, over the columns that are kept."""
+    log_p = jax.nn.log_softmax(jnp.where(kept, similarity, _AWAY), axis=-1)
     return -jnp.diagonal(log_p)
