@@ -19,6 +19,9 @@ NOT_IN_FINGERPRINT = (
     "data.dir",
     "data.threads",
     "data.prefetch",
+    "mesh.data",
+    "mesh.fsdp",
+    "mesh.model",
     "train.log_every",
 )
 CHOICES = {
@@ -29,6 +32,7 @@ CHOICES = {
     "text.family": ("bert", "roberta"),
     "model.padding": ("masked", "published"),
     "model.dtype": ("float32", "bfloat16"),
+    "model.remat": ("none", "layers"),
     "losses.ctc.form": ("literature", "released"),
     "losses.scl.form": ("literature", "released"),
     "losses.acl.form": ("literature", "released"),
@@ -63,7 +67,8 @@ def default() -> ml_collections.ConfigDict:
     data.normalize = "auto"  # utterance: zero mean, unit variance; none; auto: by encoder
     data.batch_size = 8  # training utterances per step
     data.eval_batch_size = 16  # utterances per evaluation batch
-    data.buckets = 4  # how many padded lengths; each is compiled once
+    data.buckets = 0  # padded lengths, each compiled once; 0: as few as max_padding allows
+    data.max_padding = 0.10  # share of the samples fed that may be padding where buckets is 0
     data.threads = 4  # loader threads
     data.prefetch = 8  # batches prepared ahead
 
@@ -89,12 +94,16 @@ def default() -> ml_collections.ConfigDict:
     model.dropout = 0.1
     model.padding = "masked"  # published: padding leaks into the audio encoder, for parity alone
     model.dtype = "float32"  # of the computation; parameters, softmax, norms, losses stay float32
+    model.remat = "none"  # layers: computed again for the gradient, less memory and more time
 
     c.losses = losses = ml_collections.ConfigDict()
     losses.ce = config_dict.create(weight=1.0)  # emotion classification
     losses.ctc = config_dict.create(weight=0.1, form="literature")  # speech recognition
     losses.scl = config_dict.create(weight=0.1, form="literature", temperature=0.07)
     losses.acl = config_dict.create(weight=0.1, form="literature", temperature=0.07)
+    losses.memory = memory = ml_collections.ConfigDict()
+    memory.size = 0  # past utterances whose embeddings join the contrastive losses; 0: none
+    memory.start = 0.1  # share of all steps before they do: early embeddings drift fast
 
     c.optimizer = opt = ml_collections.ConfigDict()
     opt.learning_rate = 5e-5  # the peak
@@ -110,7 +119,13 @@ def default() -> ml_collections.ConfigDict:
 
     c.train = train = ml_collections.ConfigDict()
     train.epochs = 30  # 0: no training, only the test of what it starts from
+    train.chunk_size = 0  # rows that pass the network at once; 0: the whole batch. Saves memory
     train.log_every = 20  # steps between two lines of metrics
+
+    c.mesh = mesh = ml_collections.ConfigDict()
+    mesh.data = -1  # devices that share a batch's rows; -1: all that the two others leave
+    mesh.fsdp = 1  # devices that share its rows and the parameters as well
+    mesh.model = 1  # devices that share each matrix product
     return c
 
 
@@ -176,12 +191,16 @@ def _check_ranges(config):
         "data.max_seconds": (0.1, 60.0),
         "data.batch_size": (1, 65536),
         "data.eval_batch_size": (1, 65536),
-        "data.buckets": (1, 64),
+        "data.buckets": (0, 64),
+        "data.max_padding": (0.001, 0.9),
         "data.threads": (1, 256),
         "data.prefetch": (1, 1024),
         "text.max_tokens": (4, 512),
         "optimizer.warmup": (0.0, 1.0),
+        "losses.memory.size": (0, 10**6),
+        "losses.memory.start": (0.0, 1.0),
         "train.epochs": (0, 100000),
+        "train.chunk_size": (0, 65536),
         "train.log_every": (1, 10**9),
     }
     for path, (low, high) in bounds.items():
@@ -191,6 +210,21 @@ def _check_ranges(config):
     for name in ("ce", "ctc", "scl", "acl"):
         if config.losses[name].weight < 0:
             raise UserError(f"config.losses.{name}.weight is negative; 0 switches a loss off.")
+    if config.train.chunk_size and config.data.batch_size % config.train.chunk_size:
+        raise UserError(
+            f"config.data.batch_size is {config.data.batch_size}, which config.train.chunk_size "
+            f"({config.train.chunk_size}) does not divide; change one of them."
+        )
+    released = [name for name in ("scl", "acl") if config.losses[name].form == "released"]
+    if config.losses.memory.size and released:
+        raise UserError(
+            f"config.losses.{released[0]}.form=released knows no memory of past embeddings; set "
+            "config.losses.memory.size=0 or the form to literature."
+        )
+    for axis in ("data", "fsdp", "model"):
+        size = config.mesh[axis]
+        if size < 1 and not (axis == "data" and size == -1):
+            raise UserError(f"config.mesh.{axis} is {size}; expected a number of devices.")
     if not any(config.losses[name].weight for name in ("ce", "ctc", "scl", "acl")):
         raise UserError("Every weight in config.losses is 0: there is nothing to train on.")
 

@@ -9,7 +9,7 @@ import time
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from mmer_jax import configuration
+from mmer_jax import configuration, files, processes
 from mmer_jax.errors import UserError
 
 # tensorflow only writes TensorBoard files here; its chatter would hide the messages.
@@ -26,6 +26,14 @@ _WORKDIR = flags.DEFINE_string(
 _CACHE = flags.DEFINE_string(
     "compilation_cache", "~/.cache/mmer_jax/xla", "Folder for compiled programs; empty: none."
 )
+_DISTRIBUTED = flags.DEFINE_bool(
+    "distributed", False, "One process per host, joined as the cluster tells jax (TPU, Slurm)."
+)
+_COORDINATOR = flags.DEFINE_string(
+    "coordinator_address", None, "HOST:PORT of the first process, in a run of several."
+)
+_PROCESSES = flags.DEFINE_integer("num_processes", None, "How many processes the run has.")
+_PROCESS = flags.DEFINE_integer("process_id", None, "This process's number, from 0.")
 flags.mark_flag_as_required("config")
 
 
@@ -47,7 +55,7 @@ def run(config, workdir: str) -> str:
     # Imported late: a wrong option is reported at once, without seconds of imports.
     from mmer_jax.evaluation import cross_validation, report
 
-    workdir = os.path.abspath(os.path.expanduser(workdir))
+    workdir = files.resolve(workdir)
     cross_validation.open_workdir(workdir, config)
     with _log_file(workdir):
         results = cross_validation.run(config, workdir, lambda: _experiment(config))
@@ -57,7 +65,13 @@ def run(config, workdir: str) -> str:
 
 @contextlib.contextmanager
 def _log_file(workdir):
-    """What the program and its libraries log goes to log.txt; only warnings are shown as well."""
+    """What the program and its libraries log goes to log.txt; only warnings are shown as well.
+
+    In the first process, and where the workdir is on a disk; elsewhere nothing is kept.
+    """
+    if files.is_remote(workdir) or not processes.is_first():
+        yield
+        return
     logger, shown = logging.get_absl_logger(), logging.get_absl_handler()
     levels = logger.level, shown.level
     kept = std_logging.FileHandler(os.path.join(workdir, "log.txt"), encoding="utf-8")
@@ -75,20 +89,23 @@ def _log_file(workdir):
 
 
 def _experiment(config):
-    from mmer_jax.data.batching import padding_share
     from mmer_jax.training.experiment import Experiment
 
     print("reading the corpus and building the model ...", flush=True)
     experiment = Experiment(config)
     f = experiment.featurizer
     edges = ", ".join(f"{n / 16000:.1f}" for n in f.edges)
-    waste = padding_share([f.samples(u) for u in f.corpus.utterances], f.edges,
-                          config.data.batch_size)  # fmt: skip
     print(
-        f"{len(f.corpus.utterances)} utterances, buckets of {edges} s, {100 * waste:.0f} % padding;"
-        f" running on {_hardware()}",
+        f"{len(f.corpus.utterances)} utterances, {len(f.edges)} buckets of {edges} s, "
+        f"{100 * f.choice.padding:.1f} % padding; running on {_hardware()}",
         flush=True,
     )
+    if not config.data.buckets and not f.choice.reached:
+        print(
+            f"config.data.max_padding={config.data.max_padding} is out of reach here: the two "
+            "views of an utterance differ too much in length.",
+            flush=True,
+        )
     return experiment
 
 
@@ -115,6 +132,9 @@ def main(_) -> int:
     workdir = _WORKDIR.value or os.path.join("runs", config.name)
     _cache_compilations(_CACHE.value)
     try:
+        processes.start(_COORDINATOR.value, _PROCESSES.value, _PROCESS.value, _DISTRIBUTED.value)
+        if not processes.is_first():
+            sys.stdout = open(os.devnull, "w")  # the first one speaks for all
         table = run(config, workdir)
     except UserError as e:
         print(f"error: {e}", file=sys.stderr)

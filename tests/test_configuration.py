@@ -57,7 +57,7 @@ def test_differences_name_the_option():
         ("folds", ()),
         ("folds", (1, 1)),
         ("heldout_fraction", 0.9),
-        ("data.buckets", 0),
+        ("data.buckets", -1),
     ],
 )
 def test_a_wrong_value_is_named(option, value):

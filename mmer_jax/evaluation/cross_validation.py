@@ -3,11 +3,10 @@
 import json
 import os
 
-from mmer_jax import configuration
+from mmer_jax import configuration, files, processes
 from mmer_jax.data.folds import Fold
 from mmer_jax.errors import UserError
 from mmer_jax.evaluation import metrics
-from mmer_jax.evaluation.files import replace_file
 
 
 def open_workdir(workdir: str, config) -> None:
@@ -17,21 +16,20 @@ def open_workdir(workdir: str, config) -> None:
       UserError: it holds a run of another config, or can't be written.
     """
     path = os.path.join(workdir, "config.json")
-    if os.path.exists(path):
+    if files.exists(path):
         _check_same(path, config, workdir)
-        return
-    try:
-        replace_file(path, json.dumps(configuration.to_json(config), indent=2) + "\n")
-    except OSError as e:
-        raise UserError(
-            f"The workdir {workdir} can't be written: {e}. Name another --workdir."
-        ) from e
+    elif processes.is_first():
+        try:
+            files.replace_file(path, json.dumps(configuration.to_json(config), indent=2) + "\n")
+        except OSError as e:
+            raise UserError(
+                f"The workdir {workdir} can't be written: {e}. Name another --workdir."
+            ) from e
 
 
 def _check_same(path, config, workdir):
     try:
-        with open(path, encoding="utf-8") as f:
-            before = json.load(f)
+        before = json.loads(files.read_text(path))
     except ValueError as e:
         raise UserError(
             f"{path} is not JSON ({e}). Name another --workdir, or delete this one."
@@ -61,14 +59,15 @@ def run(config, workdir: str, make_experiment) -> list[dict]:
     for session in config.folds:
         folder = os.path.join(workdir, f"fold{session}")
         path = os.path.join(folder, "result.json")
-        if not os.path.exists(path):
-            experiment = experiment or make_experiment()
-            result = run_fold(experiment, Fold(session), folder)
-            replace_file(path, json.dumps(result) + "\n")
-        else:
+        if processes.first_says(files.exists(path)):
             print(f"fold {session}: finished before, read from {path}", flush=True)
-        with open(path, encoding="utf-8") as f:
-            results.append(json.load(f))
+            written = files.read_text(path)
+        else:
+            experiment = experiment or make_experiment()
+            written = json.dumps(run_fold(experiment, Fold(session), folder)) + "\n"
+            if processes.is_first():
+                files.replace_file(path, written)
+        results.append(json.loads(written))
     return results
 
 

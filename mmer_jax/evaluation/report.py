@@ -9,9 +9,9 @@ from importlib import metadata
 
 import numpy as np
 
-from mmer_jax import configuration
+from mmer_jax import configuration, processes
 from mmer_jax.evaluation import metrics, plots
-from mmer_jax.evaluation.files import replace_file
+from mmer_jax.files import replace_file
 
 RATES = ("wa", "ua", "macro_f1", "weighted_f1")
 TITLES = {"wa": "WA", "ua": "UA", "macro_f1": "macro-F1", "weighted_f1": "weighted F1"}
@@ -33,6 +33,8 @@ def write(config, results: list[dict], workdir: str, seconds: float, hardware: s
     summary = summarize(config, results)
     summary |= {"seconds": round(seconds, 1), "hardware": hardware, "versions": versions()}
     table = markdown(summary)
+    if not processes.is_first():
+        return table
     replace_file(os.path.join(workdir, "results.json"), json.dumps(summary, indent=2) + "\n")
     replace_file(os.path.join(workdir, "predictions.csv"), predictions_csv(results))
     replace_file(os.path.join(workdir, "results.md"), table)

@@ -7,6 +7,7 @@ import jax
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers
 
+from mmer_jax import files
 from mmer_jax.errors import UserError
 
 PARAMS_FOLDER = "params"  # of a folder with parameters alone
@@ -18,7 +19,7 @@ def read_params(folder: str) -> dict:
     Raises:
       UserError: there are none, or they can't be read.
     """
-    path = os.path.join(os.path.abspath(os.path.expanduser(folder)), PARAMS_FOLDER)
+    path = os.path.join(files.resolve(folder), PARAMS_FOLDER)
     try:
         with ocp.StandardCheckpointer() as checkpointer:
             return jax.device_get(checkpointer.restore(path))
@@ -39,7 +40,7 @@ class Checkpoints:
     """
 
     def __init__(self, folder: str):
-        self.folder = os.path.abspath(os.path.expanduser(folder))
+        self.folder = files.resolve(folder)
         policies = [
             checkpoint_managers.LatestN(n=1),
             checkpoint_managers.BestN(

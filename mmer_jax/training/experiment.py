@@ -2,10 +2,11 @@
 
 import jax
 
-from mmer_jax.data import text
+from mmer_jax.data import folds, text
 from mmer_jax.data.audio import SAMPLE_RATE
 from mmer_jax.data.corpus import Corpus
 from mmer_jax.data.pipeline import Featurizer
+from mmer_jax.losses import memory
 from mmer_jax.models import factory
 from mmer_jax.training import sharding, state, step
 from mmer_jax.training.checkpoint import read_params
@@ -20,6 +21,7 @@ class Experiment:
       corpus: every utterance of the prepared dataset.
       featurizer: makes batches of them.
       model: the Flax module.
+      mesh, shardings: all devices, and where each leaf of the state lies on them.
       train_step, eval_step: jitted, see `training/step.py`.
 
     Raises:
@@ -28,9 +30,14 @@ class Experiment:
 
     def __init__(self, config):
         self.config = config
-        self.mesh = sharding.make_mesh()
-        sharding.check_batch_size("data.batch_size", config.data.batch_size, self.mesh)
-        sharding.check_batch_size("data.eval_batch_size", config.data.eval_batch_size, self.mesh)
+        self.mesh = sharding.make_mesh(config.mesh)
+        sizes = {
+            "data.batch_size": config.data.batch_size,
+            "data.eval_batch_size": config.data.eval_batch_size,
+            "train.chunk_size": config.train.chunk_size,
+        }
+        for option, size in sizes.items():
+            sharding.check_batch_size(option, size, self.mesh)
         self.corpus = Corpus(config.data.dir, config.data.dataset, config.data.emotions)
         tokenizer = _tokenizer(config)
         self.featurizer = Featurizer(
@@ -40,6 +47,10 @@ class Experiment:
             normalized=factory.normalizes(config),
             buckets=config.data.buckets,
             augmented=config.losses.acl.weight > 0,
+            batch_size=config.data.batch_size,
+            max_padding=config.data.max_padding,
+            # Of all folds, whichever are run: a fold's batches must not depend on that.
+            parts=[self.parts(folds.Fold(session)).train for session in range(1, 6)],
         )
         self.model = factory.build_model(
             config,
@@ -48,19 +59,36 @@ class Experiment:
             vocab_size=tokenizer.vocab_size if tokenizer else 1,
         )
         self.optimizer = make_optimizer(config.optimizer)
-        self.train_step = step.make_train_step(self.model, self.optimizer, config, self.mesh)
-        self.eval_step = step.make_eval_step(self.model, self.mesh)
+        shapes = jax.eval_shape(self._fresh, *self._split(factory.param_shapes(self.model)), 1)
+        self.shardings = sharding.state_shardings(shapes, self.mesh)
+        everything = (self.mesh, self.shardings)
+        self.train_step = step.make_train_step(self.model, self.optimizer, config, *everything)
+        self.eval_step = step.make_eval_step(self.model, *everything)
         self._params = None
 
+    def parts(self, fold: folds.Fold) -> folds.Parts:
+        """What of the corpus a fold trains on, chooses by and tests."""
+        c = self.config
+        utterances = self.corpus.utterances
+        return folds.parts(utterances, fold, c.selection, c.heldout_fraction, c.seed)
+
     def initial_state(self, total_steps: int) -> state.TrainState:
-        """The state before training, the same for every fold, on every device."""
+        """The state before training, the same for every fold, on the mesh."""
         if self._params is None:
             self._params = jax.device_get(self._first_params())
-        trained, frozen = split_frozen(self._params, tuple(self.config.optimizer.frozen))
-        fresh = state.create(trained, frozen, self.optimizer, total_steps, self.config.seed)
-        # device_put may alias host memory that the first step would then donate: copy.
-        fresh = jax.tree.map(lambda x: x.copy(), fresh)
-        return jax.device_put(fresh, sharding.replicated(self.mesh))
+        trained, frozen = self._split(self._params)
+        trained = sharding.distribute(trained, self.shardings.params)
+        frozen = sharding.distribute(frozen, self.shardings.frozen)
+        # What is made of them is made where it is to lie.
+        return jax.jit(self._fresh, out_shardings=self.shardings)(trained, frozen, total_steps)
+
+    def _split(self, params):
+        return split_frozen(params, tuple(self.config.optimizer.frozen))
+
+    def _fresh(self, trained, frozen, total_steps):
+        past = memory.create(self.config.losses.memory.size, self.config.model.width)
+        seed = self.config.seed
+        return state.create(trained, frozen, self.optimizer, total_steps, past, seed)
 
     def _first_params(self):
         if not self.config.init_from:

@@ -4,7 +4,7 @@ import contextlib
 import json
 import os
 
-from mmer_jax.evaluation.files import replace_file
+from mmer_jax import files, processes
 
 
 @contextlib.contextmanager
@@ -32,13 +32,19 @@ class JsonlWriter(interface.MetricWriter):
     """A line of JSON per step: {"step": 20, "loss": 1.2, ...}. Only scalars and texts are kept."""
 
     def __init__(self, path: str):
-        self._file = open(path, "a", encoding="utf-8")
+        self._path = path
+        # An object can't be appended to: there the lines are kept and written as a whole.
+        self._lines = files.read_text(path) if files.exists(path) else ""
+        self._file = None if files.is_remote(path) else open(path, "a", encoding="utf-8")
 
     def write_scalars(self, step, scalars):
         """Appends a line; on disk at once, so that a killed run keeps it."""
         line = {"step": step} | {name: float(value) for name, value in scalars.items()}
-        self._file.write(json.dumps(line) + "\n")
-        self._file.flush()
+        if self._file is None:
+            self._lines += json.dumps(line) + "\n"
+        else:
+            self._file.write(json.dumps(line) + "\n")
+            self._file.flush()
 
     def write_summaries(self, step, values, metadata=None):
         """Not kept."""
@@ -65,11 +71,15 @@ class JsonlWriter(interface.MetricWriter):
         """Not kept: the config has a file of its own."""
 
     def flush(self):
-        """Nothing waits."""
+        """Writes what waits: nothing on a disk, all in an object store."""
+        if self._file is None:
+            files.replace_file(self._path, self._lines)
 
     def close(self):
         """Closes the file."""
-        self._file.close()
+        self.flush()
+        if self._file is not None:
+            self._file.close()
 
 
 def make_writer(folder: str, resumed_at: int) -> interface.MetricWriter:
@@ -78,7 +88,12 @@ def make_writer(folder: str, resumed_at: int) -> interface.MetricWriter:
     Args:
       folder: exists.
       resumed_at: lines after this step, left by an interrupted run, are dropped.
+
+    Returns:
+      The writer; in all processes but the first, one that writes nothing.
     """
+    if not processes.is_first():
+        return metric_writers.MultiWriter([])
     path = os.path.join(folder, "metrics.jsonl")
     _drop_after(path, resumed_at)
     # tensorflow only writes event files here; left alone it would take the whole GPU.
@@ -88,8 +103,8 @@ def make_writer(folder: str, resumed_at: int) -> interface.MetricWriter:
 
 
 def _drop_after(path, step):
-    if not os.path.exists(path):
+    if not files.exists(path):
         return
-    with open(path, encoding="utf-8") as f:
-        lines = [line for line in f if line.endswith("\n") and json.loads(line)["step"] <= step]
-    replace_file(path, "".join(lines))
+    lines = files.read_text(path).splitlines(keepends=True)
+    kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= step]
+    files.replace_file(path, "".join(kept))

@@ -1,11 +1,14 @@
 """The training of one fold, and the choice of its epoch."""
 
+import functools
 import os
+import time
 
 import jax
 import numpy as np
+from etils import epath
 
-from mmer_jax import configuration
+from mmer_jax import configuration, processes
 from mmer_jax.data import folds, pipeline
 from mmer_jax.errors import UserError
 from mmer_jax.evaluation import metrics
@@ -37,13 +40,16 @@ def train_fold(experiment: Experiment, fold: folds.Fold, folder: str) -> dict:
       UserError: training diverged, or a checkpoint can't be read.
     """
     config = experiment.config
-    parts = _parts(experiment, fold)
-    os.makedirs(folder, exist_ok=True)
+    parts = experiment.parts(fold)
+    if processes.is_first():
+        epath.Path(folder).mkdir(parents=True, exist_ok=True)
+    rows = sharding.process_rows(config.data.batch_size, experiment.mesh)
     batches = pipeline.TrainBatches(
-        experiment.featurizer, parts.train, config.data.batch_size, config.train.epochs, config.seed
-    )
+        experiment.featurizer, parts.train, config.data.batch_size, config.train.epochs,
+        config.seed, rows,
+    )  # fmt: skip
     total, epoch_steps = len(batches), batches.steps_per_epoch
-    iterator = pipeline.background(batches, config.data.threads, config.data.prefetch)
+    iterator = _to_devices(experiment, batches)
     state, history = experiment.initial_state(max(total, 1)), []
 
     checkpoints = Checkpoints(os.path.join(folder, "checkpoints"))
@@ -55,29 +61,31 @@ def train_fold(experiment: Experiment, fold: folds.Fold, folder: str) -> dict:
     if start:
         progress.say(f"goes on after epoch {start // epoch_steps} of {config.train.epochs}")
 
-    pending = []
+    pending, clock = [], Clock(iterator)
     try:
         for step in range(start, total + 1):
             if step > start and step % epoch_steps == 0:
                 # 1. evaluate
+                waiting = clock.share()
                 entry = _select(experiment, state, parts.select, step, epoch_steps)
                 history.append(entry)
                 writer.write_scalars(step, _named("select", entry, ("ua", "wa", "loss")))
-                progress.say(_line(entry, config))
+                progress.say(f"{_line(entry, config)} ({100 * waiting:.1f} % waiting for data)")
                 # 2. save
                 plain = configuration.to_json(config)
                 checkpoints.save(step, state, iterator, plain, history, entry["score"])
+                clock.restart()
             if step == total:
                 break
             # 3. next batch
             batch = next(iterator)
             # 4. step
-            state, values = experiment.train_step(state, sharding.place(batch, experiment.mesh))
+            state, values = experiment.train_step(state, batch)
             # 5. log
             pending.append(values)
-            progress.update(step + 1, int(batch["valid"].sum()))
+            progress.update(step + 1, batches.sizes(step))
             if (step + 1) % config.train.log_every == 0 or (step + 1) % epoch_steps == 0:
-                means = _means(pending, step + 1)
+                means = _means(pending, step + 1)  # waits for the steps: the clock counts them
                 pending = []
                 writer.write_scalars(step + 1, _named("train", means, means))
                 progress.update(step + 1, 0, means["loss"])
@@ -89,6 +97,7 @@ def train_fold(experiment: Experiment, fold: folds.Fold, folder: str) -> dict:
     finally:
         # Also after Ctrl-C: what is being written is finished, so that the next run goes on there.
         progress.close()
+        iterator.close()
         writer.close()
         checkpoints.close()
     counts = {"train": len(parts.train), "select": len(parts.select), "test": len(parts.test)}
@@ -97,22 +106,40 @@ def train_fold(experiment: Experiment, fold: folds.Fold, folder: str) -> dict:
 
 def predict(experiment: Experiment, state, utterances) -> np.ndarray:
     """Logits float32 [n, c] of utterances, in their order."""
-    config = experiment.config.data
-    batches = pipeline.EvalBatches(experiment.featurizer, utterances, config.eval_batch_size)
-    at = {experiment.featurizer.index[u.id]: i for i, u in enumerate(utterances)}
+    size = experiment.config.data.eval_batch_size
+    rows = sharding.process_rows(size, experiment.mesh)
+    batches = pipeline.EvalBatches(experiment.featurizer, utterances, size, rows)
     logits = np.zeros((len(utterances), len(experiment.corpus.label_names)), np.float32)
-    for batch in pipeline.background(batches, config.threads, config.prefetch):
-        placed = sharding.place(batch, experiment.mesh)
-        rows = jax.device_get(experiment.eval_step(state.params, state.frozen, placed))
-        for row, index, valid in zip(rows, batch["index"], batch["valid"]):
-            if valid:
-                logits[at[int(index)]] = row
+    with _to_devices(experiment, batches) as placed:
+        for i, batch in enumerate(placed):
+            # Of every process's rows: each fills in the same whole table.
+            found = jax.device_get(experiment.eval_step(state.params, state.frozen, batch))
+            at = batches.positions(i)
+            logits[at[at >= 0]] = found[at >= 0]
     return logits
 
 
-def _parts(experiment, fold):
-    c = experiment.config
-    return folds.parts(experiment.corpus.utterances, fold, c.selection, c.heldout_fraction, c.seed)
+def _to_devices(experiment, batches):
+    options = experiment.config.data
+    place = functools.partial(sharding.place, mesh=experiment.mesh)
+    return pipeline.device_iterator(batches, place, options.threads, options.prefetch)
+
+
+class Clock:
+    """The share of the training's time in which the loop stood waiting for a batch."""
+
+    def __init__(self, iterator):
+        self._iterator = iterator
+        self.restart()
+
+    def restart(self) -> None:
+        """Counts from now on."""
+        self._began, self._waited = time.monotonic(), self._iterator.waited
+
+    def share(self) -> float:
+        """From 0 to 1, since the last restart."""
+        passed = time.monotonic() - self._began
+        return (self._iterator.waited - self._waited) / max(passed, 1e-9)
 
 
 def _select(experiment, state, utterances, step, epoch_steps):

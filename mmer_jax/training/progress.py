@@ -5,6 +5,8 @@ import time
 
 import tqdm
 
+from mmer_jax import processes
+
 
 class Progress:
     """Loss, utterances per second and time left of one fold's training.
@@ -21,7 +23,7 @@ class Progress:
         self._step, self._utterances = start, 0
         self._began = self._said = time.monotonic()
         self._bar = None
-        if sys.stderr.isatty():
+        if sys.stderr.isatty() and processes.is_first():
             self._bar = tqdm.tqdm(total=total, initial=start, desc=title, unit="step")
 
     def update(self, step: int, utterances: int, loss: float | None = None) -> None:

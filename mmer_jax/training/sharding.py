@@ -1,23 +1,45 @@
-"""Where arrays live: a mesh over all devices, batches split over it, the state on every one."""
+"""Where arrays live: a mesh over all devices of all processes, and who holds what on it."""
 
 import jax
 import numpy as np
+from flax import traverse_util
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from mmer_jax.errors import UserError
+from mmer_jax.training import sharding_rules
+
+AXES = ("data", "fsdp", "model")
+# Rows of a batch are split over both: `fsdp` is data parallelism that splits the state as well.
+ROWS = ("data", "fsdp")
 
 
-def make_mesh() -> jax.sharding.Mesh:
-    """All devices on one axis, `data`.
+def make_mesh(sizes=None) -> jax.sharding.Mesh:
+    """All devices on the axes `data`, `fsdp`, `model`.
 
     Auto axes: under explicit ones a contrastive z @ z.T of a sharded z raises a type error.
+
+    Args:
+      sizes: axis -> devices, `data` -1 for all that the others leave; None: all on `data`.
+
+    Raises:
+      UserError: the sizes don't multiply to the number of devices.
     """
-    return jax.make_mesh((jax.device_count(),), ("data",), axis_types=(AxisType.Auto,))
+    count = jax.device_count()
+    sizes = dict(sizes or {"data": -1, "fsdp": 1, "model": 1})
+    others = sizes["fsdp"] * sizes["model"]
+    data = count // others if sizes["data"] == -1 else sizes["data"]
+    if data * others != count:
+        raise UserError(
+            f"config.mesh is {', '.join(f'{a}={sizes[a]}' for a in AXES)}, which does not make use "
+            f"of exactly the {count} devices that there are; data=-1 takes what the others leave."
+        )
+    shape = (data, sizes["fsdp"], sizes["model"])
+    return jax.make_mesh(shape, AXES, axis_types=(AxisType.Auto,) * len(AXES))
 
 
 def batch_sharding(mesh) -> NamedSharding:
-    """Rows of a batch over the devices."""
-    return NamedSharding(mesh, PartitionSpec("data"))
+    """Rows of a batch over `data` and `fsdp`; a copy of each row along `model`."""
+    return NamedSharding(mesh, PartitionSpec(ROWS))
 
 
 def replicated(mesh) -> NamedSharding:
@@ -25,16 +47,67 @@ def replicated(mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec())
 
 
+def process_rows(batch_size: int, mesh) -> np.ndarray:
+    """Which rows of a batch this process's devices hold, rising: int [n]."""
+    held = batch_sharding(mesh).addressable_devices_indices_map((batch_size,)).values()
+    return np.unique(np.concatenate([np.arange(batch_size)[index] for index in held]))
+
+
 def place(batch: dict, mesh) -> dict:
-    """A batch of host arrays, moved to the devices of the mesh."""
-    return jax.device_put(batch, batch_sharding(mesh))
+    """A batch of host arrays, of which each process brings its `process_rows`, on the mesh."""
+    rows = batch_sharding(mesh)
+    if jax.process_count() == 1:
+        return jax.device_put(batch, rows)
+    return jax.tree.map(lambda x: jax.make_array_from_process_local_data(rows, x), batch)
 
 
 def check_batch_size(option: str, size: int, mesh) -> None:
     """Raises UserError where the devices can't share the rows of a batch evenly."""
-    devices = int(np.prod(mesh.devices.shape))
+    devices = mesh.shape["data"] * mesh.shape["fsdp"]
     if size % devices:
         raise UserError(
-            f"config.{option} is {size}, which {devices} devices can't share evenly; use a "
-            f"multiple of {devices}."
+            f"config.{option} is {size}, which {devices} devices (config.mesh.data x fsdp) can't "
+            f"share evenly; use a multiple of {devices}."
         )
+
+
+def state_shardings(state, mesh):
+    """A tree like `state` of the sharding of each leaf.
+
+    Parameters lie as `sharding_rules.py` says; what the optimiser keeps per parameter lies beside
+    it; all else is copied to every device. A dimension that its axis doesn't divide stays whole.
+
+    Args:
+      state: a TrainState of arrays or shapes.
+
+    Raises:
+      UserError: see `sharding_rules.specs`.
+    """
+    trees = [traverse_util.flatten_dict(t, sep="/") for t in (state.params, state.frozen)]
+    rules = sharding_rules.specs({**trees[0], **trees[1]})
+
+    def sharding(keys, leaf):
+        # An optimiser's leaf ends with its parameter's path: .../mu/a/b/kernel.
+        names = [key.key for key in keys if isinstance(key, jax.tree_util.DictKey)]
+        spec = rules.get("/".join(names), PartitionSpec())
+        return NamedSharding(mesh, _dividing(spec, leaf.shape, mesh))
+
+    return jax.tree_util.tree_map_with_path(sharding, state)
+
+
+def _dividing(spec, shape, mesh):
+    fits = (axis if axis and n % mesh.shape[axis] == 0 else None for axis, n in zip(spec, shape))
+    return PartitionSpec(*fits)
+
+
+def distribute(tree, shardings):
+    """Host arrays, the same in every process, onto the mesh.
+
+    Each device gets a copy of its own: a step that is given the state's memory must not be given
+    the host's.
+    """
+
+    def spread(x, sharding):
+        return jax.make_array_from_callback(x.shape, sharding, lambda i: np.array(x[i]))
+
+    return jax.tree.map(spread, tree, shardings)

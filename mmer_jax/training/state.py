@@ -15,6 +15,7 @@ class TrainState:
       params: trained parameters.
       frozen: parameters without gradient or optimiser state.
       opt_state: optax's.
+      memory: past embeddings for the contrastive losses, see `losses/memory.py`; or {}.
       rng: key that each step folds its number into.
     """
 
@@ -23,10 +24,11 @@ class TrainState:
     params: dict
     frozen: dict
     opt_state: tuple
+    memory: dict
     rng: jax.Array
 
 
-def create(params: dict, frozen: dict, optimizer, total_steps: int, seed: int) -> TrainState:
+def create(params: dict, frozen: dict, optimizer, total_steps, memory: dict, seed) -> TrainState:
     """The state before the first step."""
     return TrainState(
         step=jnp.zeros((), jnp.int32),
@@ -34,5 +36,6 @@ def create(params: dict, frozen: dict, optimizer, total_steps: int, seed: int) -
         params=params,
         frozen=frozen,
         opt_state=optimizer.init(params),
+        memory=memory,
         rng=jax.random.key(seed + 1),  # not the key of the weights
     )

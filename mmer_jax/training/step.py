@@ -3,50 +3,113 @@
 import jax
 import jax.numpy as jnp
 import optax
+from jax.sharding import NamedSharding, PartitionSpec
 
-from mmer_jax.losses.multitask import total_loss
-from mmer_jax.training import sharding
+from mmer_jax.losses import memory, multitask
+from mmer_jax.training import accumulation, sharding
 from mmer_jax.training.optimizer import learning_rate, merge
 from mmer_jax.training.state import TrainState
 
 
-def make_train_step(model, optimizer, config, mesh):
+def make_train_step(model, optimizer, config, mesh, shardings):
     """A jitted (state, batch) -> (state, metrics); the old state's memory is given to the new.
 
     The metrics are scalars: `loss`, each loss by name, `grad_norm` (before clipping),
     `learning_rate` and `accuracy`.
-    """
 
-    def loss_fn(params, state, batch):
-        rngs = {"dropout": jax.random.fold_in(state.rng, state.step)}
-        variables = {"params": merge(params, state.frozen)}
-        _, out = model.apply(variables, batch, train=True, rngs=rngs)
-        loss, parts = total_loss(out, batch, config.losses)
-        return loss, parts | {"accuracy": _accuracy(out["logits"], batch)}
+    Args:
+      model, optimizer, config: of the run.
+      mesh: see `sharding.make_mesh`.
+      shardings: of the state, see `sharding.state_shardings`.
+    """
+    gradients = _gradients(model, config, mesh)
 
     def train_step(state: TrainState, batch):
-        grad_fn = jax.value_and_grad(loss_fn, has_aux=True)
-        (loss, metrics), grads = grad_fn(state.params, state, batch)
+        loss, metrics, embeddings, grads = gradients(state, batch)
         direction, opt_state = optimizer.update(grads, state.opt_state, state.params)
         rate = learning_rate(config.optimizer, state.step, state.total_steps)
         params = jax.tree.map(lambda p, d: p - rate * d, state.params, direction)
         metrics |= {"loss": loss, "grad_norm": optax.tree.norm(grads), "learning_rate": rate}
-        return state.replace(step=state.step + 1, params=params, opt_state=opt_state), metrics
+        state = state.replace(
+            step=state.step + 1,
+            params=params,
+            opt_state=opt_state,
+            memory=memory.push(state.memory, embeddings, batch),
+        )
+        return state, metrics
 
-    whole, rows = sharding.replicated(mesh), sharding.batch_sharding(mesh)
-    return jax.jit(train_step, in_shardings=(whole, rows), out_shardings=whole, donate_argnums=0)
+    return jax.jit(
+        train_step,
+        in_shardings=(shardings, sharding.batch_sharding(mesh)),
+        out_shardings=(shardings, sharding.replicated(mesh)),
+        donate_argnums=0,
+    )
 
 
-def make_eval_step(model, mesh):
-    """A jitted (params, frozen, batch) -> logits [b, c]."""
+def make_gradients(model, config, mesh, shardings):
+    """A jitted (state, batch) -> (loss, metrics, gradients), what a train step starts with."""
+    gradients = _gradients(model, config, mesh)
+
+    def compute(state, batch):
+        loss, metrics, _, grads = gradients(state, batch)
+        return loss, metrics, grads
+
+    whole = sharding.replicated(mesh)
+    rows = sharding.batch_sharding(mesh)
+    return jax.jit(compute, in_shardings=(shardings, rows), out_shardings=whole)
+
+
+def _gradients(model, config, mesh):
+    """(state, batch) -> loss, metrics, embeddings, gradients; in chunks where config says so."""
+    losses, chunk_size = config.losses, config.train.chunk_size
+
+    def constrain(x):
+        spec = PartitionSpec(None, sharding.ROWS)
+        return jax.lax.with_sharding_constraint(x, NamedSharding(mesh, spec))
+
+    def gradients(state, batch):
+        key = jax.random.fold_in(state.rng, state.step)
+        past = state.memory
+        if past:
+            begun = state.step >= losses.memory.start * state.total_steps
+            past = memory.usable(past, begun)
+
+        def forward(params, rows, key):
+            variables = {"params": merge(params, state.frozen)}
+            return model.apply(variables, rows, train=True, rngs={"dropout": key})[1]
+
+        def whole(params):
+            out = forward(params, batch, key)
+            loss, values = multitask.total_loss(out, batch, losses, past)
+            embeddings = {k: out[k] for k in multitask.EMBEDDINGS if k in out}
+            return loss, (values | {"correct": accumulation.correct(out, batch)}, embeddings)
+
+        if chunk_size and chunk_size < len(batch["label"]):
+            numbered = lambda params, rows, i: forward(params, rows, jax.random.fold_in(key, i))  # noqa: E731
+            loss, metrics, embeddings, grads = accumulation.value_and_grad(
+                numbered, state.params, batch, chunk_size, losses, past, constrain
+            )
+        else:
+            compute = jax.value_and_grad(whole, has_aux=True)
+            (loss, (metrics, embeddings)), grads = compute(state.params)
+        right = metrics.pop("correct") / jnp.maximum(batch["valid"].sum(), 1)
+        return loss, metrics | {"accuracy": right}, embeddings, grads
+
+    return gradients
+
+
+def make_eval_step(model, mesh, shardings):
+    """A jitted (params, frozen, batch) -> logits [b, c], a copy of them on every device.
+
+    Args:
+      model, mesh, shardings: as for `make_train_step`.
+    """
 
     def eval_step(params, frozen, batch):
         return model.apply({"params": merge(params, frozen)}, batch)[0]
 
-    whole, rows = sharding.replicated(mesh), sharding.batch_sharding(mesh)
-    return jax.jit(eval_step, in_shardings=(whole, whole, rows), out_shardings=whole)
-
-
-def _accuracy(logits, batch):
-    right = (logits.argmax(-1) == batch["label"]) & batch["valid"]
-    return right.sum() / jnp.maximum(batch["valid"].sum(), 1)
+    return jax.jit(
+        eval_step,
+        in_shardings=(shardings.params, shardings.frozen, sharding.batch_sharding(mesh)),
+        out_shardings=sharding.replicated(mesh),
+    )

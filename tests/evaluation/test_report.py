@@ -6,8 +6,8 @@ import io
 import numpy as np
 import pytest
 
-from mmer_jax import configuration
-from mmer_jax.evaluation import files, plots, report
+from mmer_jax import configuration, files
+from mmer_jax.evaluation import plots, report
 
 NAMES = ["ang", "hap"]
 

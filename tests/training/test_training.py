@@ -90,9 +90,9 @@ class Killed(BaseException):
 
 def interrupt_after(monkeypatch, steps):
     """Kills the loop when it fetches a batch for the given step of this process."""
-    original, count = pipeline.background, [0]
+    original, count = pipeline.device_iterator, [0]
 
-    def background(batches, *options):
+    def device_iterator(batches, *options):
         iterator = original(batches, *options)
         if not isinstance(batches, pipeline.TrainBatches):
             return iterator
@@ -107,7 +107,7 @@ def interrupt_after(monkeypatch, steps):
         iterator.__class__ = Iterator
         return iterator
 
-    monkeypatch.setattr(pipeline, "background", background)
+    monkeypatch.setattr(pipeline, "device_iterator", device_iterator)
 
 
 @pytest.fixture(scope="module")

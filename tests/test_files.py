@@ -1,0 +1,68 @@
+"""Paths on a disk and in a bucket; the bucket is a stand-in, as none can be reached in a test."""
+
+import json
+
+import pytest
+from etils import epath
+
+from mmer_jax import configuration, files
+from mmer_jax.evaluation import cross_validation
+from mmer_jax.training.logging import JsonlWriter
+
+
+@pytest.fixture
+def bucket(monkeypatch):
+    """gs:// paths that end in a dictionary; whatever is not listed here fails the test."""
+    objects = {}
+
+    class Path:
+        def __init__(self, path):
+            assert str(path).startswith("gs://"), path
+            self.name = str(path)
+
+        def exists(self):
+            return self.name in objects
+
+        def read_text(self):
+            return objects[self.name].decode()
+
+        def write_bytes(self, data):
+            objects[self.name] = data
+
+    monkeypatch.setattr(epath, "Path", Path)
+    return objects
+
+
+def test_resolve():
+    assert files.resolve("gs://bucket/run") == "gs://bucket/run"
+    assert files.resolve("~/run").startswith("/") and "~" not in files.resolve("~/run")
+
+
+def test_a_workdir_in_a_bucket(bucket):
+    config = configuration.default()
+    cross_validation.open_workdir("gs://b/run", config)
+    cross_validation.open_workdir("gs://b/run", config)  # found again, and the same
+    stored = {"fold": 3}
+    bucket["gs://b/run/fold3/result.json"] = json.dumps(stored).encode()
+    config.folds = (3,)
+    assert cross_validation.run(config, "gs://b/run", None) == [stored]
+    assert set(bucket) == {"gs://b/run/config.json", "gs://b/run/fold3/result.json"}
+
+
+def test_lines_of_metrics_in_a_bucket(bucket):
+    for step in (1, 2):
+        writer = JsonlWriter("gs://b/metrics.jsonl")
+        writer.write_scalars(step, {"loss": 0.5})
+        writer.close()
+    lines = bucket["gs://b/metrics.jsonl"].decode().splitlines()
+    assert [json.loads(line) for line in lines] == [{"step": s, "loss": 0.5} for s in (1, 2)]
+
+
+def test_a_file_is_whole_or_not_there(tmp_path, monkeypatch):
+    path = tmp_path / "new" / "a.txt"
+    files.replace_file(str(path), "one")
+    monkeypatch.setattr(files.os, "replace", lambda *_: (_ for _ in ()).throw(OSError("full")))
+    with pytest.raises(OSError):
+        files.replace_file(str(path), "two")
+    assert path.read_text() == "one"
+    assert [p.name for p in path.parent.iterdir()] == ["a.txt"]

@@ -1,0 +1,99 @@
+"""A run in two processes of two devices each: the same results as in one, nobody counted twice."""
+
+import csv
+import json
+import os
+import pathlib
+import socket
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from mmer_jax import processes
+from mmer_jax.errors import UserError
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+
+
+def command(prepared, workdir, *options):
+    return [
+        *(sys.executable, "-m", "mmer_jax.main", "--config=configs/demo.py:smoke"),
+        *(f"--workdir={workdir}", f"--config.data.dir={prepared / 'tfds'}"),
+        f"--config.text.tokenizer={prepared / 'corpus' / 'tokenizer'}",
+        # 16 test utterances in batches of 12: the second one is short.
+        *("--config.data.batch_size=8", "--config.data.eval_batch_size=12"),
+        *("--config.heldout_fraction=0.2", "--config.model.dropout=0.0"),
+        *("--config.audio.size.dropout=0.0", "--config.text.size.dropout=0.0"),
+        *options,
+    ]
+
+
+def start(*args, devices):
+    env = os.environ | {"XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}"}
+    return subprocess.Popen(
+        command(*args), cwd=ROOT, env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+
+
+def finish(program):
+    out, errors = program.communicate(timeout=900)
+    assert program.returncode == 0, errors[-3000:]
+    # jax's transport between CPUs writes to the terminal itself.
+    return "".join(s for s in out.splitlines(keepends=True) if not s.startswith("[Gloo]"))
+
+
+def in_two(prepared, workdir, *options):
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{s.getsockname()[1]}"
+    flags = (f"--coordinator_address={address}", "--num_processes=2", *options)
+    programs = [start(prepared, workdir, *flags, f"--process_id={i}", devices=2) for i in range(2)]
+    return [finish(program) for program in programs]
+
+
+def predictions(workdir):
+    with open(workdir / "predictions.csv", encoding="utf-8") as f:
+        return list(csv.DictReader(f))
+
+
+def test_two_processes_give_one_processes_results(prepared, tmp_path):
+    one, two = tmp_path / "one", tmp_path / "two"
+    finish(start(prepared, one, devices=1))
+    said = in_two(prepared, two, "--config.mesh.fsdp=2")
+    assert "| test session |" in said[0] and said[1] == ""
+    expected, found = predictions(one), predictions(two)
+    names = [row["utterance"] for row in found]
+    assert len(names) == 16 == len(set(names)) and names == [row["utterance"] for row in expected]
+    for a, b in zip(expected, found):
+        for column in (c for c in a if c.startswith("p_")):
+            assert float(b[column]) == pytest.approx(float(a[column]), abs=1e-4)
+    histories = [json.loads((d / "fold5/result.json").read_text())["history"] for d in (one, two)]
+    losses = [[entry["loss"] for entry in history] for history in histories]
+    np.testing.assert_allclose(losses[1], losses[0], rtol=1e-4)
+    lines = [(d / "fold5/metrics.jsonl").read_text().count("\n") for d in (one, two)]
+    assert lines[0] == lines[1] > 1
+
+    # The checkpoint that two processes wrote is read by two others, who test it again.
+    (two / "fold5" / "result.json").unlink()
+    said = in_two(prepared, two, "--config.mesh.fsdp=2")
+    assert "goes on after epoch 1 of 1" in said[0]
+    assert predictions(two) == found
+
+
+def test_some_flags_of_a_run_in_processes_are_not_enough(monkeypatch):
+    monkeypatch.delenv("JAX_PROCESS_ID", raising=False)
+    monkeypatch.setenv("JAX_NUM_PROCESSES", "2")
+    with pytest.raises(UserError, match="--process_id is missing"):
+        processes.start("127.0.0.1:1", None, None, automatic=False)
+    monkeypatch.setenv("JAX_PROCESS_ID", "one")
+    with pytest.raises(UserError, match="JAX_PROCESS_ID is 'one'"):
+        processes.start("127.0.0.1:1", None, None, automatic=False)
+
+
+def test_without_flags_there_is_one_process(monkeypatch):
+    for name in ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID"):
+        monkeypatch.delenv(name, raising=False)
+    processes.start(None, None, None, automatic=False)
+    assert processes.is_first() and processes.first_says(True) and not processes.first_says(False)

@@ -1,0 +1,111 @@
+"""Loss and gradients don't depend on devices, processes or chunks (float32, dropout off)."""
+
+import json
+import os
+import pathlib
+import socket
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+PROGRAM = pathlib.Path(__file__).with_name("gradients.py")
+ROOT = PROGRAM.parents[2]
+TOLERANCE = 1e-5
+
+ONE = [1, 1, 1]
+MESHES = {"8": [8, 1, 1], "4x2": [4, 2, 1], "2x2x2": [2, 2, 2]}
+
+
+def case(family="whisper", mesh=ONE, chunk=0, memory=0):
+    return {"family": family, "mesh": mesh, "chunk": chunk, "memory": memory}
+
+
+def run(out, cases, *options, wait=True):
+    command = [sys.executable, str(PROGRAM), str(out), json.dumps(cases), *options]
+    # One thread per process and device: more only get in each other's way.
+    env = os.environ | {"PYTHONPATH": str(ROOT)}
+    program = subprocess.Popen(command, env=env, stderr=subprocess.PIPE, text=True)
+    return finish(program) if wait else program
+
+
+def finish(program):
+    _, errors = program.communicate(timeout=900)
+    assert program.returncode == 0, errors[-3000:]
+
+
+def free_port():
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+@pytest.fixture(scope="module")
+def computed(tmp_path_factory):
+    """Folder of every case's numbers; programs of different device counts run side by side."""
+    out = tmp_path_factory.mktemp("gradients")
+    alone = {
+        "one": case(),
+        "chunks": case(chunk=4),
+        "one, memory": case(memory=40),
+        "chunks, memory": case(chunk=8, memory=40),
+        "one, wav2vec2": case("wav2vec2"),
+    }
+    eight = {name: case(mesh=mesh) for name, mesh in MESHES.items()}
+    eight["2x2x2, chunks"] = case(mesh=MESHES["2x2x2"], chunk=8)
+    eight["2x2x2, wav2vec2"] = case("wav2vec2", mesh=MESHES["2x2x2"])
+    eight["2x2x2, memory"] = case(mesh=MESHES["2x2x2"], memory=40)
+    first = run(out, alone, wait=False)
+    run(out, eight, "--devices=8")
+    finish(first)
+    address = f"127.0.0.1:{free_port()}"
+    two = {
+        "2 processes": case(mesh=[2, 2, 1]),
+        "2 processes, chunks": case(mesh=[4, 1, 1], chunk=8),
+    }
+    programs = [
+        run(out, two, "--devices=2", "--processes", address, "2", str(i), wait=False)
+        for i in range(2)
+    ]
+    for program in programs:
+        finish(program)
+    return out
+
+
+def without_gradient(path):
+    """A key's bias shifts all scores of a query alike: softmax cancels it, its gradient is 0."""
+    return path.endswith(("key/bias", "k_proj/bias"))
+
+
+@pytest.mark.parametrize(
+    "name, reference",
+    [
+        *((name, "one") for name in MESHES),
+        ("chunks", "one"),
+        ("2x2x2, chunks", "one"),
+        ("2 processes", "one"),
+        ("2 processes, chunks", "one"),
+        ("chunks, memory", "one, memory"),
+        ("2x2x2, memory", "one, memory"),
+        ("2x2x2, wav2vec2", "one, wav2vec2"),
+    ],
+)
+def test_loss_and_every_gradient_are_equal(computed, name, reference):
+    found, expected = (np.load(computed / f"{n}.npz") for n in (name, reference))
+    assert set(found) == set(expected)
+    largest = max(np.abs(expected[k]).max() for k in expected if "/" in k)
+    for key in expected:
+        scale = np.abs(expected[key]).max()
+        if without_gradient(key):
+            assert scale < 1e-6 * largest
+            scale = largest
+        difference = np.abs(found[key] - expected[key]).max()
+        assert difference <= TOLERANCE * scale, f"{key}: {difference / scale:.2e}"
+
+
+def test_the_memory_changes_the_contrastive_losses(computed):
+    """Else the cases with a memory would show nothing."""
+    plain, past = (np.load(computed / f"{n}.npz") for n in ("one", "one, memory"))
+    for name in ("metric scl", "metric acl"):
+        assert abs(plain[name] - past[name]) > 0.1, name
