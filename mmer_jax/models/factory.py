@@ -35,7 +35,9 @@ def build_model(config, classes: int, symbols: int, vocab_size: int) -> MMER:
     text = _text_encoder(config, vocab_size, dtype) if "text" in modalities else None
     m = config.model
     frozen = tuple(p for p in ("audio_encoder", "text_encoder") if _is_frozen(config, p))
-    return MMER(audio, text, classes, symbols, m.width, m.heads, m.ffn, m.dropout, dtype, frozen)
+    return MMER(
+        audio, text, classes, symbols, m.width, m.heads, m.ffn, m.dropout, dtype, frozen, m.remat
+    )
 
 
 def _is_frozen(config, part):
@@ -71,8 +73,8 @@ def _audio_encoder(config, dtype):
     name = config.audio.pretrained
     hf = pretrained.load_config(name) if name else _scratch_audio(config.audio)
     if family == "wav2vec2":
-        return Wav2Vec2Encoder(hf, config.model.padding == "published", dtype)
-    return WhisperEncoder(hf, dtype)
+        return Wav2Vec2Encoder(hf, config.model.padding == "published", dtype, config.model.remat)
+    return WhisperEncoder(hf, dtype, config.model.remat)
 
 
 def _scratch_audio(audio):
@@ -85,7 +87,8 @@ def _scratch_audio(audio):
     return Wav2Vec2Config(
         hidden_size=size.width, num_hidden_layers=size.layers, num_attention_heads=size.heads,
         intermediate_size=size.ffn, hidden_dropout=size.dropout, attention_dropout=size.dropout,
-        feat_proj_dropout=size.dropout, initializer_range=spread,
+        feat_proj_dropout=size.dropout, activation_dropout=size.dropout,
+        initializer_range=spread,
         conv_dim=(audio.conv_channels,) * 7,
         num_conv_pos_embedding_groups=min(16, size.width),
     )  # fmt: skip
@@ -99,7 +102,7 @@ def _text_encoder(config, vocab_size, dtype):
             f"config.text.pretrained={name!r} is a {hf.model_type} model; the text encoders are: "
             f"{', '.join(BLOCKS)}."
         )
-    return TextEncoder(hf, dtype)
+    return TextEncoder(hf, dtype, config.model.remat)
 
 
 def _scratch_text(text, vocab_size):
@@ -119,7 +122,7 @@ def init_params(model: MMER, config, seed: int) -> dict:
 
     Every number depends on the seed and the config alone.
     """
-    shapes = _shapes(model)
+    shapes = param_shapes(model)
     params = jax.jit(model.init)(jax.random.key(seed), _example_batch())["params"]
     for part, name in (("audio_encoder", config.audio.pretrained),
                        ("text_encoder", config.text.pretrained)):  # fmt: skip
@@ -134,7 +137,7 @@ def check_params(model: MMER, params: dict, source: str) -> None:
     def shapes_of(tree):
         return {jax.tree_util.keystr(k): x.shape for k, x in jax.tree.leaves_with_path(tree)}
 
-    expected, found = shapes_of(_shapes(model)), shapes_of(params)
+    expected, found = shapes_of(param_shapes(model)), shapes_of(params)
     wrong = sorted(k for k in expected.keys() | found.keys() if expected.get(k) != found.get(k))
     if wrong:
         lines = "; ".join(f"{k} is {found.get(k)}, not {expected.get(k)}" for k in wrong[:5])
@@ -145,7 +148,8 @@ def check_params(model: MMER, params: dict, source: str) -> None:
         )
 
 
-def _shapes(model):
+def param_shapes(model: MMER) -> dict:
+    """The parameters as shapes and dtypes, nothing computed."""
     return jax.eval_shape(lambda: model.init(jax.random.key(0), _example_batch())["params"])
 
 

@@ -6,7 +6,8 @@ Source: section 2 of Ghosh et al., "MMER" (Interspeech 2023), in the form its au
 import jax.numpy as jnp
 from flax import linen as nn
 
-from mmer_jax.models.layers import CrossModalLayer, masked_max
+from mmer_jax.models.dropout import Dropout
+from mmer_jax.models.layers import CrossModalLayer, masked_max, rematerialized
 
 
 class DynamicFusion(nn.Module):
@@ -22,6 +23,7 @@ class DynamicFusion(nn.Module):
     Attributes:
       width: d of the network; tokens of another width are projected to it first.
       heads, ffn, dropout, dtype: of every layer, see `CrossModalLayer`.
+      remat: `layers` computes each layer again in the backward pass instead of storing it.
     """
 
     width: int
@@ -29,6 +31,7 @@ class DynamicFusion(nn.Module):
     ffn: int
     dropout: float = 0.1
     dtype: jnp.dtype = jnp.float32
+    remat: str = "none"
 
     @nn.compact
     def __call__(self, audio, audio_mask, text, text_mask, deterministic: bool = True) -> dict:
@@ -41,11 +44,15 @@ class DynamicFusion(nn.Module):
           text_mask: [b, s], 0 on padded tokens.
           deterministic: no dropout.
         """
-        out = TextBranch(**self._layer_options(), name="text")(text, text_mask, deterministic)
+        out = TextBranch(**self._layer_options(), remat=self.remat, name="text")(
+            text, text_mask, deterministic
+        )
         tokens = out["text_self"]
 
+        kind = rematerialized(CrossModalLayer, self.remat, deterministic_at=4)
+
         def attend(name, queries, memory, mask):
-            layer = CrossModalLayer(**self._layer_options(), name=name)
+            layer = kind(**self._layer_options(), name=name)
             out[name], out[f"{name}_attention"] = layer(queries, memory, mask, deterministic)
 
         dense = lambda name: nn.Dense(self.width, dtype=self.dtype, name=name)  # noqa: E731
@@ -75,14 +82,16 @@ class TextBranch(nn.Module):
     ffn: int
     dropout: float = 0.1
     dtype: jnp.dtype = jnp.float32
+    remat: str = "none"
 
     @nn.compact
     def __call__(self, text, text_mask, deterministic: bool = True) -> dict:
         """[b, s, d_t], [b, s] -> `text_self` [b, s, d] and its attention weights."""
         if text.shape[-1] != self.width:
             text = nn.Dense(self.width, dtype=self.dtype, name="projection")(text)
-        text = nn.Dropout(self.dropout)(text, deterministic)
-        layer = CrossModalLayer(
+        text = Dropout(self.dropout)(text, deterministic)
+        kind = rematerialized(CrossModalLayer, self.remat, deterministic_at=4)
+        layer = kind(
             self.width, self.heads, self.ffn, self.dropout, self.dtype, name="self_attention"
         )
         hidden, weights = layer(text, text, text_mask, deterministic)

@@ -3,6 +3,8 @@
 import jax.numpy as jnp
 from flax import linen as nn
 
+from mmer_jax.models.dropout import Dropout
+
 # Heads compute in float32 whatever the encoders do: their results enter softmaxes and losses.
 
 
@@ -26,7 +28,7 @@ class CTCHead(nn.Module):
     @nn.compact
     def __call__(self, frames, deterministic: bool = True):
         """[b, t, d] -> [b, t, v]."""
-        frames = nn.Dropout(self.dropout)(frames.astype(jnp.float32), deterministic)
+        frames = Dropout(self.dropout)(frames.astype(jnp.float32), deterministic)
         return nn.Dense(self.symbols, name="linear")(frames)
 
 

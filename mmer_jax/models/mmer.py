@@ -6,7 +6,7 @@ from flax import linen as nn
 
 from mmer_jax.models.fusion import DynamicFusion, TextBranch
 from mmer_jax.models.heads import CTCHead, EmotionHead, ProjectionHead
-from mmer_jax.models.layers import masked_max
+from mmer_jax.models.layers import flat_dense, masked_max
 
 
 class MMER(nn.Module):
@@ -23,6 +23,7 @@ class MMER(nn.Module):
       width, heads, ffn, dropout, dtype: of the fusion network.
       frozen: which of `audio_encoder`, `text_encoder` compute without dropout in training too:
         an encoder that isn't trained gives the same features in every step.
+      remat: of the fusion network's layers, see `DynamicFusion`.
     """
 
     audio_encoder: nn.Module | None
@@ -35,6 +36,7 @@ class MMER(nn.Module):
     dropout: float = 0.1
     dtype: jnp.dtype = jnp.float32
     frozen: tuple[str, ...] = ()
+    remat: str = "none"
 
     @nn.compact
     def __call__(self, batch: dict, train: bool = False) -> tuple[jax.Array, dict]:
@@ -46,7 +48,8 @@ class MMER(nn.Module):
         """
         rows = batch["label"].shape[0]
         has_view = "aug_audio" in batch
-        both = self._encode(_both_views(batch) if has_view else batch, not train)
+        with nn.intercept_methods(flat_dense):
+            both = self._encode(_both_views(batch) if has_view else batch, not train)
         out = {name: value[:rows] for name, value in both.items()}
         logits = out["logits"] = EmotionHead(self.classes, name="emotion")(out["fused"])
         out["projection"] = ProjectionHead(self.width, name="projection")(out["fused"])
@@ -74,7 +77,7 @@ class MMER(nn.Module):
         return out | self._fuse(out, view, deterministic)
 
     def _fuse(self, out, view, deterministic):
-        options = (self.width, self.heads, self.ffn, self.dropout, self.dtype)
+        options = (self.width, self.heads, self.ffn, self.dropout, self.dtype, self.remat)
         if self.text_encoder is None:
             pooled = masked_max(out["audio_hidden"], out["audio_mask"])
             return {"pooled_audio": pooled, "fused": pooled}

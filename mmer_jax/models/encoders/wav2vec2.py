@@ -8,11 +8,11 @@ Sources: Baevski et al. 2020; Hsu et al. 2021.
 import jax.numpy as jnp
 from flax import linen as nn
 from transformers.modeling_flax_utils import ACT2FN
-from transformers.models.wav2vec2.modeling_flax_wav2vec2 import (
-    FlaxWav2Vec2Attention,
-    FlaxWav2Vec2FeedForward,
-    FlaxWav2Vec2PositionalConvEmbedding,
-)
+
+from mmer_jax.models.dropout import Dropout
+from mmer_jax.models.encoders.attention import FeedForward, SelfAttention
+from mmer_jax.models.encoders.positional import PositionalConv
+from mmer_jax.models.layers import rematerialized
 
 
 def frame_count(samples, config):
@@ -33,11 +33,13 @@ class Wav2Vec2Encoder(nn.Module):
       published_padding: lets padding into the encoder's norms, convolutions and attention, as
         MMER's released code does.
       dtype: of the computation.
+      remat: `layers` computes each layer again in the backward pass instead of storing it.
     """
 
     config: object
     published_padding: bool = False
     dtype: jnp.dtype = jnp.float32
+    remat: str = "none"
 
     @nn.compact
     def __call__(self, audio, audio_length, deterministic: bool = True):
@@ -49,14 +51,15 @@ class Wav2Vec2Encoder(nn.Module):
         seen = audio_length
         if self.published_padding:
             seen = jnp.full_like(audio_length, audio.shape[1])
-        features = FeatureExtractor(self.config, self.dtype, name="feature_extractor")(audio, seen)
+        options = (self.config, self.dtype, self.remat)
+        features = FeatureExtractor(*options, name="feature_extractor")(audio, seen)
         frames = jnp.arange(features.shape[1])[None]
         mask = frames < frame_count(audio_length, self.config)[:, None]
         seen_mask = frames < frame_count(seen, self.config)[:, None]
         hidden = FeatureProjection(self.config, self.dtype, name="feature_projection")(
             features, deterministic
         )
-        encoder = TransformerEncoder(self.config, self.dtype, name="encoder")
+        encoder = TransformerEncoder(*options, name="encoder")
         return encoder(hidden, seen_mask, deterministic), mask
 
 
@@ -65,11 +68,12 @@ class FeatureExtractor(nn.Module):
 
     config: object
     dtype: jnp.dtype
+    remat: str = "none"
 
     @nn.compact
     def __call__(self, audio, audio_length):
         """float32 [b, n], [b] -> [b, t, channels]."""
-        return ConvLayers(self.config, self.dtype, name="conv_layers")(
+        return ConvLayers(self.config, self.dtype, self.remat, name="conv_layers")(
             audio[..., None].astype(self.dtype), audio_length
         )
 
@@ -79,12 +83,14 @@ class ConvLayers(nn.Module):
 
     config: object
     dtype: jnp.dtype
+    remat: str = "none"
 
     @nn.compact
     def __call__(self, hidden, lengths):
         """[b, n, 1], [b] -> [b, t, channels]."""
+        kind = rematerialized(ConvLayer, self.remat)
         for i in range(self.config.num_feat_extract_layers):
-            layer = ConvLayer(self.config, i, self.dtype, name=str(i))
+            layer = kind(self.config, i, self.dtype, name=str(i))
             hidden, lengths = layer(hidden, lengths)
         return hidden
 
@@ -147,7 +153,7 @@ class FeatureProjection(nn.Module):
             features = nn.LayerNorm(c.layer_norm_eps, dtype=self.dtype, name="layer_norm")(features)
         dense = nn.Dense(c.hidden_size, dtype=self.dtype, name="projection",
                          kernel_init=nn.initializers.normal(c.initializer_range))  # fmt: skip
-        return nn.Dropout(c.feat_proj_dropout)(dense(features), deterministic)
+        return Dropout(c.feat_proj_dropout)(dense(features), deterministic)
 
 
 class TransformerEncoder(nn.Module):
@@ -155,6 +161,7 @@ class TransformerEncoder(nn.Module):
 
     config: object
     dtype: jnp.dtype
+    remat: str = "none"
 
     @nn.compact
     def __call__(self, hidden, mask, deterministic):
@@ -163,11 +170,13 @@ class TransformerEncoder(nn.Module):
         norm = nn.LayerNorm(c.layer_norm_eps, dtype=self.dtype, name="layer_norm")
         # The positional convolution reaches 64 frames: it must not see what stands in the padding.
         hidden = jnp.where(mask[..., None], hidden, 0)
-        hidden += FlaxWav2Vec2PositionalConvEmbedding(c, self.dtype, name="pos_conv_embed")(hidden)
+        hidden += PositionalConv(c, self.dtype, name="pos_conv_embed")(hidden)
         if not c.do_stable_layer_norm:
             hidden = norm(hidden)
-        hidden = nn.Dropout(c.hidden_dropout)(hidden, deterministic)
-        hidden = TransformerLayers(c, self.dtype, name="layers")(hidden, mask, deterministic)
+        hidden = Dropout(c.hidden_dropout)(hidden, deterministic)
+        hidden = TransformerLayers(c, self.dtype, self.remat, name="layers")(
+            hidden, mask, deterministic
+        )
         return norm(hidden) if c.do_stable_layer_norm else hidden
 
 
@@ -176,18 +185,20 @@ class TransformerLayers(nn.Module):
 
     config: object
     dtype: jnp.dtype
+    remat: str = "none"
 
     @nn.compact
     def __call__(self, hidden, mask, deterministic):
         """[b, t, d], [b, t] -> [b, t, d]."""
+        kind = rematerialized(TransformerLayer, self.remat, deterministic_at=3)
         for i in range(self.config.num_hidden_layers):
-            layer = TransformerLayer(self.config, self.dtype, name=str(i))
+            layer = kind(self.config, self.dtype, name=str(i))
             hidden = layer(hidden, mask, deterministic)
         return hidden
 
 
 class TransformerLayer(nn.Module):
-    """HF's attention and feed-forward blocks with the norms after (base) or before (large)."""
+    """Attention and feed-forward block with the norms after (base) or before (large)."""
 
     config: object
     dtype: jnp.dtype
@@ -198,18 +209,14 @@ class TransformerLayer(nn.Module):
         c = self.config
         norm = lambda name: nn.LayerNorm(c.layer_norm_eps, dtype=self.dtype, name=name)  # noqa: E731
         before, after = norm("layer_norm"), norm("final_layer_norm")
-        feed_forward = FlaxWav2Vec2FeedForward(c, dtype=self.dtype, name="feed_forward")
-        attention = FlaxWav2Vec2Attention(
-            c, c.hidden_size, c.num_attention_heads, c.attention_dropout, dtype=self.dtype,
-            name="attention",
-        )  # fmt: skip
+        attention = SelfAttention(c, self.dtype, name="attention")
+        feed_forward = FeedForward(c, self.dtype, name="feed_forward")
 
         def attend(x):
-            x = attention(x, attention_mask=mask, deterministic=deterministic)[0]
-            return nn.Dropout(c.hidden_dropout)(x, deterministic)
+            return Dropout(c.hidden_dropout)(attention(x, mask, deterministic), deterministic)
 
         if c.do_stable_layer_norm:
             hidden = hidden + attend(before(hidden))
-            return hidden + feed_forward(after(hidden), deterministic=deterministic)
+            return hidden + feed_forward(after(hidden), deterministic)
         hidden = before(hidden + attend(hidden))
-        return after(hidden + feed_forward(hidden, deterministic=deterministic))
+        return after(hidden + feed_forward(hidden, deterministic))

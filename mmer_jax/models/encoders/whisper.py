@@ -6,10 +6,14 @@ import numpy as np
 from flax import linen as nn
 from transformers import WhisperConfig
 from transformers.audio_utils import mel_filter_bank
+from transformers.models.whisper import modeling_flax_whisper
 from transformers.models.whisper.modeling_flax_whisper import (
     FlaxWhisperEncoderLayer,
     sinusoidal_embedding_init,
 )
+
+from mmer_jax.models.dropout import Dropout
+from mmer_jax.models.encoders.hf_softmax import float32_softmax
 
 WINDOW, HOP = 400, 160  # samples: 25 ms every 10 ms at 16 kHz
 
@@ -60,10 +64,12 @@ class WhisperEncoder(nn.Module):
     Attributes:
       config: HF's configuration.
       dtype: of the computation.
+      remat: `layers` computes each layer again in the backward pass instead of storing it.
     """
 
     config: WhisperConfig
     dtype: jnp.dtype = jnp.float32
+    remat: str = "none"
 
     @nn.compact
     def __call__(self, audio, audio_length, deterministic: bool = True):
@@ -76,8 +82,9 @@ class WhisperEncoder(nn.Module):
         hidden = nn.gelu(self._conv("conv2", 2)(hidden), approximate=False)
         mask = mel_mask[:, ::2]
         hidden = self._add_positions(hidden)
-        hidden = nn.Dropout(self.config.dropout)(hidden, deterministic)
-        hidden = Layers(self.config, self.dtype, name="layers")(hidden, mask, deterministic)
+        hidden = Dropout(self.config.dropout)(hidden, deterministic)
+        layers = Layers(self.config, self.dtype, self.remat, name="layers")
+        hidden = layers(hidden, mask, deterministic)
         return nn.LayerNorm(1e-5, dtype=self.dtype, name="layer_norm")(hidden), mask
 
     def _conv(self, name, stride):
@@ -107,11 +114,17 @@ class Layers(nn.Module):
 
     config: WhisperConfig
     dtype: jnp.dtype
+    remat: str
 
     @nn.compact
     def __call__(self, hidden, mask, deterministic):
         """[b, t, d], [b, t] -> [b, t, d]."""
+        # Static: output_attentions and deterministic.
+        kind = FlaxWhisperEncoderLayer
+        if self.remat == "layers":
+            kind = nn.remat(kind, static_argnums=(3, 4))
         for i in range(self.config.encoder_layers):
-            layer = FlaxWhisperEncoderLayer(self.config, dtype=self.dtype, name=str(i))
-            hidden = layer(hidden, mask, output_attentions=False, deterministic=deterministic)[0]
+            layer = kind(self.config, dtype=self.dtype, name=str(i))
+            with float32_softmax(modeling_flax_whisper):
+                hidden = layer(hidden, mask, False, deterministic)[0]
         return hidden

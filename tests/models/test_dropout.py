@@ -1,0 +1,45 @@
+"""Dropout: the share, the mean, and one draw per element."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from mmer_jax.models.dropout import Dropout, keep_mask
+
+SHAPE = (40, 50, 101)  # no multiple of the four bytes of a word
+
+
+@pytest.mark.parametrize("rate", [0.1, 0.5, 0.9])
+def test_share_and_mean(rate):
+    found = np.asarray(
+        Dropout(rate).apply({}, jnp.ones(SHAPE), False, rngs={"dropout": jax.random.key(0)})
+    )
+    assert found.shape == SHAPE
+    # 202 000 draws: 0.0035 is three standard deviations of a share, 1/512 the rounding.
+    assert abs((found == 0).mean() - rate) < 0.0055
+    assert abs(found.mean() - 1) < 0.02
+    assert len(np.unique(found)) == 2
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_every_element_is_drawn_for_itself(axis):
+    keep, _ = keep_mask(jax.random.key(0), 0.5, SHAPE)
+    a, b = np.moveaxis(np.asarray(keep), axis, 0)[:2]
+    assert abs((a == b).mean() - 0.5) < 0.05
+
+
+def test_nothing_happens_without_a_rate_or_in_evaluation():
+    x = jnp.ones((2, 3), jnp.bfloat16)
+    assert Dropout(0.0).apply({}, x, False) is x  # and asks for no random numbers
+    assert Dropout(0.1).apply({}, x, True) is x
+
+
+def test_dtype_stays():
+    x, rngs = jnp.ones((2, 3), jnp.bfloat16), {"dropout": jax.random.key(0)}
+    assert Dropout(0.1).apply({}, x, False, rngs=rngs).dtype == jnp.bfloat16
+
+
+def test_a_rate_that_leaves_nothing_is_an_error():
+    with pytest.raises(ValueError, match="rate is 1.0"):
+        Dropout(1.0).apply({}, jnp.ones(3), False, rngs={"dropout": jax.random.key(0)})
