@@ -4,7 +4,7 @@ import pathlib
 
 from setuptools import find_packages, setup
 
-DEMO = ["espeakng-loader>=0.2.4", "soxr>=0.5", "scipy>=1.11"]
+DEMO = ["espeakng-loader>=0.2.4", "soxr>=0.5"]
 # tfds build imports more than tensorflow-datasets itself asks for.
 TFDS = ["apache-beam>=2.60", "mlcroissant>=1.0", "importlib_resources>=6", "array-record>=0.8"]
 CONVERT = ["torch>=2.4"]
@@ -24,8 +24,10 @@ setup(
         "array-record>=0.8",
         "chex>=0.1.89",
         "clu>=0.0.12",
+        "etils[epath]>=1.9",
         "flax>=0.10.6",
         "grain>=0.2.10",
+        "jiwer>=3.1",
         "jax>=0.6.2",
         "matplotlib>=3.8",
         "ml-collections>=1.1",
@@ -34,6 +36,7 @@ setup(
         "orbax-checkpoint>=0.11.16",
         "safetensors>=0.4",
         "scikit-learn>=1.4",
+        "scipy>=1.11",
         "tensorboard>=2.18",
         "tensorflow>=2.18",  # clu's writers and `tfds build`; reading and training need none
         "tensorflow-datasets>=4.9.9",

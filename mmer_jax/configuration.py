@@ -16,6 +16,8 @@ MODALITIES = ("audio", "text")
 NOT_IN_FINGERPRINT = (
     "name",
     "folds",
+    "seeds",
+    "bootstrap",
     "data.dir",
     "data.threads",
     "data.prefetch",
@@ -25,7 +27,9 @@ NOT_IN_FINGERPRINT = (
     "train.log_every",
 )
 CHOICES = {
+    "protocol": ("session", "speaker"),
     "selection": ("heldout", "published"),
+    "bootstrap": ("speaker", "dialog"),
     "data.emotions": ("emotions4",),
     "data.normalize": ("auto", "utterance", "none"),
     "audio.family": ("whisper", "wav2vec2"),
@@ -52,9 +56,14 @@ def default() -> ml_collections.ConfigDict:
     c = ml_collections.ConfigDict()
     c.name = "mmer"  # names the default workdir, runs/<name>
     c.seed = 0  # of weights, shuffling, dropout and the held-out dialogs
-    c.folds = (1, 2, 3, 4, 5)  # test sessions to run, one fold each
+    c.seeds = ()  # runs the whole protocol once per seed, each in its own folder; (): `seed` alone
+    c.protocol = "session"  # what is left out and tested: session (5 folds) or speaker (10)
+    c.folds = ()  # numbers of the sessions or speakers to test, one fold each; (): all
     c.selection = "heldout"  # chooses the epoch on training sessions; published: on the TEST one
     c.selection_metric = "ua"  # what the epoch is chosen by: ua, wa or loss
+    c.refit = False  # afterwards train anew, held-out dialogs too, for the chosen number of steps
+    c.exclude_seen_transcripts = False  # take out of training what the test side says word for word
+    c.bootstrap = "speaker"  # what the tables' intervals draw: speaker or dialog
     c.heldout_fraction = 0.12  # share of the training utterances held out, in whole dialogs
 
     c.init_from = ""  # folder of a converted checkpoint to start from; see configs/converted.py
@@ -94,7 +103,7 @@ def default() -> ml_collections.ConfigDict:
     model.dropout = 0.1
     model.padding = "masked"  # published: padding leaks into the audio encoder, for parity alone
     model.dtype = "float32"  # of the computation; parameters, softmax, norms, losses stay float32
-    model.remat = "none"  # layers: computed again for the gradient, less memory and more time
+    model.remat = "none"  # layers: computed again for the gradient; less memory on accelerators
 
     c.losses = losses = ml_collections.ConfigDict()
     losses.ce = config_dict.create(weight=1.0)  # emotion classification
@@ -177,11 +186,22 @@ def _check_modalities(config):
 
 
 def _check_folds(config):
-    bad = [f for f in config.folds if f not in (1, 2, 3, 4, 5)]
-    if bad or not len(config.folds) or len(set(config.folds)) != len(config.folds):
+    last = {"session": 5, "speaker": 10}[config.protocol]
+    numbers, seeds = tuple(config.folds), tuple(config.seeds)
+    if len(set(numbers)) != len(numbers) or not all(f in range(1, last + 1) for f in numbers):
         raise UserError(
-            f"config.folds is {tuple(config.folds)!r}; expected one or more different test "
-            "sessions of 1 to 5, for example --config.folds='(5,)'."
+            f"config.folds is {numbers!r}; expected different numbers of 1 to {last} (test "
+            f"{config.protocol}s), for example --config.folds='({last},)', or () for all."
+        )
+    if len(set(seeds)) != len(seeds) or not all(isinstance(s, int) and s >= 0 for s in seeds):
+        raise UserError(
+            f"config.seeds is {seeds!r}; expected different whole numbers from 0, for example "
+            "--config.seeds='(0, 1, 2)'."
+        )
+    if config.refit and config.selection == "published":
+        raise UserError(
+            "config.refit trains on what selection=heldout holds out; selection=published holds "
+            "out nothing. Switch one of them off."
         )
 
 
@@ -246,8 +266,9 @@ def differences(old: dict, new: dict) -> list[tuple[str, object, object]]:
 
 
 def fingerprint(config: ml_collections.ConfigDict) -> str:
-    """12 hex digits that change with any option that changes a fold's result."""
-    plain = {k: v for k, v in _flat(to_json(config)).items() if k not in NOT_IN_FINGERPRINT}
+    """12 hex digits that change with any option but the seed that changes a fold's result."""
+    left_out = {*NOT_IN_FINGERPRINT, "seed"}
+    plain = {k: v for k, v in _flat(to_json(config)).items() if k not in left_out}
     return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:12]
 
 
@@ -296,3 +317,27 @@ def released(c: ml_collections.ConfigDict) -> None:
     c.optimizer.clip_norm = 0.0
     c.optimizer.decay = "all"
     c.train.epochs = 100
+
+
+def from_json(plain: dict) -> ml_collections.ConfigDict:
+    """The inverse of `to_json`: a validated config; an option that `plain` lacks has its default.
+
+    Args:
+      plain: what a run's config.json holds.
+
+    Raises:
+      UserError: an option that isn't there any more, or a value that can't be run.
+    """
+    config = default()
+    for path, value in _flat(plain).items():
+        *groups, name = path.split(".")
+        try:
+            group = _lookup(config, ".".join(groups)) if groups else config
+            _lookup(group, name)  # a ConfigDict takes a new key without a word
+            group[name] = tuple(value) if isinstance(value, list) else value
+        except (AttributeError, KeyError, TypeError) as e:
+            raise UserError(
+                f"config.json has {path}={value!r}, which this version of mmer_jax does not know. "
+                "Use the version that the run was made with."
+            ) from e
+    return validate(config)

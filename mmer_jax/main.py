@@ -1,6 +1,7 @@
 """Trains and cross-validates MMER: `python -m mmer_jax.main --config=configs/iemocap.py`."""
 
 import contextlib
+import functools
 import logging as std_logging
 import os
 import sys
@@ -57,10 +58,41 @@ def run(config, workdir: str) -> str:
 
     workdir = files.resolve(workdir)
     cross_validation.open_workdir(workdir, config)
+    experiments = _Experiments()
+    results = []
     with _log_file(workdir):
-        results = cross_validation.run(config, workdir, lambda: _experiment(config))
+        for one, folder in _by_seed(config, workdir):
+            if folder != workdir:
+                cross_validation.open_workdir(folder, one)
+            make = functools.partial(experiments.get, one)
+            results += cross_validation.run(one, folder, make)
     seconds = time.monotonic() - began
     return report.write(config, results, workdir, seconds, _hardware())
+
+
+def _by_seed(config, workdir):
+    """(config, folder) of each seed's run."""
+    if not config.seeds:
+        return [(config, workdir)]
+    runs = []
+    for seed in config.seeds:
+        one = config.copy_and_resolve_references()
+        one.seed, one.seeds = seed, ()
+        runs.append((one, os.path.join(workdir, f"seed{seed}")))
+    return runs
+
+
+class _Experiments:
+    """Makes one experiment when it is first needed and lends it to every seed."""
+
+    def __init__(self):
+        self._made = None
+
+    def get(self, config):
+        if self._made is None:
+            self._made = _experiment(config)
+        self._made.reseed(config)
+        return self._made
 
 
 @contextlib.contextmanager
@@ -142,9 +174,9 @@ def main(_) -> int:
     except KeyboardInterrupt:
         print("\nstopped; the same command goes on after the last whole epoch.", file=sys.stderr)
         return 130
-    print(
-        f"\n{table}\nWritten to {workdir}: results.json, results.md, predictions.csv, confusion.png"
-    )
+    from mmer_jax.evaluation import report
+
+    print(f"\n{table}\nWritten to {workdir}: {', '.join(report.FILES)}")
     return 0
 
 

@@ -34,11 +34,13 @@ def test_variants_differ_in_name_and_fingerprint():
     assert len({configuration.fingerprint(c) for c in configs}) == len(configs)
 
 
-def test_the_fingerprint_ignores_where_files_lie():
+def test_the_fingerprint_ignores_where_files_lie_and_the_seed():
     a, b = configuration.default(), configuration.default()
-    b.data.dir, b.name, b.folds = "elsewhere", "other", (1,)
+    b.data.dir, b.name, b.folds, b.seeds, b.seed = "elsewhere", "other", (1,), (0, 1), 1
     assert configuration.fingerprint(a) == configuration.fingerprint(b)
-    b.seed = 1
+    changed = configuration.differences(configuration.to_json(a), configuration.to_json(b))
+    assert changed == [("seed", 0, 1)]  # not the same run all the same
+    b.optimizer.b2 = 0.99
     assert configuration.fingerprint(a) != configuration.fingerprint(b)
 
 
@@ -54,8 +56,11 @@ def test_differences_name_the_option():
     [
         ("model.modalities", ("video",)),
         ("losses.ctc.weight", -1.0),
-        ("folds", ()),
+        ("folds", (0,)),
         ("folds", (1, 1)),
+        ("folds", (6,)),
+        ("seeds", (0, 0)),
+        ("seeds", (-1,)),
         ("heldout_fraction", 0.9),
         ("data.buckets", -1),
     ],

@@ -87,7 +87,7 @@ def test_one_modality_runs(prepared, tmp_path, variant):
 def test_published_selection_says_so_everywhere(prepared, tmp_path):
     done = demo(prepared, f"--workdir={tmp_path}", "--config.selection=published")
     assert done.returncode == 0, done.stderr
-    assert "ON THE TEST SESSION" in (tmp_path / "results.md").read_text()
+    assert "ON THE TEST SIDE" in (tmp_path / "results.md").read_text()
     assert "TEST (selection=published)" in done.stdout
     assert json.loads((tmp_path / "results.json").read_text())["selection"] == "published"
 

@@ -1,32 +1,54 @@
-"""Folds: which sessions train, which dialogs are held out, which session tests."""
+"""Folds: who trains, which dialogs are held out, which session or speaker tests."""
 
 import dataclasses
 
 import numpy as np
 from sklearn.model_selection import StratifiedGroupKFold
 
-from mmer_jax.data.corpus import SESSIONS, Utterance
+from mmer_jax.data import text
+from mmer_jax.data.corpus import Utterance
 from mmer_jax.errors import UserError
+
+PROTOCOLS = {"session": 5, "speaker": 10}  # leave one of them out; how many there are
 
 
 @dataclasses.dataclass(frozen=True)
 class Fold:
-    """Leave one session out: the utterances of `test_session` test, those of the others train.
+    """Leave one session or one speaker out: its utterances test, all others train.
 
-    `train_split` and `test_split` are the split expressions of the prepared dataset.
+    Attributes:
+      number: from 1; the session's, or the speaker's place in alphabetical order.
+      protocol: `session` or `speaker`. With `speaker` the test speaker's partner in the same
+        conversations trains, as is the field's custom: the words said to the test speaker are then
+        known, and figures are a little better for it.
     """
 
-    test_session: int
+    number: int
+    protocol: str = "session"
+
+    def tests(self, utterance: Utterance) -> bool:
+        """Whether the fold tests on an utterance."""
+        if self.protocol == "session":
+            return utterance.session == self.number
+        return speaker_number(utterance) == self.number
 
     @property
-    def train_split(self) -> str:
-        """For example `session1+session2+session3+session4`."""
-        return "+".join(s for s in SESSIONS if s != self.test_split)
+    def name(self) -> str:
+        """For example `session 5`, or `speaker 10 (Ses05M)`."""
+        if self.protocol == "session":
+            return f"session {self.number}"
+        session, gender = divmod(self.number - 1, 2)
+        return f"speaker {self.number} (Ses{session + 1:02d}{'FM'[gender]})"
 
-    @property
-    def test_split(self) -> str:
-        """For example `session5`."""
-        return f"session{self.test_session}"
+
+def speaker_number(utterance: Utterance) -> int:
+    """1 for the woman of session 1, 2 for its man, ... 10 for the man of session 5."""
+    return 2 * utterance.session - (utterance.speaker[-1] == "F")
+
+
+def all_folds(protocol: str) -> tuple[Fold, ...]:
+    """Every fold of a protocol."""
+    return tuple(Fold(k, protocol) for k in range(1, PROTOCOLS[protocol] + 1))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,28 +60,37 @@ class Parts:
     test: tuple[Utterance, ...]
 
 
-def parts(utterances, fold: Fold, selection: str, fraction: float, seed: int) -> Parts:
+def sides(utterances, fold: Fold) -> tuple[tuple[Utterance, ...], tuple[Utterance, ...]]:
+    """(training utterances, test utterances) of a fold, by who speaks and nothing else."""
+    test = tuple(u for u in utterances if fold.tests(u))
+    return tuple(u for u in utterances if not fold.tests(u)), test
+
+
+def parts(utterances, fold: Fold, selection: str, fraction: float, seed: int,
+          exclude_seen: bool = False) -> Parts:  # fmt: skip
     """Divides the corpus.
 
     Args:
       utterances: all of the corpus.
-      fold: which session tests.
+      fold: who tests.
       selection: `heldout` takes whole dialogs out of training for the choice of the epoch;
-        `published` trains on all of them and chooses on the test session, as the release does.
+        `published` trains on all of them and chooses on the test side, as the release does.
       fraction: share of the training utterances to hold out.
       seed: of the dialogs drawn.
+      exclude_seen: takes out of training what the test side says word for word.
 
     Raises:
       UserError: a side of the fold is empty.
     """
-    train_sessions = fold.train_split.split("+")
-    train = tuple(u for u in utterances if u.split in train_sessions)
-    test = tuple(u for u in utterances if u.split == fold.test_split)
+    train, test = sides(utterances, fold)
+    if exclude_seen:
+        said = text.spoken(u.transcript for u in test)
+        train = tuple(u for u in train if text.normalized(u.transcript) not in said)
     if not train or not test:
-        empty = fold.test_split if train else fold.train_split
+        empty = "training" if test else "test"
         raise UserError(
-            f"Fold {fold.test_session} has {len(train)} training and {len(test)} test utterances: "
-            f"the prepared dataset is empty in {empty}."
+            f"The fold of {fold.name} has {len(train)} training and {len(test)} test utterances: "
+            f"the prepared dataset has none on its {empty} side."
         )
     if selection == "published":
         return Parts(train, test, test)

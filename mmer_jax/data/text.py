@@ -24,6 +24,17 @@ def clean(text: str, keep_events: bool = False) -> str:
     return " ".join(text.split())
 
 
+def normalized(transcript: str) -> str:
+    """A transcript as it is compared with others: no events, punctuation or case."""
+    kept = (c if c.isalnum() else " " for c in clean(transcript).lower().replace("'", ""))
+    return " ".join("".join(kept).split())
+
+
+def spoken(transcripts) -> frozenset[str]:
+    """What is said in any of the transcripts, normalised; an empty one says nothing."""
+    return frozenset(normalized(t) for t in transcripts) - {""}
+
+
 def ctc_targets(text: str) -> np.ndarray:
     """Characters of the upper-cased transcript as int32 [u] ids, words parted by `|`.
 

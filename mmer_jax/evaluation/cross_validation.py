@@ -4,9 +4,9 @@ import json
 import os
 
 from mmer_jax import configuration, files, processes
-from mmer_jax.data.folds import Fold
+from mmer_jax.data.folds import Fold, all_folds
 from mmer_jax.errors import UserError
-from mmer_jax.evaluation import metrics
+from mmer_jax.evaluation import leakage, metrics
 
 
 def open_workdir(workdir: str, config) -> None:
@@ -44,31 +44,37 @@ def _check_same(path, config, workdir):
 
 
 def run(config, workdir: str, make_experiment) -> list[dict]:
-    """Results of `config.folds` in their order, each stored in `workdir/fold<k>/result.json`.
+    """Results of the config's folds in their order, each stored in `workdir/fold<k>/result.json`.
 
     Args:
       config: a validated config.
       workdir: see `open_workdir`.
-      make_experiment: called once, and only if a fold is left to run.
+      make_experiment: called before each fold that is left to run.
 
     Returns:
-      Per fold: `fold`, `confusion`, `chosen`, `history`, `counts`, `label_names` and `predictions`,
-      a list of {utterance, session, label, prediction, probabilities}.
+      Per fold: `fold`, `name` (who tests), `seed`, `confusion`, `chosen`, `history`, `counts`,
+      `temperature`, `label_names` and `predictions`, a list of {utterance, session, speaker,
+      dialog, label, prediction, probabilities, logits, seen, recognized, transcript}.
     """
-    experiment, results = None, []
-    for session in config.folds:
-        folder = os.path.join(workdir, f"fold{session}")
+    results = []
+    for fold in selected_folds(config):
+        folder = os.path.join(workdir, f"fold{fold.number}")
         path = os.path.join(folder, "result.json")
         if processes.first_says(files.exists(path)):
-            print(f"fold {session}: finished before, read from {path}", flush=True)
+            print(f"fold {fold.number}: finished before, read from {path}", flush=True)
             written = files.read_text(path)
         else:
-            experiment = experiment or make_experiment()
-            written = json.dumps(run_fold(experiment, Fold(session), folder)) + "\n"
+            written = json.dumps(run_fold(make_experiment(), fold, folder)) + "\n"
             if processes.is_first():
                 files.replace_file(path, written)
         results.append(json.loads(written))
     return results
+
+
+def selected_folds(config) -> tuple[Fold, ...]:
+    """The folds that a config names, all of its protocol where it names none."""
+    folds = all_folds(config.protocol)
+    return tuple(f for f in folds if f.number in config.folds) if config.folds else folds
 
 
 def run_fold(experiment, fold: Fold, folder: str) -> dict:
@@ -78,24 +84,38 @@ def run_fold(experiment, fold: Fold, folder: str) -> dict:
 
     trained = train_fold(experiment, fold, folder)
     names = experiment.corpus.label_names
-    probabilities = metrics.softmax(trained["logits"])
+    logits = trained["answers"]["logits"]
+    recognized = trained["answers"]["recognized"] or [None] * len(logits)
+    probabilities = metrics.softmax(logits)
+    transcripts = [u.transcript for u in trained["utterances"]]
+    seen = leakage.seen(trained["train_transcripts"], transcripts)
+    rows = zip(trained["utterances"], probabilities, logits, recognized, seen)
     predictions = [
         {
             "utterance": u.id,
             "session": u.session,
+            "speaker": u.speaker,
+            "dialog": u.dialog,
             "label": names[u.label],
             "prediction": names[int(p.argmax())],
             "probabilities": [round(float(x), 6) for x in p],
+            "logits": [round(float(x), 6) for x in z],
+            "seen": bool(known),
+            "recognized": words,
+            "transcript": u.transcript,
         }
-        for u, p in zip(trained["utterances"], probabilities)
+        for u, p, z, words, known in rows
     ]
     labels = [u.label for u in trained["utterances"]]
     matrix = metrics.confusion(labels, probabilities.argmax(-1), len(names))
     return {
-        "fold": fold.test_session,
+        "fold": fold.number,
+        "name": fold.name,
+        "seed": experiment.config.seed,
         "label_names": list(names),
         "counts": trained["counts"],
         "chosen": trained["chosen"],
+        "temperature": trained["temperature"],
         "confusion": matrix.tolist(),
         "history": trained["history"],
         "predictions": predictions,

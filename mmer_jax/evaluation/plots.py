@@ -4,17 +4,33 @@ import io
 
 import numpy as np
 
+# Okabe and Ito's colours: told apart with every kind of colour vision.
+COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#000000")
 
-def confusion_png(matrix: np.ndarray, names) -> bytes:
-    """A confusion matrix [c, c]: colour is the share of the true class, with share and count."""
+
+def new_figure(width: float, height: float):
+    """A figure of width x height inches."""
     # The object interface: pyplot would keep figures, and pick a screen.
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
+    figure = Figure(figsize=(width, height), dpi=150, layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def png(figure) -> bytes:
+    """The figure as the bytes of a PNG file."""
+    out = io.BytesIO()
+    figure.savefig(out, format="png")
+    return out.getvalue()
+
+
+def confusion_png(matrix: np.ndarray, names) -> bytes:
+    """A confusion matrix [c, c]: colour is the share of the true class, with share and count."""
     share = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
     size = 1.9 + 0.9 * len(names)
-    figure = Figure(figsize=(size, size * 0.86), dpi=150, layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(size, size * 0.86)
     axes = figure.add_subplot()
     image = axes.imshow(share, cmap="cividis", vmin=0, vmax=1)
     for i, j in np.ndindex(*matrix.shape):
@@ -28,6 +44,33 @@ def confusion_png(matrix: np.ndarray, names) -> bytes:
     axes.set_ylabel("true")
     axes.set_title(f"{int(matrix.sum())} test utterances", fontsize=11)
     figure.colorbar(image, label="share of the true class", shrink=0.85)
-    out = io.BytesIO()
-    figure.savefig(out, format="png")
-    return out.getvalue()
+    return png(figure)
+
+
+def reliability_png(plain: dict, scaled: dict | None) -> bytes:
+    """Accuracy against confidence, see `calibration.reliability`; below, how many utterances.
+
+    Args:
+      plain: as the model states it.
+      scaled: with the temperature; None where none was fitted.
+    """
+    figure = new_figure(5.2, 5.6)
+    upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
+    upper.plot([0, 1], [0, 1], color="0.6", linestyle=":", label="as often right as stated")
+    systems = [("as stated", plain, "o-"), ("with temperature", scaled, "s--")]
+    for (title, found, style), colour in zip(systems, COLOURS):
+        if found is None:
+            continue
+        full = [i for i, n in enumerate(found["count"]) if n]
+        x, y = ([found[k][i] for i in full] for k in ("confidence", "accuracy"))
+        upper.plot(x, y, style, color=colour, label=title)
+        centres = (np.arange(len(found["count"])) + 0.5) / len(found["count"])
+        lower.step(centres, found["count"], where="mid", color=colour, linestyle=style[1:])
+    upper.set_ylabel("accuracy")
+    upper.set_ylim(0, 1)
+    upper.legend(loc="upper left", frameon=False)
+    lower.set_xlabel("confidence")
+    lower.set_ylabel("utterances")
+    lower.set_xlim(0, 1)
+    lower.set_ylim(0)
+    return png(figure)

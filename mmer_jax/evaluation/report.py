@@ -1,4 +1,4 @@
-"""The files of a finished run: results.json, predictions.csv, results.md, confusion.png."""
+"""The files of a finished run: figures, predictions, a table and pictures."""
 
 import csv
 import io
@@ -10,7 +10,7 @@ from importlib import metadata
 import numpy as np
 
 from mmer_jax import configuration, processes
-from mmer_jax.evaluation import metrics, plots
+from mmer_jax.evaluation import bootstrap, calibration, leakage, metrics, plots, recognition
 from mmer_jax.files import replace_file
 
 RATES = ("wa", "ua", "macro_f1", "weighted_f1")
@@ -19,11 +19,11 @@ VERSIONS = ("jax", "flax", "optax", "orbax-checkpoint", "transformers", "grain",
 
 
 def write(config, results: list[dict], workdir: str, seconds: float, hardware: str) -> str:
-    """Writes the four files into `workdir`.
+    """Writes the files of a run into `workdir`.
 
     Args:
       config: of the run.
-      results: what `cross_validation.run` returned.
+      results: what `cross_validation.run` returned, of one seed or several.
       seconds: wall time of this call; folds that an earlier call finished are not in it.
       hardware: the devices, in words.
 
@@ -35,33 +35,115 @@ def write(config, results: list[dict], workdir: str, seconds: float, hardware: s
     table = markdown(summary)
     if not processes.is_first():
         return table
-    replace_file(os.path.join(workdir, "results.json"), json.dumps(summary, indent=2) + "\n")
-    replace_file(os.path.join(workdir, "predictions.csv"), predictions_csv(results))
-    replace_file(os.path.join(workdir, "results.md"), table)
-    picture = plots.confusion_png(np.array(summary["pooled"]["confusion"]), summary["label_names"])
-    replace_file(os.path.join(workdir, "confusion.png"), picture)
+    calibrated = summary["calibration"]
+    content = {
+        "results.json": json.dumps(summary, indent=2) + "\n",
+        "predictions.csv": predictions_csv(results),
+        "results.md": table,
+        "confusion.png": plots.confusion_png(
+            np.array(summary["pooled"]["confusion"]), summary["label_names"]
+        ),
+        "reliability.png": plots.reliability_png(
+            calibrated["reliability"], calibrated["reliability_scaled"]
+        ),
+    }
+    for name, data in content.items():
+        replace_file(os.path.join(workdir, name), data)
     return table
+
+
+FILES = ("results.json", "predictions.csv", "results.md", "confusion.png", "reliability.png")
 
 
 def summarize(config, results: list[dict]) -> dict:
     """The content of results.json but for time, hardware and versions."""
-    per_fold = [
-        {"fold": r["fold"], **metrics.rates(np.array(r["confusion"])), "confusion": r["confusion"],
-         "chosen": r["chosen"], "counts": r["counts"]}
-        for r in results
-    ]  # fmt: skip
+    names = results[0]["label_names"]
+    per_fold = [_fold(r) for r in results]
     pooled = np.sum([r["confusion"] for r in results], axis=0)
+    seeds = sorted({r["seed"] for r in results})
     return {
         "name": config.name,
         "fingerprint": configuration.fingerprint(config),
-        "seed": config.seed,
+        "seeds": seeds,
+        "protocol": config.protocol,
         "selection": config.selection,
-        "label_names": results[0]["label_names"],
+        "refit": config.refit,
+        "label_names": names,
         "folds": per_fold,
-        "mean": {name: metrics.mean_and_std([f[name] for f in per_fold]) for name in RATES},
+        "mean": {name: _mean(per_fold, seeds, name) for name in RATES},
         "pooled": {**metrics.rates(pooled), "confusion": pooled.tolist()},
+        "intervals": {by: _intervals(results, names, by) for by in ("speaker", "dialog")},
+        "calibration": _calibration(results, names),
+        "recognition": _recognition(results),
+        "leakage": _leakage(results, names),
         "config": configuration.to_json(config),
     }
+
+
+def _fold(result):
+    label, probabilities = labels_of(result), np.array(probabilities_of(result))
+    kept = ("fold", "name", "seed", "confusion", "chosen", "counts", "temperature")
+    return {
+        **{k: result[k] for k in kept},
+        **metrics.rates(np.array(result["confusion"])),
+        "ece": calibration.expected_calibration_error(probabilities, label),
+    }
+
+
+def _mean(per_fold, seeds, name):
+    """Over folds of the mean over seeds, and the other way round: two deviations."""
+    folds = sorted({f["fold"] for f in per_fold})
+    values = {(f["seed"], f["fold"]): f[name] for f in per_fold}
+    by_fold = [np.mean([values[s, k] for s in seeds]) for k in folds]
+    by_seed = [np.mean([values[s, k] for k in folds]) for s in seeds]
+    return metrics.mean_and_std(by_fold) | {"std_seeds": metrics.mean_and_std(by_seed)["std"]}
+
+
+def labels_of(result: dict) -> list[int]:
+    """The true class of each prediction of a fold's result, as a number."""
+    return [result["label_names"].index(p["label"]) for p in result["predictions"]]
+
+
+def probabilities_of(result: dict, scaled: bool = False) -> list[np.ndarray]:
+    """Class probabilities [c] of each prediction; `scaled` by the fold's temperature, if any."""
+    temperature = (result["temperature"] if scaled else None) or 1.0
+    return [metrics.softmax(np.array(p["logits"]) / temperature) for p in result["predictions"]]
+
+
+def counts_by(results: list[dict], names, by: str) -> dict[str, np.ndarray]:
+    """Confusion counts of each speaker's or dialog's utterances, see `bootstrap.by_group`."""
+    rows = [p for r in results for p in r["predictions"]]
+    label, guess = ([names.index(p[k]) for p in rows] for k in ("label", "prediction"))
+    return bootstrap.by_group([p[by] for p in rows], label, guess, len(names))
+
+
+def _intervals(results, names, by):
+    return bootstrap.intervals(counts_by(results, names, by))
+
+
+def _calibration(results, names):
+    label = [x for r in results for x in labels_of(r)]
+    out = {"temperatures": {f"{r['seed']}/{r['fold']}": r["temperature"] for r in results}}
+    for scaled, suffix in ((False, ""), (True, "_scaled")):
+        p = np.array([row for r in results for row in probabilities_of(r, scaled)])
+        out[f"ece{suffix}"] = calibration.expected_calibration_error(p, label)
+        out[f"reliability{suffix}"] = calibration.reliability(p, label)
+    if any(r["temperature"] is None for r in results):
+        out["ece_scaled"] = out["reliability_scaled"] = None
+    return out
+
+
+def _recognition(results):
+    rows = [p for r in results for p in r["predictions"]]
+    if any(p["recognized"] is None for p in rows):
+        return None
+    return recognition.error_rates([p["transcript"] for p in rows], [p["recognized"] for p in rows])
+
+
+def _leakage(results, names):
+    rows = [p for r in results for p in r["predictions"]]
+    label, guess = ([names.index(p[k]) for p in rows] for k in ("label", "prediction"))
+    return leakage.split_rates([p["seen"] for p in rows], label, guess, len(names))
 
 
 def versions() -> dict:
@@ -72,59 +154,118 @@ def versions() -> dict:
 
 
 def predictions_csv(results: list[dict]) -> str:
-    """utterance, session, label, prediction, and a probability per class."""
+    """Who said it, label, prediction, a probability per class, and what the CTC head wrote."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     names = results[0]["label_names"]
-    writer.writerow(["utterance", "session", "label", "prediction", *(f"p_{n}" for n in names)])
+    known = ["utterance", "session", "speaker", "dialog", "label", "prediction"]
+    writer.writerow(["seed", "fold", *known, *(f"p_{n}" for n in names), "seen", "recognized"])
     for result in results:
         for p in result["predictions"]:
-            row = [p["utterance"], p["session"], p["label"], p["prediction"]]
-            writer.writerow(row + [f"{x:.6f}" for x in p["probabilities"]])
+            row = [result["seed"], result["fold"], *(p[k] for k in known)]
+            row += [f"{x:.6f}" for x in p["probabilities"]]
+            writer.writerow([*row, int(p["seen"]), p["recognized"] or ""])
     return out.getvalue()
 
 
 def markdown(summary: dict) -> str:
     """The table that a paper prints, and what it was made with."""
-    names = summary["label_names"]
-    head = [
-        "test session",
-        *TITLES.values(),
-        *(f"recall {n}" for n in names),
-        "utterances",
-        "epoch",
-    ]
-    rows = [_fold_row(fold) for fold in summary["folds"]]
-    rows.append(_mean_row(summary["mean"], summary["pooled"]))
-    lines = [f"# {summary['name']}", ""]
-    lines += ["| " + " | ".join(head) + " |", "|" + "-|" * len(head)]
-    lines += ["| " + " | ".join(row) + " |" for row in rows]
-    lines += ["", _selection_note(summary), ""]
+    names, protocol = summary["label_names"], summary["protocol"]
+    head = [f"test {protocol}", *TITLES.values(), *(f"recall {n}" for n in names), "utterances"]
+    rows = [_fold_row(summary, k) for k in sorted({f["fold"] for f in summary["folds"]})]
+    lines = [f"# {summary['name']}", "", *table([*head, "epoch"], [*rows, _mean_row(summary)])]
+    lines += ["", _selection_note(summary), "", _legend(summary), ""]
+    lines += [*_interval_lines(summary), *_leakage_lines(summary), *_other_lines(summary)]
+    seeds = ", ".join(map(str, summary["seeds"]))
     lines += [
-        "WA = correct / all; UA = mean of the classes' recalls. In percent; last row: mean and "
-        "standard deviation over the folds, recalls over all utterances.",
-        "",
-        f"Seed {summary['seed']}, config {summary['fingerprint']}, {summary['hardware']}, "
-        f"{summary['seconds']:.0f} s, "
+        f"Seed{'s' if len(summary['seeds']) > 1 else ''} {seeds}, config {summary['fingerprint']}, "
+        f"{summary['hardware']}, {summary['seconds']:.0f} s, "
         + ", ".join(f"{k} {v}" for k, v in summary["versions"].items())
         + ".",
     ]
     return "\n".join(lines) + "\n"
 
 
-def _fold_row(fold):
-    rates = [f"{100 * fold[name]:.1f}" for name in RATES]
-    return [str(fold["fold"]), *rates, *_recalls(fold["recall"]), str(fold["counts"]["test"]),
-            str(fold["chosen"]["epoch"])]  # fmt: skip
+def table(head, rows) -> list[str]:
+    """Lines of a Markdown table."""
+    lines = ["| " + " | ".join(head) + " |", "|" + "-|" * len(head)]
+    return lines + ["| " + " | ".join(row) + " |" for row in rows]
 
 
-def _mean_row(mean, pooled):
-    rates = [f"{100 * mean[name]['mean']:.1f} ± {100 * mean[name]['std']:.1f}" for name in RATES]
-    return ["all", *rates, *_recalls(pooled["recall"]), str(int(np.sum(pooled["confusion"]))), ""]
+def percent(value) -> str:
+    """0.785 -> 78.5; a dash where there is nothing."""
+    return "-" if value is None else f"{100 * value:.1f}"
 
 
-def _recalls(values):
-    return ["-" if v is None else f"{100 * v:.1f}" for v in values]
+def _fold_row(summary, number):
+    runs = [f for f in summary["folds"] if f["fold"] == number]
+    rates = [percent(np.mean([f[name] for f in runs])) for name in RATES]
+    recalls = metrics.rates(np.sum([f["confusion"] for f in runs], axis=0))["recall"]
+    epochs = ", ".join(str(f["chosen"]["epoch"]) for f in runs)
+    tested = str(runs[0]["counts"]["test"])
+    return [str(number), *rates, *map(percent, recalls), tested, epochs]
+
+
+def _mean_row(summary):
+    mean, pooled = summary["mean"], summary["pooled"]
+    rates = [f"{percent(mean[name]['mean'])} ± {percent(mean[name]['std'])}" for name in RATES]
+    tested = int(np.sum(pooled["confusion"])) // len(summary["seeds"])
+    return ["all", *rates, *map(percent, pooled["recall"]), str(tested), ""]
+
+
+def _legend(summary):
+    text = (
+        "WA = correct / all; UA = mean of the classes' recalls. In percent; last row: mean and "
+        "standard deviation over the folds, recalls over all utterances."
+    )
+    if len(summary["seeds"]) > 1:
+        stds = ", ".join(f"{TITLES[n]} {percent(summary['mean'][n]['std_seeds'])}" for n in RATES)
+        text += f" Each row is the mean of the seeds; the deviation over seeds of {stds}."
+    return text
+
+
+def _interval_lines(summary):
+    by = summary["config"]["bootstrap"]
+    found = summary["intervals"][by]
+    if found["ua"] is None:
+        return [f"No intervals: there is only one {by} to draw from.", ""]
+    text = "; ".join(f"{TITLES[n]} {percent(found[n][0])} to {percent(found[n][1])}" for n in RATES)
+    return [
+        f"95 % intervals over all utterances, by drawing {found['groups']} {by}s "
+        f"{found['resamples']} times: {text}.",
+        "",
+    ]
+
+
+def _leakage_lines(summary):
+    found = summary["leakage"]
+    out = [
+        f"Words known from training: {percent(found['share'])} % of the test utterances have a "
+        "transcript that a training utterance has too.",
+        "",
+    ]
+    parts = [(name, found[name]) for name in ("seen", "unseen") if found[name]]
+    rows = [[n, str(f["count"]), *(percent(f[r]) for r in RATES)] for n, f in parts]
+    return [*out, *table(["transcript", "utterances", *TITLES.values()], rows), ""]
+
+
+def _other_lines(summary):
+    found = summary["calibration"]
+    text = f"Expected calibration error {percent(found['ece'])} %"
+    if found["ece_scaled"] is not None:
+        text += (
+            f", {percent(found['ece_scaled'])} % with the temperature fitted on held-out dialogs "
+            "of the training sessions"
+        )
+    lines = [text + " (15 bins; reliability.png).", ""]
+    written = summary["recognition"]
+    if written and written["wer"] is not None:
+        lines += [
+            f"The CTC head's greedy transcript: WER {percent(written['wer'])} %, CER "
+            f"{percent(written['cer'])} % over {written['utterances']} utterances.",
+            "",
+        ]
+    return lines
 
 
 def _selection_note(summary):
@@ -132,7 +273,10 @@ def _selection_note(summary):
         return "Nothing was trained and no epoch chosen: this is what the run started from."
     if summary["selection"] == "published":
         return (
-            "**Epoch chosen ON THE TEST SESSION** (selection=published, as the released code does):"
+            "**Epoch chosen ON THE TEST SIDE** (selection=published, as the released code does):"
             " these figures are optimistic and no estimate of performance on new speakers."
         )
-    return "Epoch chosen on held-out dialogs of the training sessions (selection=heldout)."
+    note = "Epoch chosen on held-out dialogs of the training side (selection=heldout)."
+    if summary["refit"]:
+        note += " Then trained anew on all of that side for as many steps (refit)."
+    return note

@@ -49,8 +49,12 @@ class Experiment:
             augmented=config.losses.acl.weight > 0,
             batch_size=config.data.batch_size,
             max_padding=config.data.max_padding,
-            # Of all folds, whichever are run: a fold's batches must not depend on that.
-            parts=[self.parts(folds.Fold(session)).train for session in range(1, 6)],
+            # Of all folds, whichever are run, and by who speaks alone: what is in a fold's batches
+            # must not depend on the other folds of a run, nor on any label.
+            parts=[
+                folds.sides(self.corpus.utterances, fold)[0]
+                for fold in folds.all_folds(config.protocol)
+            ],
         )
         self.model = factory.build_model(
             config,
@@ -69,8 +73,15 @@ class Experiment:
     def parts(self, fold: folds.Fold) -> folds.Parts:
         """What of the corpus a fold trains on, chooses by and tests."""
         c = self.config
-        utterances = self.corpus.utterances
-        return folds.parts(utterances, fold, c.selection, c.heldout_fraction, c.seed)
+        return folds.parts(
+            self.corpus.utterances, fold, c.selection, c.heldout_fraction, c.seed,
+            c.exclude_seen_transcripts,
+        )  # fmt: skip
+
+    def reseed(self, config) -> None:
+        """Goes on with a config that differs from the one so far by its seed alone."""
+        self.config = config
+        self._params = None
 
     def initial_state(self, total_steps: int) -> state.TrainState:
         """The state before training, the same for every fold, on the mesh."""

@@ -1,5 +1,6 @@
 """The training of one fold, and the choice of its epoch."""
 
+import dataclasses
 import functools
 import os
 import time
@@ -9,9 +10,9 @@ import numpy as np
 from etils import epath
 
 from mmer_jax import configuration, processes
-from mmer_jax.data import folds, pipeline
+from mmer_jax.data import folds, pipeline, text
 from mmer_jax.errors import UserError
-from mmer_jax.evaluation import metrics
+from mmer_jax.evaluation import calibration, metrics
 from mmer_jax.training import sharding
 from mmer_jax.training.checkpoint import Checkpoints
 from mmer_jax.training.experiment import Experiment
@@ -22,55 +23,107 @@ from mmer_jax.training.progress import Progress
 UNTRAINED = {"step": 0, "epoch": 0}
 
 
+@dataclasses.dataclass(frozen=True)
+class Course:
+    """One training from the first step to the last.
+
+    Attributes:
+      title: what the progress calls it.
+      train: utterances.
+      select: utterances that choose the epoch; None: the last epoch counts.
+      steps: how many; None: as many as `config.train.epochs` are.
+      schedule: steps that the learning rate's schedule spans; None: as many as are done.
+    """
+
+    title: str
+    train: tuple
+    select: tuple | None
+    steps: int | None = None
+    schedule: int | None = None
+
+
 def train_fold(experiment: Experiment, fold: folds.Fold, folder: str) -> dict:
     """Trains on a fold, goes on where an earlier run stopped, and tests the chosen epoch.
 
-    The order within a pass of the loop is a contract: evaluate, save, next batch, step, log.
+    With `config.refit` a second training follows, on the held-out dialogs as well, for as many
+    steps as were chosen and on the same schedule; its last state is tested.
 
     Args:
       experiment: what the folds share.
-      fold: the test session.
+      fold: who tests.
       folder: for checkpoints and metrics; made if missing.
 
     Returns:
-      `logits` float32 [n, c] and `utterances` (n of them) of the test session, `chosen` (the
-      history's entry that was selected), `history`, `counts` of the three parts.
+      `answers` to the test utterances (see `predict`) and those `utterances`; `chosen` (the
+      history's entry that was selected), `history`, `counts` of the three parts, and `temperature`,
+      fitted on the held-out utterances (None where nothing is held out).
 
     Raises:
       UserError: training diverged, or a checkpoint can't be read.
     """
     config = experiment.config
     parts = experiment.parts(fold)
+    course = Course(f"fold {fold.number}", parts.train, parts.select)
+    state, history, total = _train(experiment, course, folder)
+    chosen = max(history, key=lambda entry: entry["score"], default=UNTRAINED)
+    temperature = None
+    if config.selection == "heldout":
+        held = predict(experiment, state, parts.select)["logits"]
+        temperature = calibration.fit_temperature(held, _labels(parts.select))
+    if config.refit and chosen["step"]:
+        everyone = parts.train + parts.select
+        again = Course(f"{course.title}, refit", everyone, None, chosen["step"], total)
+        state, _, _ = _train(experiment, again, os.path.join(folder, "refit"))
+    return {
+        "answers": predict(experiment, state, parts.test),
+        "utterances": parts.test,
+        "chosen": chosen,
+        "history": history,
+        "temperature": temperature,
+        "counts": {k: len(getattr(parts, k)) for k in ("train", "select", "test")},
+        "train_transcripts": text.spoken(u.transcript for u in parts.train + parts.select),
+    }
+
+
+def _train(experiment, course, folder):
+    """(state of the chosen epoch, history, steps); resumes what `folder` holds.
+
+    The order within a pass of the loop is a contract: evaluate, save, next batch, step, log.
+    """
+    config = experiment.config
     if processes.is_first():
         epath.Path(folder).mkdir(parents=True, exist_ok=True)
     rows = sharding.process_rows(config.data.batch_size, experiment.mesh)
     batches = pipeline.TrainBatches(
-        experiment.featurizer, parts.train, config.data.batch_size, config.train.epochs,
+        experiment.featurizer, course.train, config.data.batch_size, config.train.epochs,
         config.seed, rows,
     )  # fmt: skip
-    total, epoch_steps = len(batches), batches.steps_per_epoch
+    total = len(batches) if course.steps is None else min(course.steps, len(batches))
+    epoch_steps = batches.steps_per_epoch
     iterator = _to_devices(experiment, batches)
-    state, history = experiment.initial_state(max(total, 1)), []
+    state, history = experiment.initial_state(max(course.schedule or total, 1)), []
 
     checkpoints = Checkpoints(os.path.join(folder, "checkpoints"))
     start = checkpoints.latest_step() or 0
     if start:
         state, history = checkpoints.restore(start, state, iterator)
     writer = make_writer(folder, start)
-    progress = Progress(f"fold {fold.test_session}", total, start)
+    progress = Progress(course.title, total, start)
     if start:
-        progress.say(f"goes on after epoch {start // epoch_steps} of {config.train.epochs}")
+        progress.say(f"goes on after epoch {-(-start // epoch_steps)} of {_epochs(total, batches)}")
 
     pending, clock = [], Clock(iterator)
     try:
         for step in range(start, total + 1):
-            if step > start and step % epoch_steps == 0:
+            if step > start and (step % epoch_steps == 0 or step == total):
                 # 1. evaluate
                 waiting = clock.share()
-                entry = _select(experiment, state, parts.select, step, epoch_steps)
+                entry = _select(experiment, state, course.select, step, epoch_steps)
                 history.append(entry)
-                writer.write_scalars(step, _named("select", entry, ("ua", "wa", "loss")))
-                progress.say(f"{_line(entry, config)} ({100 * waiting:.1f} % waiting for data)")
+                if course.select is not None:
+                    writer.write_scalars(step, _named("select", entry, ("ua", "wa", "loss")))
+                line = _line(entry, config, _epochs(total, batches))
+                progress.say(f"{line} ({100 * waiting:.1f} % waiting for data)")
                 # 2. save
                 plain = configuration.to_json(config)
                 checkpoints.save(step, state, iterator, plain, history, entry["score"])
@@ -89,34 +142,46 @@ def train_fold(experiment: Experiment, fold: folds.Fold, folder: str) -> dict:
                 pending = []
                 writer.write_scalars(step + 1, _named("train", means, means))
                 progress.update(step + 1, 0, means["loss"])
-        chosen = max(history, key=lambda entry: entry["score"], default=UNTRAINED)
         if history:
             checkpoints.wait()
+            chosen = max(history, key=lambda entry: entry["score"])
             state, _ = checkpoints.restore(chosen["step"], state)
-        logits = predict(experiment, state, parts.test)
     finally:
         # Also after Ctrl-C: what is being written is finished, so that the next run goes on there.
         progress.close()
         iterator.close()
         writer.close()
         checkpoints.close()
-    counts = {"train": len(parts.train), "select": len(parts.select), "test": len(parts.test)}
-    return dict(logits=logits, utterances=parts.test, chosen=chosen, history=history, counts=counts)
+    return state, history, total
 
 
-def predict(experiment: Experiment, state, utterances) -> np.ndarray:
-    """Logits float32 [n, c] of utterances, in their order."""
+def _epochs(total, batches):
+    return -(-total // batches.steps_per_epoch)
+
+
+def predict(experiment: Experiment, state, utterances) -> dict:
+    """Answers to utterances, in their order.
+
+    Returns:
+      `logits` float32 [n, c], and `recognized`: what the CTC head wrote, n texts, or None where
+      the model has none.
+    """
     size = experiment.config.data.eval_batch_size
     rows = sharding.process_rows(size, experiment.mesh)
     batches = pipeline.EvalBatches(experiment.featurizer, utterances, size, rows)
     logits = np.zeros((len(utterances), len(experiment.corpus.label_names)), np.float32)
+    recognized = [""] * len(utterances)
+    found = {}
     with _to_devices(experiment, batches) as placed:
         for i, batch in enumerate(placed):
             # Of every process's rows: each fills in the same whole table.
             found = jax.device_get(experiment.eval_step(state.params, state.frozen, batch))
             at = batches.positions(i)
-            logits[at[at >= 0]] = found[at >= 0]
-    return logits
+            logits[at[at >= 0]] = found["logits"][at >= 0]
+            for position, symbols in zip(at, found.get("symbols", ())):
+                if position >= 0:
+                    recognized[position] = text.ctc_text(symbols)
+    return {"logits": logits, "recognized": recognized if "symbols" in found else None}
 
 
 def _to_devices(experiment, batches):
@@ -142,14 +207,18 @@ class Clock:
         return (self._iterator.waited - self._waited) / max(passed, 1e-9)
 
 
+def _labels(utterances):
+    return np.array([u.label for u in utterances])
+
+
 def _select(experiment, state, utterances, step, epoch_steps):
     """The history's entry for an epoch: its figures on the utterances that choose it."""
-    logits = predict(experiment, state, utterances)
-    label = np.array([u.label for u in utterances])
-    matrix = metrics.confusion(label, logits.argmax(-1), logits.shape[1])
-    found = metrics.rates(matrix)
-    entry = {"step": step, "epoch": step // epoch_steps, "ua": found["ua"], "wa": found["wa"]}
-    entry["loss"] = metrics.log_loss(logits, label)
+    entry = {"step": step, "epoch": -(-step // epoch_steps)}
+    if utterances is None:
+        return entry | {"score": float(step)}
+    logits, label = predict(experiment, state, utterances)["logits"], _labels(utterances)
+    found = metrics.rates(metrics.confusion(label, logits.argmax(-1), logits.shape[1]))
+    entry |= {"ua": found["ua"], "wa": found["wa"], "loss": metrics.log_loss(logits, label)}
     metric = experiment.config.selection_metric
     ranked = -entry["loss"] if metric == "loss" else entry[metric]
     # Held-out parts are small and rates on them tie often: the lower loss, then the earlier epoch.
@@ -173,9 +242,11 @@ def _named(prefix, values, names):
     return {f"{prefix}/{name}": values[name] for name in names}
 
 
-def _line(entry, config):
+def _line(entry, config, epochs):
+    if "ua" not in entry:
+        return f"epoch {entry['epoch']}/{epochs}"
     where = "held-out" if config.selection == "heldout" else "TEST (selection=published)"
     return (
-        f"epoch {entry['epoch']}/{config.train.epochs}: {where} UA {entry['ua']:.3f}, "
+        f"epoch {entry['epoch']}/{epochs}: {where} UA {entry['ua']:.3f}, "
         f"WA {entry['wa']:.3f}, loss {entry['loss']:.3f}"
     )

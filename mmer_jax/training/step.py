@@ -6,6 +6,7 @@ import optax
 from jax.sharding import NamedSharding, PartitionSpec
 
 from mmer_jax.losses import memory, multitask
+from mmer_jax.losses.ctc import greedy
 from mmer_jax.training import accumulation, sharding
 from mmer_jax.training.optimizer import learning_rate, merge
 from mmer_jax.training.state import TrainState
@@ -99,14 +100,20 @@ def _gradients(model, config, mesh):
 
 
 def make_eval_step(model, mesh, shardings):
-    """A jitted (params, frozen, batch) -> logits [b, c], a copy of them on every device.
+    """A jitted (params, frozen, batch) -> answers, a copy of them on every device.
+
+    The answers are `logits` float32 [b, c] and, where there is a CTC head, `symbols` int32 [b, t]
+    (see `losses.ctc.greedy`).
 
     Args:
       model, mesh, shardings: as for `make_train_step`.
     """
 
     def eval_step(params, frozen, batch):
-        return model.apply({"params": merge(params, frozen)}, batch)[0]
+        logits, out = model.apply({"params": merge(params, frozen)}, batch)
+        if "ctc_logits" not in out:
+            return {"logits": logits}
+        return {"logits": logits, "symbols": greedy(out["ctc_logits"], out["audio_mask"])}
 
     return jax.jit(
         eval_step,

@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 
 from mmer_jax.data.corpus import Corpus
-from mmer_jax.data.folds import Fold, parts
+from mmer_jax.data.folds import Fold, all_folds, parts
 from mmer_jax.errors import UserError
 
 
@@ -58,6 +58,30 @@ def test_test_labels_never_change_what_is_held_out(utterances):
     assert ids[0] == ids[1]
 
 
+def test_one_speaker_left_out(utterances):
+    folds = all_folds("speaker")
+    assert [f.name for f in folds][:2] == ["speaker 1 (Ses01F)", "speaker 2 (Ses01M)"]
+    tested = []
+    for fold in folds:
+        p = parts(utterances, fold, "heldout", 0.2, seed=0)
+        assert {u.speaker for u in p.test} == {fold.name[-7:-1]}
+        assert fold.name[-7:-1] not in {u.speaker for u in (*p.train, *p.select)}
+        assert not {u.dialog for u in p.select} & {u.dialog for u in p.train}
+        assert len(p.train) + len(p.select) + len(p.test) == len(utterances)
+        tested += p.test
+    assert len(tested) == len(set(tested)) == len(utterances)
+
+
+def test_transcripts_of_the_test_side_can_be_taken_out_of_training(utterances):
+    said = {u.transcript for u in utterances if u.session == 2}
+    plain, without = (
+        parts(utterances, Fold(2), "heldout", 0.2, 0, exclude) for exclude in (False, True)
+    )
+    assert said & {u.transcript for u in (*plain.train, *plain.select)}
+    assert not said & {u.transcript for u in (*without.train, *without.select)}
+    assert without.test == plain.test
+
+
 def test_an_empty_session_is_named(utterances):
-    with pytest.raises(UserError, match="session4"):
+    with pytest.raises(UserError, match="session 4 .* none on its test side"):
         parts([u for u in utterances if u.session != 4], Fold(4), "heldout", 0.2, 0)

@@ -12,14 +12,17 @@ from mmer_jax.evaluation import plots, report
 NAMES = ["ang", "hap"]
 
 
-def result(fold, matrix):
+def result(fold, matrix, seed=0, temperature=2.0):
     predictions = [
-        {"utterance": f"u{fold}{i}{j}{k}", "session": fold, "label": NAMES[i],
-         "prediction": NAMES[j], "probabilities": [1.0 - j, float(j)]}
+        {"utterance": f"u{fold}{i}{j}{k}", "session": fold, "speaker": f"s{fold}{k % 2}",
+         "dialog": f"d{fold}{k}", "label": NAMES[i], "prediction": NAMES[j],
+         "probabilities": [1.0 - j, float(j)], "logits": [9.0 - 9 * j, 9.0 * j], "seen": k == 0,
+         "recognized": "YES NO", "transcript": "Yes, no."}
         for i in range(2) for j in range(2) for k in range(matrix[i][j])
     ]  # fmt: skip
     return {
-        "fold": fold, "label_names": NAMES, "confusion": matrix, "predictions": predictions,
+        "fold": fold, "name": f"session {fold}", "seed": seed, "label_names": NAMES,
+        "confusion": matrix, "predictions": predictions, "temperature": temperature,
         "chosen": {"epoch": 3, "step": 30}, "counts": {"train": 8, "select": 2, "test": 10},
     }  # fmt: skip
 
@@ -37,9 +40,45 @@ def test_mean_and_pooled_figures_by_hand():
 
 def test_predictions_csv_has_a_row_per_utterance():
     rows = list(csv.reader(io.StringIO(report.predictions_csv(RESULTS))))
-    assert rows[0] == ["utterance", "session", "label", "prediction", "p_ang", "p_hap"]
+    assert rows[0] == [
+        *("seed", "fold", "utterance", "session", "speaker", "dialog", "label", "prediction"),
+        *("p_ang", "p_hap", "seen", "recognized"),
+    ]
     assert len(rows) == 1 + 20
-    assert rows[1] == ["u1000", "1", "ang", "ang", "1.000000", "0.000000"]
+    assert rows[1] == [
+        *("0", "1", "u1000", "1", "s10", "d10", "ang", "ang", "1.000000", "0.000000", "1"),
+        "YES NO",
+    ]
+
+
+def test_several_seeds_are_averaged_and_their_deviation_is_told():
+    other = [result(1, [[5, 0], [0, 5]], seed=1), result(2, [[5, 0], [0, 5]], seed=1)]
+    summary = report.summarize(configuration.default(), RESULTS + other)
+    assert summary["seeds"] == [0, 1]
+    wa = summary["mean"]["wa"]
+    assert wa["mean"] == pytest.approx((0.9 + 0.75) / 2)
+    assert wa["std"] == pytest.approx(np.std([0.9, 0.75], ddof=1))
+    assert wa["std_seeds"] == pytest.approx(np.std([0.65, 1.0], ddof=1))
+    summary |= {"seconds": 1.0, "hardware": "1 x test", "versions": {"jax": "0"}}
+    table = report.markdown(summary)
+    assert "| 1 | 90.0 | 90.0 |" in table and "| 3, 3 |" in table
+    assert "deviation over seeds of WA 24.7" in table and "Seeds 0, 1" in table
+    assert "| 20 |  |" in table  # utterances, each once
+
+
+def test_intervals_leakage_calibration_and_words():
+    summary = report.summarize(configuration.default(), RESULTS)
+    assert summary["intervals"]["speaker"]["groups"] == 4
+    low, high = summary["intervals"]["speaker"]["ua"]
+    assert low <= summary["pooled"]["ua"] <= high
+    leak = summary["leakage"]
+    seen = [p for r in RESULTS for p in r["predictions"] if p["seen"]]
+    assert leak["seen"]["count"] == len(seen)
+    assert leak["seen"]["wa"] == np.mean([p["label"] == p["prediction"] for p in seen])
+    assert summary["calibration"]["ece"] > summary["calibration"]["ece_scaled"] > 0
+    assert summary["recognition"] == {"wer": 0.0, "cer": 0.0, "utterances": 20}
+    none = [result(1, [[4, 1], [1, 4]], temperature=None)]
+    assert report.summarize(configuration.default(), none)["calibration"]["ece_scaled"] is None
 
 
 @pytest.mark.parametrize("selection", ["heldout", "published"])
@@ -49,14 +88,17 @@ def test_the_table_says_how_the_epoch_was_chosen(selection):
     summary = report.summarize(config, RESULTS)
     summary |= {"seconds": 1.0, "hardware": "1 x test", "versions": {"jax": "0"}}
     table = report.markdown(summary)
-    assert ("ON THE TEST SESSION" in table) == (selection == "published")
+    assert ("ON THE TEST SIDE" in table) == (selection == "published")
     assert "| 1 | 80.0 | 80.0 |" in table
     assert "65.0 ± 21.2" in table
     summary["config"]["train"]["epochs"] = 0
     assert "Nothing was trained" in report.markdown(summary)
 
 
-def test_the_picture_is_a_png():
+def test_the_pictures_are_pngs():
+    summary = report.summarize(configuration.default(), RESULTS)["calibration"]
+    for scaled in (summary["reliability_scaled"], None):
+        assert plots.reliability_png(summary["reliability"], scaled)[:4] == b"\x89PNG"
     assert plots.confusion_png(np.array([[9, 1], [0, 0]]), NAMES)[:4] == b"\x89PNG"
 
 

@@ -1,5 +1,6 @@
 """A run's behaviour: what moves, what stays, and that a resumed run equals an uninterrupted one."""
 
+import dataclasses
 import json
 
 import jax
@@ -68,13 +69,14 @@ def test_predictions_do_not_depend_on_company(experiment):
     """Alone, in a batch, in another bucket: the same logits."""
     utterances = experiment.corpus.utterances[:11]
     state = experiment.initial_state(10)
-    together = loop.predict(experiment, state, utterances)
-    alone = np.concatenate([loop.predict(experiment, state, [u]) for u in utterances])
+    together = loop.predict(experiment, state, utterances)["logits"]
+    alone = [loop.predict(experiment, state, [u])["logits"] for u in utterances]
+    alone = np.concatenate(alone)
     np.testing.assert_allclose(alone, together, atol=1e-5)
     largest = experiment.featurizer.buckets[-1]
     batch = experiment.featurizer.batch(list(utterances[:8]), largest, (0, 0), False)
     other = experiment.eval_step(state.params, state.frozen, sharding.place(batch, experiment.mesh))
-    np.testing.assert_allclose(other, together[:8], atol=1e-5)
+    np.testing.assert_allclose(other["logits"], together[:8], atol=1e-5)
 
 
 def test_compilations_equal_buckets(experiment):
@@ -151,6 +153,59 @@ def test_another_config_in_the_same_workdir_is_an_error(prepared, tiny_config, u
     config.optimizer.learning_rate = 0.5
     with pytest.raises(UserError, match="optimizer.learning_rate: 0.001 there, 0.5 now"):
         main.run(config, str(uninterrupted))
+
+
+def test_no_test_label_can_influence_the_choice(prepared, tiny_config, tmp_path):
+    """The same steps are chosen, from the same history, whatever the test session's labels are."""
+    experiment = Experiment(tiny_config(prepared))
+    true = experiment.corpus.utterances
+    rng = np.random.default_rng(0)
+    chosen, labels = [], []
+    for name in ("true", "shuffled"):
+        found = loop.train_fold(experiment, folds.Fold(5), str(tmp_path / name))
+        chosen.append((found["chosen"], found["history"], found["temperature"]))
+        labels.append([u.label for u in found["utterances"]])
+        experiment.corpus.utterances = tuple(
+            dataclasses.replace(u, label=int(rng.integers(4))) if u.session == 5 else u
+            for u in true
+        )
+    assert labels[0] != labels[1]
+    assert chosen[0] == chosen[1]
+
+
+def test_a_refit_trains_on_all_for_the_chosen_steps(prepared, tiny_config, tmp_path):
+    config = tiny_config(prepared)
+    config.refit = True
+    main.run(config, str(tmp_path))
+    result = json.loads((tmp_path / "fold5/result.json").read_text())
+    lines = (tmp_path / "fold5/refit/metrics.jsonl").read_text().splitlines()
+    steps = [json.loads(line) for line in lines]
+    assert steps[-1]["step"] == result["chosen"]["step"]
+    assert not any("select/ua" in line for line in steps)
+    # The rate follows the schedule of the run that chose, not one of its own.
+    first = (tmp_path / "fold5/metrics.jsonl").read_text().splitlines()
+    rates = {line["step"]: line["train/learning_rate"] for line in map(json.loads, first)
+             if "train/learning_rate" in line}  # fmt: skip
+    both = [line for line in steps if line["step"] in rates]
+    assert both
+    for line in both:
+        assert line["train/learning_rate"] == pytest.approx(rates[line["step"]])
+    assert "trained anew" in (tmp_path / "results.md").read_text()
+
+
+def test_several_seeds_go_into_folders_of_their_own(prepared, tiny_config, tmp_path):
+    config = tiny_config(prepared)
+    config.train.epochs, config.seeds = 1, (0, 3)
+    main.run(config, str(tmp_path))
+    results = json.loads((tmp_path / "results.json").read_text())
+    assert results["seeds"] == [0, 3] and len(results["folds"]) == 2
+    alone = [json.loads((tmp_path / f"seed{s}/fold5/result.json").read_text()) for s in (0, 3)]
+    assert alone[0]["predictions"] != alone[1]["predictions"]
+    one = tiny_config(prepared)
+    one.train.epochs, one.seed = 1, 3
+    main.run(one, str(tmp_path / "alone"))
+    again = json.loads((tmp_path / "alone/fold5/result.json").read_text())
+    assert again == alone[1]
 
 
 def test_divergence_is_one_message(experiment, tmp_path, monkeypatch):

@@ -1,0 +1,152 @@
+"""Draws and explains a finished run: `python -m mmer_jax.analyze WORKDIR`."""
+
+import argparse
+import os
+import sys
+
+from absl import flags
+
+from mmer_jax import files
+from mmer_jax.errors import UserError
+
+# As in main.py: neither chatter nor an import of tensorflow.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.setdefault("USE_TF", "0")
+
+REPORT = "report.html"
+
+
+def run(workdir: str, fold: int | None = None, utterance: str = "", out: str = "",
+        data_dir: str = "") -> str:  # fmt: skip
+    """Writes the pictures and the page; what the command does, for notebooks.
+
+    Args:
+      workdir: of a finished run of `mmer_jax.main`.
+      fold: number of the fold whose test utterances are looked into; None: the one that tests
+        `utterance`, or the first.
+      utterance: id of the one whose attention is drawn; empty: one that is surely right.
+      out: folder for the files; empty: `workdir/analysis`.
+      data_dir: where the prepared dataset is now; empty: where the run had it.
+
+    Returns:
+      Path of the page.
+
+    Raises:
+      UserError: no finished run there, no such fold or utterance, or `out` can't be written.
+    """
+    # Imported late: a wrong option is reported at once, without seconds of imports.
+    from mmer_jax.evaluation import analysis, finished, html
+
+    _say(f"reading the run in {workdir} ...")
+    found = finished.read(workdir)
+    one = _fold(found, fold, utterance)
+    album = analysis.Album()
+    _say(f"drawing results and learning curves of {len(found.folds)} folds ...")
+    sections = [
+        analysis.tables(found),
+        analysis.confusion(found, album),
+        analysis.rates(found, album),
+        analysis.reliability(found, album),
+        analysis.curves(found, album),
+        *_inside(one, utterance or analysis.default_utterance(one), data_dir, album),
+        analysis.errors(found, found.seeds[0]),
+    ]
+    title = f"Analysis of {found.config.name}"
+    page = html.page(title, analysis.introduction(found, one), sections)
+    return _write(files.resolve(out) if out else os.path.join(found.workdir, "analysis"),
+                  album.files | {REPORT: page})  # fmt: skip
+
+
+def _say(text):
+    print(text, flush=True)
+
+
+def _fold(found, number, utterance):
+    """The fold to look into, of the first seed."""
+    folds = [f for f in found.folds if f.result["seed"] == found.seeds[0]]
+    numbers = [f.result["fold"] for f in folds]
+    if number is not None and number not in numbers:
+        raise UserError(
+            f"--fold is {number}; the finished folds are: {', '.join(map(str, numbers))}."
+        )
+    wanted = [f for f in folds if number in (None, f.result["fold"])]
+    ids = {f.result["fold"]: [p["utterance"] for p in f.result["predictions"]] for f in wanted}
+    if not utterance:
+        return wanted[0]
+    for fold in wanted:
+        if utterance in ids[fold.result["fold"]]:
+            return fold
+    of = f"fold {number}" if number is not None else "any finished fold"
+    raise UserError(
+        f"--utterance is {utterance!r}, which is no test utterance of {of}; they are called "
+        f"{', '.join(ids[wanted[0].result['fold']][:3])}, ... (see predictions.csv)."
+    )
+
+
+def _inside(fold, utterance, data_dir, album):
+    """The sections that need checkpoint and dataset, or one that says what is missing."""
+    _say("loading the model; this takes a while ...")
+    # Here, for these import jax: pictures of results come without it.
+    from mmer_jax.evaluation import features, inside
+
+    try:
+        found = features.extract(fold, utterance, data_dir)
+    except UserError as e:
+        _say(f"left out embeddings, attention and gate: {e}")
+        return [inside.missing(
+            f"{e}\nA dataset that has moved is named by --data_dir; relative folders of the run's "
+            "options count from where this command is started."
+        )]  # fmt: skip
+    _say("drawing embeddings, attention and gate ...")
+    return inside.sections(fold, found, album)
+
+
+def _write(out, content):
+    try:
+        for name, data in content.items():
+            files.replace_file(os.path.join(out, name), data)
+    except OSError as e:
+        raise UserError(f"{out} can't be written: {e}. Name another folder by --out.") from e
+    return os.path.join(out, REPORT)
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in the way of the other commands: one message and exit code 1."""
+
+    def error(self, message):
+        """Ends the program."""
+        print(f"error: {message}; see --help.", file=sys.stderr)
+        sys.exit(1)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """The command; 1 and one message where something is wrong."""
+    parser = _Parser(prog="python -m mmer_jax.analyze", description=__doc__)
+    parser.add_argument("workdir", help="of a finished run of mmer_jax.main")
+    parser.add_argument("--fold", type=int, help="looked into; default: the first")
+    parser.add_argument(
+        "--utterance",
+        default="",
+        metavar="ID",
+        help="whose attention is drawn; default: a sure one",
+    )
+    parser.add_argument("--out", default="", help="folder for the files; default: WORKDIR/analysis")
+    parser.add_argument(
+        "--data_dir", default="", help="where the prepared dataset is, if it has moved"
+    )
+    args = parser.parse_args(argv)
+    flags.FLAGS.mark_as_parsed()  # grain reads absl's flags, which this command does not use
+    try:
+        path = run(args.workdir, args.fold, args.utterance, args.out, args.data_dir)
+    except UserError as e:
+        print(f"error: {e}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("\nstopped; nothing was written.", file=sys.stderr)
+        return 130
+    _say(f"Written to {path}, and each picture beside it.")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,63 @@
+"""How far a stated probability is from how often it is right, and the temperature that mends it.
+
+Source: Guo et al., "On Calibration of Modern Neural Networks" (ICML 2017).
+"""
+
+import numpy as np
+from scipy import optimize
+
+from mmer_jax.evaluation.metrics import log_loss
+
+BINS = 15
+# Beyond these a temperature says that the data can't tell: all of it right, or none.
+BOUNDS = (0.05, 20.0)
+
+
+def reliability(probabilities: np.ndarray, label: np.ndarray, bins: int = BINS) -> dict:
+    """Utterances by their confidence, the probability of the class they are given.
+
+    Args:
+      probabilities: [n, c], rows that sum to 1.
+      label: int [n].
+      bins: equally wide, from 0 to 1.
+
+    Returns:
+      Lists of `bins`: `count`, and mean `confidence` and `accuracy` (None in an empty bin).
+    """
+    confidence = probabilities.max(-1)
+    right = probabilities.argmax(-1) == np.asarray(label)
+    which = np.minimum((confidence * bins).astype(int), bins - 1)
+    count = np.bincount(which, minlength=bins)
+    sums = [np.bincount(which, values, minlength=bins) for values in (confidence, right)]
+    means = [[float(s / n) if n else None for s, n in zip(values, count)] for values in sums]
+    return {"count": count.tolist(), "confidence": means[0], "accuracy": means[1]}
+
+
+def expected_calibration_error(
+    probabilities: np.ndarray, label: np.ndarray, bins: int = BINS
+) -> float:
+    """Mean of |accuracy - confidence| over the bins of `reliability`, weighted by utterances."""
+    found = reliability(probabilities, label, bins)
+    gaps = [
+        n * abs(a - c)
+        for n, a, c in zip(found["count"], found["accuracy"], found["confidence"])
+        if n
+    ]
+    return float(sum(gaps) / max(len(label), 1))
+
+
+def fit_temperature(logits: np.ndarray, label: np.ndarray) -> float:
+    """T of the least cross-entropy of softmax(logits / T), between `BOUNDS`.
+
+    Fit it on held-out utterances of the training sessions, never on those that it is then used on.
+
+    Args:
+      logits: [n, c].
+      label: int [n].
+    """
+
+    def loss(log_t):
+        return log_loss(logits / np.exp(log_t), label)
+
+    found = optimize.minimize_scalar(loss, bounds=np.log(BOUNDS), method="bounded")
+    return float(np.exp(found.x))

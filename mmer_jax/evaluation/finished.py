@@ -1,0 +1,168 @@
+"""A finished run read back from its workdir: config, results and metrics, without jax."""
+
+import dataclasses
+import json
+import os
+import re
+
+import ml_collections
+from etils import epath
+
+from mmer_jax import configuration, files
+from mmer_jax.data.folds import all_folds
+from mmer_jax.errors import UserError
+
+
+@dataclasses.dataclass(frozen=True)
+class FoldRun:
+    """One fold of one seed.
+
+    Attributes:
+      folder: its checkpoints and metrics.
+      config: of its seed.
+      result: see `cross_validation.run`.
+      metrics: lines of metrics.jsonl, each a dict with `step`.
+      refit: those of the training on the held-out dialogs as well; empty without one.
+    """
+
+    folder: str
+    config: ml_collections.ConfigDict
+    result: dict
+    metrics: list[dict]
+    refit: list[dict]
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """All folds of a workdir.
+
+    Attributes:
+      workdir: where they lie.
+      config: of the run as a whole.
+      folds: by seed, then by number.
+      missing: (seed, number) of folds that the config asks for and that aren't finished.
+      summary: results.json; {} where the run never came to its end.
+      table: results.md, or "".
+    """
+
+    workdir: str
+    config: ml_collections.ConfigDict
+    folds: tuple[FoldRun, ...]
+    missing: tuple[tuple[int, int], ...]
+    summary: dict
+    table: str
+
+    @property
+    def seeds(self) -> list[int]:
+        """Rising."""
+        return sorted({f.result["seed"] for f in self.folds})
+
+    @property
+    def numbers(self) -> list[int]:
+        """Of the folds, rising."""
+        return sorted({f.result["fold"] for f in self.folds})
+
+    @property
+    def label_names(self) -> list[str]:
+        """Of the classes, in the order of the logits."""
+        return self.folds[0].result["label_names"]
+
+    def of(self, seed: int, number: int) -> FoldRun | None:
+        """A seed's fold; None where it isn't finished."""
+        wanted = (seed, number)
+        return next((f for f in self.folds if _key(f) == wanted), None)
+
+
+def read(workdir: str) -> Run:
+    """The run in `workdir`.
+
+    Raises:
+      UserError: there is none, none of its folds is finished, or a file of it is damaged.
+    """
+    workdir = files.resolve(workdir)
+    if not files.exists(os.path.join(workdir, "config.json")):
+        there = "There is no folder" if not files.exists(workdir) else "No config.json is in"
+        raise UserError(
+            f"{there} {workdir}. Name the --workdir of a finished run of `python -m mmer_jax.main`:"
+            " it holds config.json and folders fold1, fold2, ... or seed0, seed1, ..."
+        )
+    config = _config(workdir)
+    # By what is there, not by config.seeds: a run may have been continued with other seeds.
+    seeds = [s for s in _numbered(workdir, "seed") if _results(s)]
+    folds = [fold for folder in seeds or [workdir] for fold in _folds(folder)]
+    if not folds:
+        raise UserError(
+            f"No fold in {workdir} is finished (no fold*/result.json). Run `python -m mmer_jax.main"
+            f" ... --workdir={workdir}` to its end first."
+        )
+    folds = tuple(sorted(folds, key=_key))
+    path = os.path.join(workdir, "results.md")
+    return Run(
+        workdir=workdir,
+        config=config,
+        folds=folds,
+        missing=_missing(config, folds),
+        summary=_json(os.path.join(workdir, "results.json"), {}),
+        table=files.read_text(path) if files.exists(path) else "",
+    )
+
+
+def _key(fold):
+    return fold.result["seed"], fold.result["fold"]
+
+
+def _numbered(folder, prefix):
+    """Folders `prefix`1, `prefix`2, ..."""
+    names = (p.name for p in epath.Path(folder).iterdir())
+    return [os.path.join(folder, n) for n in names if re.fullmatch(rf"{prefix}\d+", n)]
+
+
+def _results(folder):
+    found = ((f, os.path.join(f, "result.json")) for f in _numbered(folder, "fold"))
+    return [(f, path) for f, path in found if files.exists(path)]
+
+
+def _folds(folder):
+    config = _config(folder)
+    return [
+        FoldRun(f, config, _json(path), _lines(f), _lines(os.path.join(f, "refit")))
+        for f, path in _results(folder)
+    ]
+
+
+def _config(folder):
+    return configuration.from_json(_json(os.path.join(folder, "config.json")))
+
+
+def _json(path, otherwise=None):
+    if not files.exists(path):
+        if otherwise is None:
+            raise UserError(f"{path} is missing. Copy the run's whole folder.")
+        return otherwise
+    try:
+        return json.loads(files.read_text(path))
+    except ValueError as e:
+        raise UserError(
+            f"{path} is not JSON ({e}). Delete it and run `python -m mmer_jax.main` again with the "
+            "same options and --workdir; it writes what is missing."
+        ) from e
+
+
+def _lines(folder):
+    path = os.path.join(folder, "metrics.jsonl")
+    lines = files.read_text(path).splitlines() if files.exists(path) else []
+    return [line for line in map(_line, lines) if line]
+
+
+def _line(text):
+    try:
+        return json.loads(text)
+    except ValueError:
+        return None  # a run that was killed may have left half of one
+
+
+def _missing(config, folds):
+    numbers = config.folds or [f.number for f in all_folds(config.protocol)]
+    seeds = config.seeds or sorted({f.result["seed"] for f in folds})
+    done = {_key(f) for f in folds}
+    return tuple((s, n) for s in seeds for n in numbers if (s, n) not in done)
