@@ -64,6 +64,7 @@ def summarize(config, results: list[dict]) -> dict:
     return {
         "name": config.name,
         "fingerprint": configuration.fingerprint(config),
+        "seed": seeds[0] if len(seeds) == 1 else None,
         "seeds": seeds,
         "protocol": config.protocol,
         "selection": config.selection,
