@@ -35,6 +35,7 @@ CHOICES = {
     "audio.family": ("whisper", "wav2vec2"),
     "text.family": ("bert", "roberta"),
     "model.padding": ("masked", "published"),
+    "model.fusion": ("cross_modal", "concat"),
     "model.dtype": ("float32", "bfloat16"),
     "model.remat": ("none", "layers"),
     "losses.ctc.form": ("literature", "released"),
@@ -97,6 +98,8 @@ def default() -> ml_collections.ConfigDict:
 
     c.model = model = ml_collections.ConfigDict()
     model.modalities = MODALITIES  # ("audio",) or ("text",) for one alone
+    model.fusion = "cross_modal"  # concat: both pooled and put side by side, late fusion
+    model.gate = True  # the dynamic gate of cross-modal fusion
     model.width = 768  # of the fusion network, d in the paper
     model.heads = 12
     model.ffn = 3072

@@ -38,12 +38,13 @@ _PROCESS = flags.DEFINE_integer("process_id", None, "This process's number, from
 flags.mark_flag_as_required("config")
 
 
-def run(config, workdir: str) -> str:
+def run(config, workdir: str, on_fold=None) -> str:
     """Runs a config's folds and writes the results; what the command does, for notebooks.
 
     Args:
       config: see `mmer_jax/configuration.py`.
       workdir: where everything goes; a finished part of it is not done again.
+      on_fold: called with each fold's result (see `cross_validation.run`) when it is there.
 
     Returns:
       The table of results.md.
@@ -65,8 +66,8 @@ def run(config, workdir: str) -> str:
             if folder != workdir:
                 cross_validation.open_workdir(folder, one)
             make = functools.partial(experiments.get, one)
-            results += cross_validation.run(one, folder, make)
-    seconds = time.monotonic() - began
+            results += cross_validation.run(one, folder, make, on_fold)
+    seconds = time.monotonic() - began if experiments.needed else None
     return report.write(config, results, workdir, seconds, _hardware())
 
 
@@ -87,6 +88,11 @@ class _Experiments:
 
     def __init__(self):
         self._made = None
+
+    @property
+    def needed(self) -> bool:
+        """Whether there was anything left to compute."""
+        return self._made is not None
 
     def get(self, config):
         if self._made is None:
@@ -157,27 +163,44 @@ def _cache_compilations(folder):
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 1.0)
 
 
-def main(_) -> int:
-    """The command: prints the table, or one message and exit code 1."""
+def command(work, prefix: str = "") -> int:
+    """Does `work(config, workdir)` as the flags say; one message where it can't be done.
+
+    Args:
+      work: returns a table and the names of the files that it wrote.
+      prefix: of the default workdir's name.
+
+    Returns:
+      The exit code.
+    """
     logging.set_verbosity(logging.WARNING)
     config = _CONFIG.value
-    workdir = _WORKDIR.value or os.path.join("runs", config.name)
+    workdir = _WORKDIR.value or os.path.join("runs", prefix + config.name)
     _cache_compilations(_CACHE.value)
     try:
         processes.start(_COORDINATOR.value, _PROCESSES.value, _PROCESS.value, _DISTRIBUTED.value)
         if not processes.is_first():
             sys.stdout = open(os.devnull, "w")  # the first one speaks for all
-        table = run(config, workdir)
+        table, written = work(config, workdir)
     except UserError as e:
         print(f"error: {e}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("\nstopped; the same command goes on after the last whole epoch.", file=sys.stderr)
         return 130
+    print(f"\n{table}\nWritten to {workdir}: {', '.join(written)}")
+    return 0
+
+
+def _train(config, workdir):
     from mmer_jax.evaluation import report
 
-    print(f"\n{table}\nWritten to {workdir}: {', '.join(report.FILES)}")
-    return 0
+    return run(config, workdir), report.FILES
+
+
+def main(_) -> int:
+    """The command: prints the table, or one message and exit code 1."""
+    return command(_train)
 
 
 def parse_flags(argv):

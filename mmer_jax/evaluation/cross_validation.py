@@ -43,13 +43,14 @@ def _check_same(path, config, workdir):
         )
 
 
-def run(config, workdir: str, make_experiment) -> list[dict]:
+def run(config, workdir: str, make_experiment, on_fold=None) -> list[dict]:
     """Results of the config's folds in their order, each stored in `workdir/fold<k>/result.json`.
 
     Args:
       config: a validated config.
       workdir: see `open_workdir`.
       make_experiment: called before each fold that is left to run.
+      on_fold: called with each fold's result as soon as it is there.
 
     Returns:
       Per fold: `fold`, `name` (who tests), `seed`, `confusion`, `chosen`, `history`, `counts`,
@@ -68,6 +69,8 @@ def run(config, workdir: str, make_experiment) -> list[dict]:
             if processes.is_first():
                 files.replace_file(path, written)
         results.append(json.loads(written))
+        if on_fold:
+            on_fold(results[-1])
     return results
 
 

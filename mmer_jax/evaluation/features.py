@@ -132,8 +132,8 @@ def _state(experiment, folder, step):
 def make_features_step(model: MMER, mesh, shardings):
     """A jitted (params, frozen, batch) -> what `Features` is made of.
 
-    `logits` [b, c] and `fused` [b, d]; with two modalities `gate` [b], `attention` [b, s, t] and
-    `frames` [b], how many of the t are no padding.
+    `logits` [b, c] and `fused` [b, d]; where the model has them `gate` [b], `attention` [b, s, t]
+    and `frames` [b], how many of the t are no padding.
 
     Args:
       model, mesh, shardings: as for `step.make_eval_step`.
@@ -142,13 +142,14 @@ def make_features_step(model: MMER, mesh, shardings):
     def features(params, frozen, batch):
         logits, out = model.apply({"params": merge(params, frozen)}, batch)
         found = {"logits": logits, "fused": out["fused"].astype(np.float32)}
-        if "gate" not in out:
-            return found
-        kept = batch["text_mask"].astype(np.float32)
-        gate = out["gate"].astype(np.float32).mean(-1)
-        found["gate"] = (gate * kept).sum(-1) / kept.sum(-1)
-        found["attention"] = out["text_to_audio_attention"].mean(1)
-        return found | {"frames": out["audio_mask"].sum(-1)}
+        if "gate" in out:
+            kept = batch["text_mask"].astype(np.float32)
+            gate = out["gate"].astype(np.float32).mean(-1)
+            found["gate"] = (gate * kept).sum(-1) / kept.sum(-1)
+        if "text_to_audio_attention" in out:
+            found["attention"] = out["text_to_audio_attention"].mean(1)
+            found["frames"] = out["audio_mask"].sum(-1)
+        return found
 
     return jax.jit(
         features,

@@ -62,8 +62,13 @@ def _map(fold, found, album):
 
 
 def _lacking(fold):
-    one = fold.config.model.modalities[0]
-    return f"This model has {one} alone: there is nothing to attend across and no gate."
+    model = fold.config.model
+    if len(model.modalities) == 1:
+        one = model.modalities[0]
+        return f"This model has {one} alone: there is nothing to attend across and no gate."
+    if model.fusion == "concat":
+        return "This model puts speech and text side by side: no attention across and no gate."
+    return "This model was trained without the gate."
 
 
 def _attention(fold, found, album):

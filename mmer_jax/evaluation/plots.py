@@ -74,3 +74,33 @@ def reliability_png(plain: dict, scaled: dict | None) -> bytes:
     lower.set_xlim(0, 1)
     lower.set_ylim(0)
     return png(figure)
+
+
+def comparison_png(systems: list[dict]) -> bytes:
+    """Each system's UA, and its difference to the first with a 95 % interval; in percent.
+
+    Args:
+      systems: from top to bottom: `title`, `values` (one per run), `mean`, and `difference` and
+        `interval`, None where there is none.
+    """
+    figure = new_figure(8.6, 1.3 + 0.36 * len(systems))
+    left, right = figure.subplots(1, 2, sharey=True)
+    places = range(len(systems))
+    for y, s in zip(places, systems):
+        left.plot(100 * np.array(s["values"]), [y] * len(s["values"]), "o", color="0.6", ms=4)
+        left.plot([100 * s["mean"]], [y], "D", color=COLOURS[0], ms=6)
+        if s["difference"] is not None:
+            low, high = (100 * x for x in s["interval"])
+            clear = low > 0 or high < 0
+            right.plot([low, high], [y, y], "-", color=COLOURS[5] if clear else "0.45", lw=2)
+            right.plot([100 * s["difference"]], [y], "D", color=COLOURS[0], ms=6)
+    left.set_yticks(places, [s["title"] for s in systems])
+    left.set_ylim(len(systems) - 0.5, -0.5)
+    left.set_xlabel("UA, %: runs (grey) and their mean")
+    right.axvline(0, color="0.35", linestyle=":")
+    right.set_xlabel("difference to the first, 95 % interval\n(orange: without 0)")
+    for axes in (left, right):
+        axes.grid(axis="x", color="0.9")
+        axes.set_axisbelow(True)
+        axes.spines[["top", "right"]].set_visible(False)
+    return png(figure)

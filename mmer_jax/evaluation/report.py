@@ -9,29 +9,33 @@ from importlib import metadata
 
 import numpy as np
 
-from mmer_jax import configuration, processes
+from mmer_jax import configuration, files, processes
 from mmer_jax.evaluation import bootstrap, calibration, leakage, metrics, plots, recognition
-from mmer_jax.files import replace_file
 
 RATES = ("wa", "ua", "macro_f1", "weighted_f1")
 TITLES = {"wa": "WA", "ua": "UA", "macro_f1": "macro-F1", "weighted_f1": "weighted F1"}
 VERSIONS = ("jax", "flax", "optax", "orbax-checkpoint", "transformers", "grain", "numpy")
 
 
-def write(config, results: list[dict], workdir: str, seconds: float, hardware: str) -> str:
+def write(config, results: list[dict], workdir: str, seconds: float | None, hardware: str) -> str:
     """Writes the files of a run into `workdir`.
 
     Args:
       config: of the run.
       results: what `cross_validation.run` returned, of one seed or several.
-      seconds: wall time of this call; folds that an earlier call finished are not in it.
+      seconds: wall time of this call; folds that an earlier call finished are not in it. None:
+        nothing was computed, and what results.json says of time, hardware and versions stays.
       hardware: the devices, in words.
 
     Returns:
       The table of results.md.
     """
     summary = summarize(config, results)
-    summary |= {"seconds": round(seconds, 1), "hardware": hardware, "versions": versions()}
+    summary |= {"seconds": round(seconds or 0, 1), "hardware": hardware, "versions": versions()}
+    path = os.path.join(workdir, "results.json")
+    if seconds is None and files.exists(path):
+        before = json.loads(files.read_text(path))
+        summary |= {k: before[k] for k in ("seconds", "hardware", "versions")}
     table = markdown(summary)
     if not processes.is_first():
         return table
@@ -48,7 +52,7 @@ def write(config, results: list[dict], workdir: str, seconds: float, hardware: s
         ),
     }
     for name, data in content.items():
-        replace_file(os.path.join(workdir, name), data)
+        files.replace_file(os.path.join(workdir, name), data)
     return table
 
 
@@ -75,7 +79,7 @@ def summarize(config, results: list[dict]) -> dict:
         "pooled": {**metrics.rates(pooled), "confusion": pooled.tolist()},
         "intervals": {by: _intervals(results, names, by) for by in ("speaker", "dialog")},
         "calibration": _calibration(results, names),
-        "recognition": _recognition(results),
+        "recognition": recognition_of(results),
         "leakage": _leakage(results, names),
         "config": configuration.to_json(config),
     }
@@ -134,7 +138,8 @@ def _calibration(results, names):
     return out
 
 
-def _recognition(results):
+def recognition_of(results: list[dict]) -> dict | None:
+    """Error rates of what the CTC head wrote; None where a model has no such head."""
     rows = [p for r in results for p in r["predictions"]]
     if any(p["recognized"] is None for p in rows):
         return None

@@ -36,8 +36,9 @@ def build_model(config, classes: int, symbols: int, vocab_size: int) -> MMER:
     m = config.model
     frozen = tuple(p for p in ("audio_encoder", "text_encoder") if _is_frozen(config, p))
     return MMER(
-        audio, text, classes, symbols, m.width, m.heads, m.ffn, m.dropout, dtype, frozen, m.remat
-    )
+        audio, text, classes, symbols, m.width, m.heads, m.ffn, m.dropout, dtype, frozen, m.remat,
+        m.fusion, m.gate,
+    )  # fmt: skip
 
 
 def _is_frozen(config, part):

@@ -24,6 +24,7 @@ class DynamicFusion(nn.Module):
       width: d of the network; tokens of another width are projected to it first.
       heads, ffn, dropout, dtype: of every layer, see `CrossModalLayer`.
       remat: `layers` computes each layer again in the backward pass instead of storing it.
+      gated: without it g = 1, for an ablation.
     """
 
     width: int
@@ -32,6 +33,7 @@ class DynamicFusion(nn.Module):
     dropout: float = 0.1
     dtype: jnp.dtype = jnp.float32
     remat: str = "none"
+    gated: bool = True
 
     @nn.compact
     def __call__(self, audio, audio_mask, text, text_mask, deterministic: bool = True) -> dict:
@@ -59,11 +61,13 @@ class DynamicFusion(nn.Module):
         attend("text_to_audio", tokens, dense("audio_keys")(audio), audio_mask)
         attend("audio_to_text", dense("audio_queries")(audio), tokens, text_mask)
         attend("text_to_text", tokens, out["audio_to_text"], audio_mask)
-        both = jnp.concatenate([out["text_to_text"], out["text_to_audio"]], axis=-1)
-        out["gate_logits"] = dense("gate")(both)
-        out["gate"] = nn.sigmoid(out["gate_logits"])
-        gated = out["gate"] * out["text_to_audio"]
-        multimodal = jnp.concatenate([out["text_to_text"], gated], axis=-1)
+        heard = out["text_to_audio"]
+        if self.gated:
+            both = jnp.concatenate([out["text_to_text"], heard], axis=-1)
+            out["gate_logits"] = dense("gate")(both)
+            out["gate"] = nn.sigmoid(out["gate_logits"])
+            heard = out["gate"] * heard
+        multimodal = jnp.concatenate([out["text_to_text"], heard], axis=-1)
         out["pooled_multimodal"] = dense("downsample")(masked_max(multimodal, text_mask))
         out["pooled_audio"] = masked_max(audio, audio_mask)
         out["fused"] = jnp.concatenate([out["pooled_audio"], out["pooled_multimodal"]], axis=-1)
@@ -72,6 +76,33 @@ class DynamicFusion(nn.Module):
     def _layer_options(self):
         names = ("width", "heads", "ffn", "dropout", "dtype")
         return {name: getattr(self, name) for name in names}
+
+
+class LateFusion(nn.Module):
+    """The baseline that early fusion is compared with: either modality pooled, then concatenated.
+
+    h = [max_frames A; max_tokens X]; nothing of one modality sees anything of the other before.
+
+    Attributes:
+      width, heads, ffn, dropout, dtype, remat: of X's layer, see `TextBranch`.
+    """
+
+    width: int
+    heads: int
+    ffn: int
+    dropout: float = 0.1
+    dtype: jnp.dtype = jnp.float32
+    remat: str = "none"
+
+    @nn.compact
+    def __call__(self, audio, audio_mask, text, text_mask, deterministic: bool = True) -> dict:
+        """As `DynamicFusion`; `fused` is [b, d_a + d] here too."""
+        options = (self.width, self.heads, self.ffn, self.dropout, self.dtype, self.remat)
+        out = TextBranch(*options, name="text")(text, text_mask, deterministic)
+        out["pooled_audio"] = masked_max(audio, audio_mask)
+        out["pooled_text"] = masked_max(out["text_self"], text_mask)
+        out["fused"] = jnp.concatenate([out["pooled_audio"], out["pooled_text"]], axis=-1)
+        return out
 
 
 class TextBranch(nn.Module):

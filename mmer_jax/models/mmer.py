@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from mmer_jax.models.fusion import DynamicFusion, TextBranch
+from mmer_jax.models.fusion import DynamicFusion, LateFusion, TextBranch
 from mmer_jax.models.heads import CTCHead, EmotionHead, ProjectionHead
 from mmer_jax.models.layers import flat_dense, masked_max
 
@@ -24,6 +24,8 @@ class MMER(nn.Module):
       frozen: which of `audio_encoder`, `text_encoder` compute without dropout in training too:
         an encoder that isn't trained gives the same features in every step.
       remat: of the fusion network's layers, see `DynamicFusion`.
+      fusion: `cross_modal` as in the paper, or `concat`, see `LateFusion`.
+      gated: whether cross-modal fusion has its gate.
     """
 
     audio_encoder: nn.Module | None
@@ -37,6 +39,8 @@ class MMER(nn.Module):
     dtype: jnp.dtype = jnp.float32
     frozen: tuple[str, ...] = ()
     remat: str = "none"
+    fusion: str = "cross_modal"
+    gated: bool = True
 
     @nn.compact
     def __call__(self, batch: dict, train: bool = False) -> tuple[jax.Array, dict]:
@@ -85,7 +89,10 @@ class MMER(nn.Module):
         if self.audio_encoder is None:
             branch = TextBranch(*options, name="text")(text, mask, deterministic)
             return branch | {"fused": masked_max(branch["text_self"], mask)}
-        fusion = DynamicFusion(*options, name="fusion")
+        if self.fusion == "concat":
+            fusion = LateFusion(*options, name="fusion")
+        else:
+            fusion = DynamicFusion(*options, gated=self.gated, name="fusion")
         return fusion(out["audio_hidden"], out["audio_mask"], text, mask, deterministic)
 
 

@@ -1,0 +1,115 @@
+"""The named variants of a config whose comparison shows what each part of MMER is worth."""
+
+import dataclasses
+from collections.abc import Callable
+
+import ml_collections
+
+from mmer_jax import configuration
+from mmer_jax.errors import UserError
+
+BASE = "full"
+
+
+@dataclasses.dataclass(frozen=True)
+class Variant:
+    """A config that differs from the full model's in one respect.
+
+    Attributes:
+      name: of its folder, and on the command line.
+      title: for tables.
+      config: validated.
+      fingerprint: of the config, see `configuration.fingerprint`.
+    """
+
+    name: str
+    title: str
+    config: ml_collections.ConfigDict
+    fingerprint: str
+
+
+def _without(*losses):
+    def change(c):
+        for name in losses:
+            c.losses[name].weight = 0.0
+
+    return change
+
+
+def _late_fusion(c):
+    c.model.fusion = "concat"
+
+
+def _without_gate(c):
+    c.model.gate = False
+
+
+def _released_losses(c):
+    for loss in (c.losses.ctc, c.losses.scl, c.losses.acl):
+        loss.form = "released"
+
+
+def _frozen_encoders(c):
+    parts = {"audio": "audio_encoder/.*", "text": "text_encoder/.*"}
+    c.optimizer.frozen = tuple(parts[m] for m in c.model.modalities)
+
+
+def _tuned_encoders(c):
+    c.optimizer.frozen = ()
+
+
+CHANGES: dict[str, tuple[str, Callable]] = {
+    BASE: ("full model", lambda c: None),
+    "no_ctc": ("without CTC", _without("ctc")),
+    "no_scl": ("without SCL", _without("scl")),
+    "no_acl": ("without ACL", _without("acl")),
+    "no_auxiliary": ("without CTC, SCL and ACL", _without("ctc", "scl", "acl")),
+    "audio_only": ("audio only", configuration.audio_only),
+    "text_only": ("text only", configuration.text_only),
+    "late_fusion": ("late fusion by concatenation", _late_fusion),
+    "no_gate": ("without the gate", _without_gate),
+    "released_losses": ("losses as released", _released_losses),
+    "frozen_encoders": ("both encoders frozen", _frozen_encoders),
+    "tuned_encoders": ("both encoders tuned", _tuned_encoders),
+}
+
+
+def make(config: ml_collections.ConfigDict, names=()) -> tuple[list[Variant], dict[str, str]]:
+    """The variants of a config, the full model first.
+
+    Args:
+      config: of the full model.
+      names: of the variants wanted beside it; empty: all.
+
+    Returns:
+      The variants, and name -> name of those left out because their config is that of another one.
+
+    Raises:
+      UserError: an unknown name, or a variant that can't be run.
+    """
+    unknown = [name for name in names if name not in CHANGES]
+    if unknown:
+        raise UserError(
+            f"--variants names {', '.join(unknown)}; the choices are: {', '.join(CHANGES)}."
+        )
+    made, same = {}, {}
+    for name, (title, change) in CHANGES.items():
+        if names and name not in (BASE, *names):
+            continue
+        variant = _variant(config, name, title, change)
+        twin = made.setdefault(variant.fingerprint, variant)
+        if twin is not variant:
+            same[name] = twin.name
+    return list(made.values()), same
+
+
+def _variant(config, name, title, change):
+    changed = config.copy_and_resolve_references()
+    change(changed)
+    try:
+        configuration.validate(changed)
+    except UserError as e:
+        others = ", ".join(n for n in CHANGES if n not in (BASE, name))
+        raise UserError(f"The variant {name} can't be run: {e} Or name the others: "
+                        f"--variants={others}") from e  # fmt: skip
+    return Variant(name, title, changed, configuration.fingerprint(changed))

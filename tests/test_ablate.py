@@ -1,0 +1,113 @@
+"""The ablation command: its table, what it runs again, and that a kill loses nothing."""
+
+import csv
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from mmer_jax import ablate
+from mmer_jax.errors import UserError
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+VARIANTS = ("text_only", "no_ctc")
+
+
+def small(config):
+    """Seconds per run, text alone is quick; two dialog groups at least."""
+    config.seeds, config.bootstrap = (0, 1), "dialog"
+    return config
+
+
+@pytest.fixture(scope="module")
+def finished(prepared, tiny_config, tmp_path_factory):
+    """Folder of a finished ablation."""
+    folder = tmp_path_factory.mktemp("ablation")
+    ablate.run(small(tiny_config(prepared)), str(folder), VARIANTS)
+    return folder
+
+
+def test_the_tables_agree_with_the_runs(finished):
+    summary = json.loads((finished / "ablation.json").read_text())
+    assert list(summary["systems"]) == ["full", "no_ctc", "text_only"]
+    rows = {r["name"]: r for r in csv.DictReader((finished / "ablation.csv").open())}
+    for name, system in summary["systems"].items():
+        results = json.loads((finished / system["results"]).read_text())
+        assert results["fingerprint"] == system["config"]
+        runs = [f["ua"] for f in results["folds"]]
+        assert system["ua"]["values"] == pytest.approx(runs) and len(runs) == 2
+        assert float(rows[name]["ua_mean"]) == pytest.approx(sum(runs) / 2)
+        assert (system["difference"] is None) == (name == "full")
+    difference = summary["systems"]["text_only"]["difference"]
+    assert difference["p"] <= difference["p_holm"] <= 1
+    assert difference["interval"][0] <= difference["difference"] <= difference["interval"][1]
+    table = (finished / "ablation.md").read_text()
+    assert "without CTC" in table and summary["systems"]["no_ctc"]["config"] in table
+    tex = (finished / "ablation.tex").read_text()
+    assert r"$\pm$" in tex and tex.count(r"\\") == 4 and r"95 \% interval" in tex
+    assert (finished / "ablation.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_what_exists_is_not_run_again_and_a_changed_config_is(
+    finished, prepared, tiny_config, capsys
+):
+    before = (finished / "ablation.json").read_bytes()
+    config = small(tiny_config(prepared))
+    results = finished / json.loads(before)["systems"]["full"]["results"]
+    then = results.read_bytes()
+    ablate.run(config, str(finished), VARIANTS)
+    assert capsys.readouterr().out.count("finished before") == 6
+    assert (finished / "ablation.json").read_bytes() == before
+    assert results.read_bytes() == then  # its times and versions are those of the real run
+    config.seeds, config.train.epochs = (0,), 1
+    ablate.run(config, str(finished), ("text_only",))
+    assert "finished before" not in capsys.readouterr().out
+    assert results.exists()  # the older config's runs stay
+
+
+def start(prepared, folder, log):
+    command = [
+        *(sys.executable, "-m", "mmer_jax.ablate", "--config=configs/demo.py:smoke"),
+        *(f"--config.data.dir={prepared}/tfds", "--config.bootstrap=dialog"),
+        *(f"--config.text.tokenizer={prepared}/corpus/tokenizer", "--config.seeds=(0, 1)"),
+        *("--config.train.epochs=2", "--variants=no_scl", f"--workdir={folder}"),
+    ]
+    env = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
+    return subprocess.Popen(command, cwd=ROOT, env=env, stdout=log, stderr=subprocess.STDOUT)
+
+
+@pytest.mark.parametrize("words", ["epoch 1/2", "1 of 4 runs are finished"])
+def test_a_killed_ablation_ends_with_the_same_table(prepared, tmp_path, words, uninterrupted):
+    path = tmp_path / "log"
+    with path.open("w") as log:
+        program = start(prepared, tmp_path / "w", log)
+        until = time.monotonic() + 300
+        while words not in path.read_text() and time.monotonic() < until:
+            assert program.poll() is None, path.read_text()
+            time.sleep(0.02)
+        program.send_signal(signal.SIGKILL)
+        program.wait()
+        assert not (tmp_path / "w" / "ablation.md").exists()
+        assert start(prepared, tmp_path / "w", log).wait(timeout=300) == 0, path.read_text()
+    for name in ("ablation.md", "ablation.json", "ablation.csv"):
+        assert (tmp_path / "w" / name).read_text() == (uninterrupted / name).read_text()
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(prepared, tmp_path_factory):
+    """Folder of the same ablation, never killed."""
+    folder = tmp_path_factory.mktemp("uninterrupted")
+    with (folder / "log").open("w") as log:
+        assert start(prepared, folder, log).wait(timeout=300) == 0, (folder / "log").read_text()
+    return folder
+
+
+def test_an_unknown_variant_names_the_choices(tiny_config, tmp_path):
+    with pytest.raises(UserError, match="no_gate"):
+        ablate.run(tiny_config(tmp_path), str(tmp_path / "w"), ("no_gates",))
+    assert not (tmp_path / "w").exists()
