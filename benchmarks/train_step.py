@@ -295,6 +295,7 @@ def main(argv=None) -> dict:
     sizes = TINY if flags.tiny else BASE
     if flags.utterances % flags.batch:
         parser.error("--utterances must be a multiple of --batch: both sides see whole batches")
+    machine.keep_memory()
     torch.set_num_threads(os.cpu_count())
     torch.manual_seed(0)
     rates = machine.rates(flags.tiny)

@@ -10,7 +10,7 @@ import time
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from mmer_jax import configuration, files, processes
+from mmer_jax import configuration, files, host_memory, processes
 from mmer_jax.errors import UserError
 
 # tensorflow only writes TensorBoard files here; its chatter would hide the messages.
@@ -154,6 +154,13 @@ def _hardware():
     return f"{len(kinds)} x {kinds[0]} ({os.cpu_count()} CPU cores)"
 
 
+def _on_cpu(do):
+    import jax
+
+    if jax.default_backend() == "cpu":
+        do()
+
+
 def _cache_compilations(folder):
     if not folder:
         return
@@ -179,6 +186,7 @@ def command(work, prefix: str = "") -> int:
     _cache_compilations(_CACHE.value)
     try:
         processes.start(_COORDINATOR.value, _PROCESSES.value, _PROCESS.value, _DISTRIBUTED.value)
+        _on_cpu(host_memory.keep)
         if not processes.is_first():
             sys.stdout = open(os.devnull, "w")  # the first one speaks for all
         table, written = work(config, workdir)
