@@ -101,9 +101,9 @@ def default() -> ml_collections.ConfigDict:
     model.fusion = "cross_modal"  # concat: both pooled and put side by side, late fusion
     model.gate = True  # the dynamic gate of cross-modal fusion
     model.width = 768  # of the fusion network, d in the paper
-    model.heads = 12
-    model.ffn = 3072
-    model.dropout = 0.1
+    model.heads = 12  # of attention in the fusion network; a divisor of its width
+    model.ffn = 3072  # width inside its feed-forward blocks
+    model.dropout = 0.1  # of the fusion network and the heads
     model.padding = "masked"  # published: padding leaks into the audio encoder, for parity alone
     model.dtype = "float32"  # of the computation; parameters, softmax, norms, losses stay float32
     model.remat = "none"  # layers: computed again for the gradient; less memory on accelerators
@@ -111,7 +111,9 @@ def default() -> ml_collections.ConfigDict:
     c.losses = losses = ml_collections.ConfigDict()
     losses.ce = config_dict.create(weight=1.0)  # emotion classification
     losses.ctc = config_dict.create(weight=0.1, form="literature")  # speech recognition
+    # supervised contrast: utterances of one emotion together
     losses.scl = config_dict.create(weight=0.1, form="literature", temperature=0.07)
+    # contrast of each utterance with its augmented view
     losses.acl = config_dict.create(weight=0.1, form="literature", temperature=0.07)
     losses.memory = memory = ml_collections.ConfigDict()
     memory.size = 0  # past utterances whose embeddings join the contrastive losses; 0: none
@@ -123,15 +125,16 @@ def default() -> ml_collections.ConfigDict:
     opt.warmup = 0.1  # share of all steps in which the rate rises from zero
     opt.weight_decay = 0.01  # AdamW's
     opt.decay = "matrices"  # what decays: matrices, or all parameters
-    opt.b1 = 0.9
-    opt.b2 = 0.999
-    opt.eps = 1e-8
+    opt.b1 = 0.9  # AdamW's decay of the mean gradient
+    opt.b2 = 0.999  # and of the mean squared gradient
+    opt.eps = 1e-8  # added to its denominator
     opt.clip_norm = 1.0  # largest global gradient norm; 0 switches clipping off
     opt.frozen = ()  # regexes over parameter paths, e.g. ("text_encoder/.*",)
 
     c.train = train = ml_collections.ConfigDict()
     train.epochs = 30  # 0: no training, only the test of what it starts from
     train.chunk_size = 0  # rows that pass the network at once; 0: the whole batch. Saves memory
+    train.text_dropout = 0.0  # share of the training utterances that come without their words
     train.log_every = 20  # steps between two lines of metrics
 
     c.mesh = mesh = ml_collections.ConfigDict()
@@ -224,6 +227,7 @@ def _check_ranges(config):
         "losses.memory.start": (0.0, 1.0),
         "train.epochs": (0, 100000),
         "train.chunk_size": (0, 65536),
+        "train.text_dropout": (0.0, 1.0),
         "train.log_every": (1, 10**9),
     }
     for path, (low, high) in bounds.items():
@@ -260,10 +264,14 @@ def to_json(config: ml_collections.ConfigDict) -> dict:
 def differences(old: dict, new: dict) -> list[tuple[str, object, object]]:
     """(option, old value, new value) for each option that changes a fold's result.
 
+    An option that one of them lacks has its default: a run can be continued by a version that has
+    more options.
+
     Args:
       old, new: configs as `to_json` gives them.
     """
-    a, b = _flat(old), _flat(new)
+    known = _flat(to_json(default()))
+    a, b = known | _flat(old), known | _flat(new)
     keys = sorted(k for k in a.keys() | b.keys() if k not in NOT_IN_FINGERPRINT)
     return [(k, a.get(k), b.get(k)) for k in keys if a.get(k) != b.get(k)]
 

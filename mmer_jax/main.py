@@ -68,7 +68,7 @@ def run(config, workdir: str, on_fold=None) -> str:
             make = functools.partial(experiments.get, one)
             results += cross_validation.run(one, folder, make, on_fold)
     seconds = time.monotonic() - began if experiments.needed else None
-    return report.write(config, results, workdir, seconds, _hardware())
+    return report.write(config, results, workdir, seconds, hardware())
 
 
 def _by_seed(config, workdir):
@@ -135,7 +135,7 @@ def _experiment(config):
     edges = ", ".join(f"{n / 16000:.1f}" for n in f.edges)
     print(
         f"{len(f.corpus.utterances)} utterances, {len(f.edges)} buckets of {edges} s, "
-        f"{100 * f.choice.padding:.1f} % padding; running on {_hardware()}",
+        f"{100 * f.choice.padding:.1f} % padding; running on {hardware()}",
         flush=True,
     )
     if not config.data.buckets and not f.choice.reached:
@@ -147,7 +147,8 @@ def _experiment(config):
     return experiment
 
 
-def _hardware():
+def hardware() -> str:
+    """The devices, in words."""
     import jax
 
     kinds = [d.device_kind for d in jax.devices()]

@@ -51,6 +51,15 @@ def test_differences_name_the_option():
     assert found == [("losses.ctc.weight", 0.1, 0.5)]
 
 
+def test_a_run_of_a_version_with_fewer_options_can_be_continued():
+    a, b = configuration.to_json(configuration.default()), configuration.default()
+    del a["train"]["text_dropout"]
+    assert configuration.differences(a, configuration.to_json(b)) == []
+    b.train.text_dropout = 0.5
+    found = configuration.differences(a, configuration.to_json(b))
+    assert found == [("train.text_dropout", 0.0, 0.5)]
+
+
 @pytest.mark.parametrize(
     "option, value",
     [

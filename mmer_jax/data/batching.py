@@ -122,12 +122,20 @@ def make_buckets(edges, samples, tokens, symbols) -> tuple[Bucket, ...]:
     tokens, symbols = np.asarray(tokens), np.asarray(symbols)
 
     def longest(values, k):
-        up_to = values[which <= k]
-        return int(-(-max(up_to.max(initial=1), 1) // 8) * 8)
+        return _rounded(values[which <= k].max(initial=1))
 
     return tuple(
         Bucket(edge, longest(tokens, k), longest(symbols, k)) for k, edge in enumerate(edges)
     )
+
+
+def with_tokens(buckets, tokens: int) -> tuple[Bucket, ...]:
+    """The same buckets, each with room for at least `tokens` of text."""
+    return tuple(dataclasses.replace(b, tokens=max(b.tokens, _rounded(tokens))) for b in buckets)
+
+
+def _rounded(count):
+    return int(-(-max(count, 1) // 8) * 8)
 
 
 def plan(samples, edges, batch_size: int, rng=None) -> list[tuple[int, np.ndarray]]:

@@ -36,6 +36,7 @@ class Featurizer:
       max_padding: see `batching.choose`.
       parts: what a training pass may feed, each a sequence of utterances; the padding meant is
         that of the worst of them. None: the whole corpus.
+      text_dropout: share of the utterances that a training pass feeds without their words.
 
     Attributes:
       edges, buckets: padded audio lengths, and the static shapes that go with them.
@@ -44,11 +45,13 @@ class Featurizer:
 
     def __init__(self, corpus: Corpus, tokenizer, max_samples: int, normalized: bool, buckets: int,
                  augmented: bool, batch_size: int = 8, max_padding: float = 0.10,
-                 parts=None):  # fmt: skip
+                 parts=None, text_dropout: float = 0.0):  # fmt: skip
         self.corpus = corpus
         self.max_samples = max_samples
         self.normalized = normalized
         self.augmented = augmented
+        self.text_dropout = text_dropout
+        self._tokenizer = tokenizer
         self.encoded = [_encode(u, tokenizer) for u in corpus.utterances]
         self.index = {u.id: i for i, u in enumerate(corpus.utterances)}
         self._pad_id = tokenizer.pad_id if tokenizer else 0
@@ -98,6 +101,27 @@ class Featurizer:
             weights += [1 / len(others)] * len(others)
         return needs, weights
 
+    def tokens(self, transcript: str) -> np.ndarray:
+        """A text's ids for the text encoder, int32 [s]."""
+        return _tokens(self._tokenizer, transcript)
+
+    def wordless(self, utterances, seed_epoch) -> dict[str, np.ndarray]:
+        """Id -> ids of no words, of the utterances that (seed, epoch) draws to go without text.
+
+        The augmented view keeps its words: with the augmented contrastive loss, what is said by the
+        voice alone is drawn to what voice and words say together.
+        """
+        if not self.text_dropout:
+            return {}
+
+        def drawn(u):
+            # Not the rng of `_drawn`: which recording comes must not depend on this option.
+            rng = np.random.default_rng((*seed_epoch, self.index[u.id], 1))
+            return rng.random() < self.text_dropout
+
+        nothing = self.tokens("")
+        return {u.id: nothing for u in utterances if u is not None and drawn(u)}
+
     def _drawn(self, utterance, seed_epoch):
         """Which augmented recording (seed, epoch) draws; None where there is none."""
         if not _has_view(utterance):
@@ -108,7 +132,7 @@ class Featurizer:
         return int(rng.integers(len(utterance.aug_samples)))
 
     def batch(self, utterances, bucket: batching.Bucket, seed_epoch, augmented: bool,
-              rows=None) -> dict:  # fmt: skip
+              rows=None, tokens=None) -> dict:  # fmt: skip
         """One batch, shapes as in `bucket`; None among `utterances` fills a row.
 
         Args:
@@ -117,6 +141,7 @@ class Featurizer:
           seed_epoch: (seed, epoch), which draws among several augmented recordings.
           augmented: adds the `aug_*` arrays.
           rows: slice or indices of the b rows to load; None: all.
+          tokens: utterance id -> ids that the original view has in its transcript's place.
 
         Returns:
           audio float32 [b, n], audio_length [b], text_ids and text_mask [b, s], transcript [b, u],
@@ -130,8 +155,10 @@ class Featurizer:
         some = next(u for u in utterances if u is not None)
         rows = [utterances[i] or some for i in wanted]
         recordings = [self.corpus.recordings(u) for u in rows]
+        tokens = tokens or {}
         out = self._speech("audio", [r[0] for r in recordings], bucket)
-        out |= self._text("text", [self._encoded(u).tokens for u in rows], bucket)
+        read = [tokens.get(u.id, self._encoded(u).tokens) for u in rows]
+        out |= self._text("text", read, bucket)
         symbols = [self._encoded(u).symbols for u in rows]
         out["transcript"], out["transcript_length"] = text.pad(symbols, bucket.symbols)
         uncut = np.array([u.samples <= self.max_samples for u in rows])
@@ -169,14 +196,15 @@ class Featurizer:
 
 
 def _encode(utterance, tokenizer):
-    def tokens(transcript):
-        return tokenizer.ids(transcript) if tokenizer else np.zeros(1, np.int32)
-
     return Encoded(
-        tokens=tokens(utterance.transcript),
+        tokens=_tokens(tokenizer, utterance.transcript),
         symbols=text.ctc_targets(utterance.transcript),
-        aug_tokens=tokens(utterance.aug_transcript),
+        aug_tokens=_tokens(tokenizer, utterance.aug_transcript),
     )
+
+
+def _tokens(tokenizer, transcript):
+    return tokenizer.ids(transcript) if tokenizer else np.zeros(1, np.int32)
 
 
 def _has_view(utterance):
@@ -220,7 +248,9 @@ class TrainBatches:
         epoch, position = divmod(step, self.steps_per_epoch)
         bucket, at = self._plan(epoch)[position]
         f, utterances = self._featurizer, _at(self._utterances, at)
-        return f.batch(utterances, f.buckets[bucket], (self._seed, epoch), f.augmented, self._rows)
+        now = (self._seed, epoch)
+        tokens = f.wordless(utterances, now)
+        return f.batch(utterances, f.buckets[bucket], now, f.augmented, self._rows, tokens)
 
     def sizes(self, step: int) -> int:
         """How many rows of the whole batch hold an utterance, whatever rows this process loads."""
@@ -253,10 +283,15 @@ class EvalBatches:
       utterances: what the pass feeds.
       batch_size: rows of the whole batch.
       rows: slice or indices of a batch's rows that this process loads; None: all.
+      texts: utterance id -> what is read in its transcript's place.
     """
 
-    def __init__(self, featurizer: Featurizer, utterances, batch_size: int, rows=None):
+    def __init__(self, featurizer: Featurizer, utterances, batch_size: int, rows=None, texts=None):
         self._featurizer = featurizer
+        self._tokens = {name: featurizer.tokens(t) for name, t in (texts or {}).items()}
+        # A recognised text can be longer than any transcript that the buckets were made for.
+        longest = max(map(len, self._tokens.values()), default=0)
+        self._buckets = batching.with_tokens(featurizer.buckets, longest)
         self._utterances = utterances
         self._rows = rows
         samples = [min(u.samples, featurizer.max_samples) for u in utterances]
@@ -267,8 +302,10 @@ class EvalBatches:
 
     def __getitem__(self, i: int) -> dict:
         bucket, at = self._plan[i]
-        f, utterances = self._featurizer, _at(self._utterances, at)
-        return f.batch(utterances, f.buckets[bucket], (0, 0), augmented=False, rows=self._rows)
+        return self._featurizer.batch(
+            _at(self._utterances, at), self._buckets[bucket], (0, 0), augmented=False,
+            rows=self._rows, tokens=self._tokens,
+        )  # fmt: skip
 
     def positions(self, i: int) -> np.ndarray:
         """Each row of the whole batch's place in `utterances`: int [batch_size], -1 fills."""

@@ -67,6 +67,24 @@ def extract(fold: FoldRun, utterance: str, data_dir: str = "") -> Features:
     Raises:
       UserError: checkpoint, dataset or tokenizer are gone, or another corpus is there now.
     """
+    experiment, state, utterances = open_fold(fold, data_dir)
+    return _run(experiment, state, utterances, utterance)
+
+
+def open_fold(fold: FoldRun, data_dir: str = "", experiment: Experiment | None = None):
+    """The state of a fold that was tested, and its test utterances.
+
+    Args:
+      fold: a finished one.
+      data_dir: where the prepared dataset is now; empty: where the run had it.
+      experiment: of another fold of the same run, which is gone on with.
+
+    Returns:
+      (Experiment, state, utterances in the order of the fold's predictions).
+
+    Raises:
+      UserError: checkpoint, dataset or tokenizer are gone, or another corpus is there now.
+    """
     folder, step = _checkpoint(fold)
     config = fold.config.copy_and_resolve_references()
     # They decide where arrays lie, not what is in them: the run's devices need not be here.
@@ -75,10 +93,10 @@ def extract(fold: FoldRun, utterance: str, data_dir: str = "") -> Features:
         config.data.dir = data_dir
     if step:
         config.init_from = ""  # the checkpoint overwrites it
-    experiment = Experiment(config)
-    utterances = _utterances(experiment.corpus, fold)
-    state = _state(experiment, folder, step)
-    return _run(experiment, state, utterances, utterance)
+    if experiment is None:
+        experiment = Experiment(config)
+    experiment.reseed(config)
+    return experiment, _state(experiment, folder, step), _utterances(experiment.corpus, fold)
 
 
 def _checkpoint(fold):

@@ -10,14 +10,21 @@ from importlib import metadata
 import numpy as np
 
 from mmer_jax import configuration, files, processes
+from mmer_jax.errors import UserError
 from mmer_jax.evaluation import bootstrap, calibration, leakage, metrics, plots, recognition
 
 RATES = ("wa", "ua", "macro_f1", "weighted_f1")
 TITLES = {"wa": "WA", "ua": "UA", "macro_f1": "macro-F1", "weighted_f1": "weighted F1"}
+TEXT_SOURCES = {
+    "gold": "the transcripts",
+    "ctc": "what its own CTC head wrote (greedy, in lower case)",
+    "none": "no words at all: speech alone",
+}
 VERSIONS = ("jax", "flax", "optax", "orbax-checkpoint", "transformers", "grain", "numpy")
 
 
-def write(config, results: list[dict], workdir: str, seconds: float | None, hardware: str) -> str:
+def write(config, results: list[dict], workdir: str, seconds: float | None, hardware: str,
+          text_source: str = "gold") -> str:  # fmt: skip
     """Writes the files of a run into `workdir`.
 
     Args:
@@ -26,11 +33,12 @@ def write(config, results: list[dict], workdir: str, seconds: float | None, hard
       seconds: wall time of this call; folds that an earlier call finished are not in it. None:
         nothing was computed, and what results.json says of time, hardware and versions stays.
       hardware: the devices, in words.
+      text_source: which words the model read, one of `TEXT_SOURCES`.
 
     Returns:
       The table of results.md.
     """
-    summary = summarize(config, results)
+    summary = summarize(config, results) | {"text_source": text_source}
     summary |= {"seconds": round(seconds or 0, 1), "hardware": hardware, "versions": versions()}
     path = os.path.join(workdir, "results.json")
     if seconds is None and files.exists(path):
@@ -57,6 +65,20 @@ def write(config, results: list[dict], workdir: str, seconds: float | None, hard
 
 
 FILES = ("results.json", "predictions.csv", "results.md", "confusion.png", "reliability.png")
+
+
+def check_text_source(config, source: str) -> None:
+    """Raises UserError where a run can't be tested with texts from `source`."""
+    if source not in TEXT_SOURCES:
+        raise UserError(f"--text_source is {source!r}; the choices are: {', '.join(TEXT_SOURCES)}.")
+    modalities = tuple(config.model.modalities)
+    if "text" not in modalities:
+        raise UserError("This run's model reads no text: its results are the same without.")
+    if source == "ctc" and "audio" not in modalities:
+        raise UserError(
+            "This run's model has text alone and so no CTC head to write a transcript; the choices "
+            "for it are: gold, none."
+        )
 
 
 def summarize(config, results: list[dict]) -> dict:
@@ -180,7 +202,7 @@ def markdown(summary: dict) -> str:
     head = [f"test {protocol}", *TITLES.values(), *(f"recall {n}" for n in names), "utterances"]
     rows = [_fold_row(summary, k) for k in sorted({f["fold"] for f in summary["folds"]})]
     lines = [f"# {summary['name']}", "", *table([*head, "epoch"], [*rows, _mean_row(summary)])]
-    lines += ["", _selection_note(summary), "", _legend(summary), ""]
+    lines += ["", *_source_lines(summary), _selection_note(summary), "", _legend(summary), ""]
     lines += [*_interval_lines(summary), *_leakage_lines(summary), *_other_lines(summary)]
     seeds = ", ".join(map(str, summary["seeds"]))
     lines += [
@@ -272,6 +294,13 @@ def _other_lines(summary):
             "",
         ]
     return lines
+
+
+def _source_lines(summary):
+    source = summary.get("text_source", "gold")
+    if source == "gold":
+        return []
+    return [f"**Tested without transcripts**: the model read {TEXT_SOURCES[source]}.", ""]
 
 
 def _selection_note(summary):

@@ -55,6 +55,7 @@ class Experiment:
                 folds.sides(self.corpus.utterances, fold)[0]
                 for fold in folds.all_folds(config.protocol)
             ],
+            text_dropout=config.train.text_dropout,
         )
         self.model = factory.build_model(
             config,

@@ -159,8 +159,14 @@ def _epochs(total, batches):
     return -(-total // batches.steps_per_epoch)
 
 
-def predict(experiment: Experiment, state, utterances) -> dict:
+def predict(experiment: Experiment, state, utterances, texts=None) -> dict:
     """Answers to utterances, in their order.
+
+    Args:
+      experiment: the run's.
+      state: whose parameters answer.
+      utterances: of its corpus.
+      texts: utterance id -> what the text encoder reads in its transcript's place.
 
     Returns:
       `logits` float32 [n, c], and `recognized`: what the CTC head wrote, n texts, or None where
@@ -168,7 +174,7 @@ def predict(experiment: Experiment, state, utterances) -> dict:
     """
     size = experiment.config.data.eval_batch_size
     rows = sharding.process_rows(size, experiment.mesh)
-    batches = pipeline.EvalBatches(experiment.featurizer, utterances, size, rows)
+    batches = pipeline.EvalBatches(experiment.featurizer, utterances, size, rows, texts)
     logits = np.zeros((len(utterances), len(experiment.corpus.label_names)), np.float32)
     recognized = [""] * len(utterances)
     found = {}

@@ -313,3 +313,42 @@ def test_a_fill_row_repeats_a_real_one_and_is_not_valid(featurizer, corpus):
     np.testing.assert_array_equal(batch["valid"], [True, False])
     assert not batch["ctc_valid"][1] and not batch["aug_valid"][1]
     np.testing.assert_array_equal(batch["audio"][0], batch["audio"][1])
+
+
+def test_some_utterances_come_without_their_words(prepared, corpus):
+    tokenizer = text.Tokenizer(str(prepared / "corpus" / "tokenizer"), 32)
+    options = (corpus, tokenizer, 210_000, False)
+    plain, half = (
+        pipeline.Featurizer(*options, buckets=1, augmented=True, text_dropout=rate)
+        for rate in (0.0, 0.5)
+    )
+    nothing, lost = tokenizer.ids(""), 0
+    for step in range(len(train_batches(plain))):
+        before, after = train_batches(plain)[step], train_batches(half)[step]
+        for row in range(8):
+            ids = after["text_ids"][row][after["text_mask"][row] > 0]
+            gone = np.array_equal(ids, nothing)
+            lost += gone
+            if not gone:
+                np.testing.assert_array_equal(after["text_ids"][row], before["text_ids"][row])
+        for name in before.keys() - {"text_ids", "text_mask"}:  # nothing else changes
+            np.testing.assert_array_equal(after[name], before[name])
+    share = lost / (8 * len(train_batches(plain)))
+    assert 0.4 < share < 0.6
+
+
+def test_evaluation_reads_other_texts_where_they_are_given(featurizer, corpus):
+    utterances = corpus.utterances[:9]
+    long = "word " * 40
+    texts = {utterances[0].id: "", utterances[1].id: long}
+    batches = pipeline.EvalBatches(featurizer, utterances, 8, texts=texts)
+    seen = {}
+    for i in range(len(batches)):
+        batch = batches[i]
+        for row, at in enumerate(batches.positions(i)):
+            if at >= 0:
+                seen[at] = batch["text_ids"][row][batch["text_mask"][row] > 0]
+    np.testing.assert_array_equal(seen[0], featurizer.tokens(""))
+    np.testing.assert_array_equal(seen[1], featurizer.tokens(long))
+    assert len(seen[1]) > max(b.tokens for b in featurizer.buckets)
+    np.testing.assert_array_equal(seen[2], featurizer.encoded[2].tokens)
