@@ -1,12 +1,11 @@
 """Draws and explains a finished run: `python -m mmer_jax.analyze WORKDIR`."""
 
-import argparse
 import os
 import sys
 
 from absl import flags
 
-from mmer_jax import files
+from mmer_jax import commands, files
 from mmer_jax.errors import UserError
 
 # As in main.py: neither chatter nor an import of tensorflow.
@@ -110,18 +109,9 @@ def _write(out, content):
     return os.path.join(out, REPORT)
 
 
-class _Parser(argparse.ArgumentParser):
-    """Says what is wrong in the way of the other commands: one message and exit code 1."""
-
-    def error(self, message):
-        """Ends the program."""
-        print(f"error: {message}; see --help.", file=sys.stderr)
-        sys.exit(1)
-
-
 def main(argv: list[str] | None = None) -> int:
     """The command; 1 and one message where something is wrong."""
-    parser = _Parser(prog="python -m mmer_jax.analyze", description=__doc__)
+    parser = commands.Parser(prog="python -m mmer_jax.analyze", description=__doc__)
     parser.add_argument("workdir", help="of a finished run of mmer_jax.main")
     parser.add_argument("--fold", type=int, help="looked into; default: the first")
     parser.add_argument(

@@ -122,7 +122,7 @@ def make_buckets(edges, samples, tokens, symbols) -> tuple[Bucket, ...]:
     tokens, symbols = np.asarray(tokens), np.asarray(symbols)
 
     def longest(values, k):
-        return _rounded(values[which <= k].max(initial=1))
+        return rounded(values[which <= k].max(initial=1))
 
     return tuple(
         Bucket(edge, longest(tokens, k), longest(symbols, k)) for k, edge in enumerate(edges)
@@ -131,10 +131,11 @@ def make_buckets(edges, samples, tokens, symbols) -> tuple[Bucket, ...]:
 
 def with_tokens(buckets, tokens: int) -> tuple[Bucket, ...]:
     """The same buckets, each with room for at least `tokens` of text."""
-    return tuple(dataclasses.replace(b, tokens=max(b.tokens, _rounded(tokens))) for b in buckets)
+    return tuple(dataclasses.replace(b, tokens=max(b.tokens, rounded(tokens))) for b in buckets)
 
 
-def _rounded(count):
+def rounded(count: int) -> int:
+    """Up to a multiple of 8: texts are padded so, to have few shapes."""
     return int(-(-max(count, 1) // 8) * 8)
 
 

@@ -85,7 +85,7 @@ def open_fold(fold: FoldRun, data_dir: str = "", experiment: Experiment | None =
     Raises:
       UserError: checkpoint, dataset or tokenizer are gone, or another corpus is there now.
     """
-    folder, step = _checkpoint(fold)
+    folder, step = checkpoint(fold)
     config = fold.config.copy_and_resolve_references()
     # They decide where arrays lie, not what is in them: the run's devices need not be here.
     config.mesh.data, config.mesh.fsdp, config.mesh.model = -1, 1, 1
@@ -99,8 +99,12 @@ def open_fold(fold: FoldRun, data_dir: str = "", experiment: Experiment | None =
     return experiment, _state(experiment, folder, step), _utterances(experiment.corpus, fold)
 
 
-def _checkpoint(fold):
-    """(folder, step) of the state that was tested; step 0 is the state before training."""
+def checkpoint(fold: FoldRun) -> tuple[str, int]:
+    """(folder, step) of the state that was tested; step 0 is the state before training.
+
+    Raises:
+      UserError: it is gone.
+    """
     step = fold.result["chosen"]["step"]
     refit = fold.config.refit and step
     folder = os.path.join(fold.folder, "refit" if refit else "", "checkpoints")

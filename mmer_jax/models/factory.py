@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from transformers import BertConfig, RobertaConfig, Wav2Vec2Config, WhisperConfig
 
+from mmer_jax.data import batching
 from mmer_jax.errors import UserError
 from mmer_jax.models.encoders import pretrained
 from mmer_jax.models.encoders.text import BLOCKS, TextEncoder
@@ -108,12 +109,14 @@ def _text_encoder(config, vocab_size, dtype):
 
 def _scratch_text(text, vocab_size):
     size = text.size
+    # Batches pad texts to multiples of 8: beyond the last position there is no embedding but NaN.
+    positions = batching.rounded(text.max_tokens)
     kind = {"bert": BertConfig, "roberta": RobertaConfig}[text.family]
     return kind(
         vocab_size=vocab_size, hidden_size=size.width, num_hidden_layers=size.layers,
         num_attention_heads=size.heads, intermediate_size=size.ffn,
         hidden_dropout_prob=size.dropout, attention_probs_dropout_prob=size.dropout,
-        initializer_range=size.width**-0.5, max_position_embeddings=text.max_tokens + 2,
+        initializer_range=size.width**-0.5, max_position_embeddings=positions + 2,
         type_vocab_size=1,
     )  # fmt: skip
 

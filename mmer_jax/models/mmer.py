@@ -48,7 +48,8 @@ class MMER(nn.Module):
 
         Where the batch holds an augmented view, both views pass the network in one batch of 2b
         rows, and `out` has `aug_fused` and `aug_projection` beside `fused` and `projection`.
-        All other entries of `out` are the original view's.
+        All other entries of `out` are the original view's. A batch of `audio_hidden` and
+        `audio_mask`, as the audio encoder returns them, needs no audio: the encoder is not run.
         """
         rows = batch["label"].shape[0]
         has_view = "aug_audio" in batch
@@ -70,7 +71,9 @@ class MMER(nn.Module):
 
     def _encode(self, view, deterministic):
         out = {}
-        if self.audio_encoder is not None:
+        if "audio_hidden" in view:
+            out = {name: view[name] for name in ("audio_hidden", "audio_mask")}
+        elif self.audio_encoder is not None:
             out["audio_hidden"], out["audio_mask"] = self.audio_encoder(
                 view["audio"], view["audio_length"], deterministic or "audio_encoder" in self.frozen
             )

@@ -61,3 +61,15 @@ def test_a_frozen_text_encoder_has_no_dropout_in_training():
 def test_a_trained_text_encoder_has_dropout_in_training():
     states = _text_states()
     assert np.abs(states(1)[0] - states(2)[0]).max() > 1e-2
+
+
+def test_a_text_of_any_longest_length_has_positions_to_its_padded_end():
+    config = _config()
+    config.model.modalities = ("text",)
+    config.text.max_tokens = 10  # padded to 16
+    model = factory.build_model(config, 4, 32, 30)
+    params = factory.init_params(model, config, seed=0)
+    ids = np.full((1, 16), 3, np.int32)
+    mask = (np.arange(16) < 10).astype(np.int32)[None]
+    batch = {"text_ids": ids, "text_mask": mask, "label": np.zeros(1, np.int32)}
+    assert np.isfinite(model.apply({"params": params}, batch)[0]).all()

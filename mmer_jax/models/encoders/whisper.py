@@ -36,7 +36,7 @@ def log_mel(audio: jax.Array, length: jax.Array, bins: int) -> tuple[jax.Array, 
     half = WINDOW // 2
     padded = jnp.concatenate([audio[:, 1 : half + 1][:, ::-1], audio], axis=1)
     padded = jnp.pad(padded, ((0, 0), (0, half)))
-    at = np.arange(count)[:, None] * HOP + np.arange(WINDOW)[None]
+    at = jnp.arange(count)[:, None] * HOP + jnp.arange(WINDOW)[None]
     hann = jnp.asarray(0.5 - 0.5 * np.cos(2 * np.pi * np.arange(WINDOW) / WINDOW), jnp.float32)
     power = jnp.abs(jnp.fft.rfft(padded[:, at] * hann, axis=-1)) ** 2
     filters = mel_filter_bank(

@@ -1,0 +1,26 @@
+"""What the argparse commands share: a parser that says what is wrong in one message."""
+
+import argparse
+import os
+import sys
+
+CACHE = "~/.cache/mmer_jax/xla"
+
+
+class Parser(argparse.ArgumentParser):
+    """Says what is wrong in the way of the other commands: one message and exit code 1."""
+
+    def error(self, message):
+        """Ends the program."""
+        print(f"error: {message}; see --help.", file=sys.stderr)
+        sys.exit(1)
+
+
+def cache_compilations() -> None:
+    """Compiled programs are kept where `main` keeps them, unless the environment says where."""
+    if os.environ.get("JAX_COMPILATION_CACHE_DIR"):
+        return
+    import jax
+
+    jax.config.update("jax_compilation_cache_dir", os.path.expanduser(CACHE))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 1.0)

@@ -1,0 +1,72 @@
+"""Tests a finished run again without transcripts: `python -m mmer_jax.evaluate WORKDIR`."""
+
+import os
+import sys
+import time
+
+from absl import flags
+
+from mmer_jax import commands, files
+from mmer_jax.errors import UserError
+
+# As in main.py: neither chatter nor an import of tensorflow.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.setdefault("USE_TF", "0")
+
+
+def run(workdir: str, text_source: str = "ctc", data_dir: str = "") -> str:
+    """Writes the results to `workdir/text_<source>`; what the command does, for notebooks.
+
+    Args:
+      workdir: of a finished run of `mmer_jax.main`.
+      text_source: what the model reads: `gold`, `ctc` or `none`, see `report.TEXT_SOURCES`.
+      data_dir: where the prepared dataset is now; empty: where the run had it.
+
+    Returns:
+      The table of results.md.
+
+    Raises:
+      UserError: no finished run there, or one that can't be tested so.
+    """
+    # Imported late: a wrong option is reported at once, without seconds of imports.
+    from mmer_jax.evaluation import finished, report
+
+    found = finished.read(workdir)
+    report.check_text_source(found.config, text_source)
+    from mmer_jax.evaluation import text_sources
+    from mmer_jax.main import hardware
+
+    commands.cache_compilations()
+    began = time.monotonic()
+    results = text_sources.evaluate(found, text_source, data_dir)
+    out = os.path.join(found.workdir, f"text_{text_source}")
+    seconds = time.monotonic() - began
+    return report.write(found.config, results, out, seconds, hardware(), text_source)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """The command; 1 and one message where something is wrong."""
+    parser = commands.Parser(prog="python -m mmer_jax.evaluate", description=__doc__)
+    parser.add_argument("workdir", help="of a finished run of mmer_jax.main")
+    parser.add_argument(
+        "--text_source", default="ctc", help="what the model reads: gold, ctc (default) or none"
+    )
+    parser.add_argument(
+        "--data_dir", default="", help="where the prepared dataset is, if it has moved"
+    )
+    args = parser.parse_args(argv)
+    flags.FLAGS.mark_as_parsed()  # grain reads absl's flags, which this command does not use
+    try:
+        table = run(args.workdir, args.text_source, args.data_dir)
+    except UserError as e:
+        print(f"error: {e}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("\nstopped; nothing was written.", file=sys.stderr)
+        return 130
+    print(f"\n{table}\nWritten to {files.resolve(args.workdir)}/text_{args.text_source}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

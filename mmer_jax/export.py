@@ -1,0 +1,150 @@
+"""Writes a trained fold as a folder that travels: `python -m mmer_jax.export WORKDIR OUT`."""
+
+import os
+import sys
+
+from absl import flags
+
+from mmer_jax import commands, files
+from mmer_jax.errors import UserError
+
+# As in main.py: neither chatter nor an import of tensorflow.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.setdefault("USE_TF", "0")
+
+
+def run(source: str, out: str, fold: int | None = None, seed: int | None = None,
+        stablehlo: bool = False, seconds=(), rows: int = 1) -> dict[str, int]:  # fmt: skip
+    """Writes the folder; what the command does, for notebooks.
+
+    Args:
+      source: workdir of a run of `mmer_jax.main`, or the folder of one of its folds.
+      out: a new folder.
+      fold: number of the fold to take; None: the only one.
+      seed: whose; None: the only one.
+      stablehlo: whether to add programs that run without this package.
+      seconds, rows: see `inference.stablehlo.buckets_of`.
+
+    Returns:
+      Path below `out` -> bytes, of every file.
+
+    Raises:
+      UserError: no such run or fold, several to choose from, or `out` is taken.
+    """
+    folder = fold_folder(source, fold, seed)
+    _say(f"reading the model of {folder} ...")
+    # Imported late: a wrong option is reported at once, without seconds of imports.
+    from mmer_jax.inference import from_run, model_folder
+    from mmer_jax.inference import stablehlo as programs
+
+    with model_folder.new_folder(out) as made:
+        model = from_run.load_fold(folder)
+        buckets = programs.buckets_of(model, seconds, rows) if stablehlo else ()
+        model_folder.write(model, made)
+        if stablehlo:
+            _say(f"exporting programs of {len(buckets)} shapes; this takes a while ...")
+            programs.export(model, made, buckets)
+    return _sizes(files.resolve(out))
+
+
+def fold_folder(source: str, fold: int | None = None, seed: int | None = None) -> str:
+    """The folder of the one finished fold that is meant.
+
+    Raises:
+      UserError: none is finished, or several are, with the choices.
+    """
+    from mmer_jax.evaluation import finished
+
+    source = files.resolve(source)
+    if files.exists(os.path.join(source, "result.json")):
+        if fold is not None or seed is not None:
+            raise UserError(f"{source} is one fold already; leave out --fold and --seed.")
+        return source
+    folds = finished.read(source).folds
+    meant = [f for f in folds if fold in (None, f.result["fold"])]
+    meant = [f for f in meant if seed in (None, f.result["seed"])]
+    if len(meant) != 1:
+        raise UserError(f"{_what(meant, fold, seed)} {source}. {_choices(folds)}")
+    return meant[0].folder
+
+
+def _what(meant, fold, seed):
+    asked = {"fold": fold, "seed": seed}
+    asked = " and ".join(f"{k} {v}" for k, v in asked.items() if v is not None)
+    if not meant:
+        return f"No finished fold is {asked} in"
+    return f"{len(meant)} finished folds {f'of {asked} ' if asked else ''}are in"
+
+
+def _choices(folds):
+    numbers, seeds = ({f.result[k] for f in folds} for k in ("fold", "seed"))
+    text = f"Choose one: --fold={'|'.join(map(str, sorted(numbers)))}"
+    return text + (f" and --seed={'|'.join(map(str, sorted(seeds)))}" if len(seeds) > 1 else "")
+
+
+def _sizes(folder):
+    paths = (os.path.join(at, name) for at, _, names in os.walk(folder) for name in names)
+    return {os.path.relpath(p, folder): os.path.getsize(p) for p in sorted(paths)}
+
+
+def _say(text):
+    print(text, flush=True)
+
+
+def _readable(size):
+    for unit in ("B", "kB", "MB"):
+        if size < 1000:
+            return f"{size:.3g} {unit}"
+        size /= 1000
+    return f"{size:.3g} GB"
+
+
+def _parser():
+    parser = commands.Parser(prog="python -m mmer_jax.export", description=__doc__)
+    parser.add_argument("source", metavar="WORKDIR", help="of a finished run, or one fold's folder")
+    parser.add_argument("out", metavar="OUT", help="a new folder")
+    parser.add_argument("--fold", type=int, help="which fold, where several are finished")
+    parser.add_argument("--seed", type=int, help="which seed, where several are finished")
+    parser.add_argument(
+        "--stablehlo", action="store_true", help="add programs that run without this package"
+    )
+    parser.add_argument(
+        "--seconds",
+        type=_numbers,
+        metavar="S,S,...",
+        help="lengths of audio of the programs; default: 2,4,8 and the longest trained on",
+    )
+    parser.add_argument("--batch", type=int, help="utterances per call of a program; default: 1")
+    return parser
+
+
+def _numbers(text):
+    return tuple(float(x) for x in text.split(","))
+
+
+def main(argv: list[str] | None = None) -> int:
+    """The command; 1 and one message where something is wrong."""
+    parser = _parser()
+    args = parser.parse_args(argv)
+    if not args.stablehlo and not (args.seconds is None and args.batch is None):
+        parser.error("--seconds and --batch are options of --stablehlo, which is missing")
+    flags.FLAGS.mark_as_parsed()  # grain reads absl's flags, which this command does not use
+    rows = 1 if args.batch is None else args.batch
+    try:
+        sizes = run(
+            args.source, args.out, args.fold, args.seed, args.stablehlo, args.seconds or (), rows
+        )
+    except UserError as e:
+        print(f"error: {e}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("\nstopped; nothing was written.", file=sys.stderr)
+        return 130
+    for path, size in sizes.items():
+        _say(f"  {_readable(size):>8}  {path}")
+    _say(f"Written to {args.out}: {_readable(sum(sizes.values()))}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,81 @@
+"""A trained model with all that a prediction needs, wherever it was read from."""
+
+import dataclasses
+import hashlib
+
+import jax
+import ml_collections
+import numpy as np
+
+from mmer_jax.data import text
+from mmer_jax.models import factory
+from mmer_jax.models.mmer import MMER
+
+
+@dataclasses.dataclass(frozen=True)
+class LoadedModel:
+    """A trained model with all that a prediction needs, wherever it was read from.
+
+    Attributes:
+      source: path or hub name it came from.
+      config: validated; of the run.
+      model: the Flax module.
+      params: nested dict of host arrays, all parameters, trained and frozen.
+      label_names: of the c classes, in the order of the logits.
+      temperature: fitted on held-out data; None where the run fitted none.
+      tokenizer: None for a model of speech alone.
+      tokenizer_folder: hub name or folder it was read from; "" for a model of speech alone.
+      card: what is known of the run: `fold`, `seed`, `fingerprint`, `rates`, `protocol`,
+        `selection`, `name`; {} where nothing is.
+    """
+
+    source: str
+    config: ml_collections.ConfigDict
+    model: MMER
+    params: dict
+    label_names: tuple[str, ...]
+    temperature: float | None
+    tokenizer: text.Tokenizer | None
+    tokenizer_folder: str
+    card: dict
+
+
+def digest(model: LoadedModel) -> str:
+    """16 hex digits that change with any parameter, label or temperature, not with the source."""
+    found = hashlib.sha256(repr((model.label_names, model.temperature)).encode())
+    for keys, value in jax.tree_util.tree_leaves_with_path(model.params):
+        value = np.ascontiguousarray(value)
+        found.update(f"{jax.tree_util.keystr(keys)} {value.dtype} {value.shape}".encode())
+        found.update(value.tobytes())
+    return found.hexdigest()[:16]
+
+
+def read_tokenizer(config) -> tuple[text.Tokenizer | None, str]:
+    """The tokenizer that a config names, and its name; (None, "") for a model of speech alone.
+
+    Raises:
+      UserError: it can't be had.
+    """
+    if "text" not in config.model.modalities:
+        return None, ""
+    source = config.text.tokenizer or config.text.pretrained
+    return text.Tokenizer(source, config.text.max_tokens, config.text.keep_events), source
+
+
+def build(config, classes: int, tokenizer: text.Tokenizer | None) -> MMER:
+    """The module of a run's config.
+
+    Args:
+      config: validated.
+      classes: c.
+      tokenizer: None for a model of speech alone.
+
+    Raises:
+      UserError: a pretrained encoder's config can't be had.
+    """
+    return factory.build_model(
+        config,
+        classes=classes,
+        symbols=len(text.CTC_SYMBOLS),
+        vocab_size=tokenizer.vocab_size if tokenizer else 1,
+    )

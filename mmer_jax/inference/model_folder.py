@@ -1,0 +1,305 @@
+"""A trained model as a folder that travels: parameters, config, tokenizer, card; no pickle."""
+
+import contextlib
+import json
+import os
+import shutil
+import tempfile
+from importlib import metadata
+
+import ml_collections
+import numpy as np
+from flax import traverse_util
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from mmer_jax import configuration, files
+from mmer_jax.errors import UserError
+from mmer_jax.inference import model_card
+from mmer_jax.inference.model import LoadedModel, read_tokenizer
+from mmer_jax.models import factory
+
+FORMAT = 1  # of the folder; raised when an older version could not read it
+PARAMS, CONFIG, CARD = "model.safetensors", "config.json", "README.md"
+AUDIO, TEXT, TOKENIZER = "audio_encoder", "text_encoder", "tokenizer"
+KEYS = ("config", "label_names", "temperature", "card", "sizes")  # of config.json
+AGAIN = "Export it again: python -m mmer_jax.export WORKDIR OUT; or copy it again, as a whole."
+
+
+def is_model_folder(folder: str) -> bool:
+    """Whether `folder` holds model.safetensors and config.json."""
+    folder = files.resolve(folder)
+    return all(files.exists(os.path.join(folder, name)) for name in (PARAMS, CONFIG))
+
+
+def write(model: LoadedModel, folder: str) -> None:
+    """Writes the folder: whole, or nothing.
+
+    Args:
+      model: from wherever.
+      folder: must not exist, or be empty.
+
+    Raises:
+      UserError: the folder is taken or can't be written, the tokenizer can't be read any more, or
+        the parts of the model don't fit each other.
+    """
+    flat = traverse_util.flatten_dict(model.params, sep="/")
+    _check_params(model.model, flat, f"The model read from {model.source}")
+    _check_sizes(model, f"The model read from {model.source}")
+    with new_folder(folder) as made:
+        _write_encoders(model.model, made)
+        if model.tokenizer is not None:
+            _write_tokenizer(model.tokenizer_folder, os.path.join(made, TOKENIZER))
+        content = json.dumps(_description(model), indent=2, allow_nan=False) + "\n"
+        files.replace_file(os.path.join(made, CONFIG), content)
+        files.replace_file(os.path.join(made, CARD), model_card.markdown(model))
+        arrays = {name: np.asarray(x, np.float32, order="C") for name, x in flat.items()}
+        # One entry alone: safetensors writes several in any order, and the same model should give
+        # the same file.
+        save_file(arrays, os.path.join(made, PARAMS), {"format_version": str(FORMAT)})
+
+
+@contextlib.contextmanager
+def new_folder(folder: str):
+    """A temporary folder that takes the place of `folder` if the block ends well, or disappears.
+
+    Args:
+      folder: must not exist, or be empty.
+
+    Yields:
+      Path of the temporary folder, beside `folder`.
+
+    Raises:
+      UserError: the folder is taken, or can't be written.
+    """
+    _check_free(folder)
+    folder = files.resolve(folder)
+    temporary = None
+    try:
+        os.makedirs(os.path.dirname(folder), exist_ok=True)
+        temporary = tempfile.mkdtemp(dir=os.path.dirname(folder), prefix=".exporting-")
+        yield temporary
+        os.chmod(temporary, 0o755)  # mkdtemp's are private
+        os.rename(temporary, folder)
+    except BaseException as e:
+        if temporary:
+            shutil.rmtree(temporary, ignore_errors=True)
+        if isinstance(e, (OSError, SafetensorError)):
+            raise UserError(f"{folder} can't be written: {e}. Name another folder.") from e
+        raise
+
+
+def _check_free(folder):
+    if files.is_remote(folder):
+        raise UserError(f"{folder} is no local folder; export to one and copy it from there.")
+    folder = files.resolve(folder)
+    if os.path.exists(folder) and (not os.path.isdir(folder) or os.listdir(folder)):
+        raise UserError(f"{folder} exists and is not empty; name another folder or delete it.")
+
+
+def portable(config: ml_collections.ConfigDict, audio: bool, text: bool):
+    """A run's config with nothing of the machine it ran on: paths are those in the folder.
+
+    Args:
+      config: of the run.
+      audio, text: which modalities the model has.
+    """
+    config = config.copy_and_resolve_references()
+    config.data.dir = configuration.default().data.dir
+    config.init_from = ""
+    config.audio.pretrained = AUDIO if audio else ""
+    config.text.pretrained = TEXT if text else ""
+    config.text.tokenizer = TOKENIZER if text else ""
+    return config
+
+
+def _description(model):
+    """The content of config.json."""
+    m = model.model
+    config = portable(model.config, m.audio_encoder is not None, m.text_encoder is not None)
+    return {
+        "format_version": FORMAT,
+        "mmer_jax": metadata.version("mmer_jax"),
+        "config": configuration.to_json(config),
+        "label_names": list(model.label_names),
+        "temperature": model.temperature,
+        "card": model.card,
+        "sizes": {
+            "classes": m.classes,
+            "symbols": m.symbols,
+            "vocab_size": m.text_encoder.config.vocab_size if m.text_encoder is not None else 0,
+        },
+    }
+
+
+def _write_encoders(model, folder):
+    for name in (AUDIO, TEXT):
+        encoder = getattr(model, name)
+        if encoder is not None:
+            encoder.config.save_pretrained(os.path.join(folder, name))
+
+
+def _write_tokenizer(source, folder):
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(os.path.expanduser(source))
+    except Exception as e:  # transformers raises OSError, ValueError, or its hub's own errors
+        raise UserError(
+            f"The model's tokenizer can't be read from {source!r} any more "
+            f"({_first_line(e)}). Put it back there, or fetch it again."
+        ) from e
+    tokenizer.save_pretrained(folder)
+
+
+def read(folder: str) -> LoadedModel:
+    """The model of a folder that `write` made; no network is needed, and no code of it is run.
+
+    Raises:
+      UserError: no such folder, one that isn't whole or is damaged, or of a newer version.
+    """
+    folder = files.resolve(folder)
+    stored = _stored(folder)
+    config = configuration.from_json(stored["config"])
+    modalities = config.model.modalities
+    _check_whole(folder, modalities)
+    for part, name in ((config.audio, AUDIO), (config.text, TEXT)):
+        needed = name.split("_")[0] in modalities
+        part.pretrained = os.path.join(folder, name) if needed else ""
+    config.text.tokenizer = os.path.join(folder, TOKENIZER) if "text" in modalities else ""
+    tokenizer, tokenizer_folder = read_tokenizer(config)
+    sizes = stored["sizes"]
+    model = factory.build_model(config, sizes["classes"], sizes["symbols"], sizes["vocab_size"])
+    flat = _read_params(os.path.join(folder, PARAMS))
+    _check_params(model, flat, os.path.join(folder, PARAMS))
+    loaded = LoadedModel(
+        source=folder,
+        config=config,
+        model=model,
+        params=traverse_util.unflatten_dict(flat, sep="/"),
+        label_names=tuple(stored["label_names"]),
+        temperature=stored["temperature"],
+        tokenizer=tokenizer,
+        tokenizer_folder=tokenizer_folder,
+        card=stored["card"],
+    )
+    _check_sizes(loaded, os.path.join(folder, CONFIG))
+    return loaded
+
+
+def _stored(folder):
+    """The content of config.json, of a version that can be read."""
+    if not is_model_folder(folder):
+        raise UserError(
+            f"{folder} is no model folder: it must hold {PARAMS} and {CONFIG}; found: "
+            f"{_content(folder)}. {AGAIN}"
+        )
+    path = os.path.join(folder, CONFIG)
+    try:
+        stored = json.loads(files.read_text(path))
+    except ValueError as e:
+        raise UserError(f"{path} is not JSON ({e}). {AGAIN}") from e
+    version = stored.get("format_version") if isinstance(stored, dict) else None
+    if not isinstance(version, int):
+        raise UserError(
+            f"{path} has no format_version: this is another program's model. Expected a folder "
+            "that `python -m mmer_jax.export` wrote."
+        )
+    if version > FORMAT:
+        raise UserError(
+            f"{path} is of format {version}, written by mmer_jax {stored.get('mmer_jax')}; this "
+            f"version ({metadata.version('mmer_jax')}) reads formats up to {FORMAT}. Update it."
+        )
+    return _checked(stored, path)
+
+
+def _content(folder):
+    if not os.path.isdir(folder):
+        return "no such folder"
+    return _some(os.listdir(folder)) or "an empty folder"
+
+
+def _checked(stored, path):
+    """`stored` if every entry is there and of its kind."""
+    lacking = [key for key in KEYS if key not in stored]
+    if lacking:
+        raise UserError(f"{path} lacks {', '.join(lacking)}. {AGAIN}")
+    sizes, names, temperature = (stored[key] for key in ("sizes", "label_names", "temperature"))
+    right = {
+        "config": isinstance(stored["config"], dict),
+        "card": isinstance(stored["card"], dict),
+        "label_names": isinstance(names, list) and all(isinstance(n, str) for n in names),
+        "temperature": temperature is None
+        or (isinstance(temperature, (int, float)) and temperature > 0),
+        "sizes": isinstance(sizes, dict)
+        and all(isinstance(sizes.get(k), int) for k in ("classes", "symbols", "vocab_size")),
+    }
+    wrong = [f"{key}={stored[key]!r}" for key, fine in right.items() if not fine]
+    if wrong:
+        raise UserError(f"{path} has {'; '.join(wrong)[:200]}, which can't be. {AGAIN}")
+    return stored
+
+
+def _check_whole(folder, modalities):
+    needed = [f"{name}_encoder/config.json" for name in modalities]
+    needed += [f"{TOKENIZER}/tokenizer_config.json"] if "text" in modalities else []
+    missing = [n for n in needed if not files.exists(os.path.join(folder, n))]
+    if missing:
+        raise UserError(f"{folder} lacks {', '.join(missing)}. {AGAIN}")
+
+
+def _read_params(path):
+    try:
+        with safe_open(path, framework="numpy") as f:
+            version = (f.metadata() or {}).get("format_version")
+            flat = {name: f.get_tensor(name) for name in f.keys()}
+    except Exception as e:  # OSError, safetensors' own, or a dtype that numpy lacks
+        raise UserError(
+            f"{path} can't be read ({_first_line(e)}). It is truncated or damaged. {AGAIN}"
+        ) from e
+    if version != str(FORMAT):
+        raise UserError(
+            f"{path} has format_version {version!r} in its metadata, not {str(FORMAT)!r}: it was "
+            f"not written together with {CONFIG}. {AGAIN}"
+        )
+    return flat
+
+
+def _check_params(model, flat, source):
+    """Raises UserError, with names, where flat parameters are not the model's."""
+    expected = traverse_util.flatten_dict(factory.param_shapes(model), sep="/")
+    missing, extra = expected.keys() - flat.keys(), flat.keys() - expected.keys()
+    wrong = [
+        f"{name} is {flat[name].dtype} {flat[name].shape}, not float32 {expected[name].shape}"
+        for name in expected.keys() & flat.keys()
+        if (flat[name].shape, flat[name].dtype) != (expected[name].shape, np.float32)
+    ]
+    found = {"missing": missing, "too many": extra, "of another kind": wrong}
+    parts = [f"{len(names)} {what}: {_some(names)}" for what, names in found.items() if names]
+    if parts:
+        raise UserError(
+            f"{source} has other parameters than its config describes. {'. '.join(parts)}. "
+            "Parameters and config must come from the same run."
+        )
+
+
+def _check_sizes(model, source):
+    classes, names = model.model.classes, model.label_names
+    if len(names) != classes:
+        raise UserError(f"{source} names {len(names)} classes, but its model has {classes}.")
+    if model.tokenizer is None:
+        return
+    known, embedded = model.tokenizer.vocab_size, model.model.text_encoder.config.vocab_size
+    if known > embedded:
+        raise UserError(
+            f"{source} has a tokenizer of {known} tokens, but its text encoder knows {embedded}: "
+            "they are not of the same model."
+        )
+
+
+def _some(names, most=5):
+    return ", ".join(sorted(names)[:most]) + (", ..." if len(names) > most else "")
+
+
+def _first_line(error):
+    return str(error).strip().split("\n")[0][:200] or type(error).__name__

@@ -1,0 +1,275 @@
+"""Recordings in, emotions out: one model, compiled once per shape."""
+
+import dataclasses
+import itertools
+import time
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+
+from mmer_jax.data.audio import SAMPLE_RATE
+from mmer_jax.data.text import CTC_SYMBOLS
+from mmer_jax.errors import UserError
+from mmer_jax.evaluation.metrics import softmax
+from mmer_jax.inference import recordings, shapes, windows
+from mmer_jax.inference.model import LoadedModel
+from mmer_jax.inference.network import Network
+from mmer_jax.inference.prediction import Prediction, Window
+from mmer_jax.inference.preparation import Preparation
+from mmer_jax.inference.transcription import Transcriber
+
+_AHEAD_SECONDS = 600.0  # of audio that is read before it is computed with
+
+
+@dataclasses.dataclass
+class _Job:
+    """One recording on its way; `rows` are its windows."""
+
+    index: int
+    samples: int
+    text: str | None
+    timings: dict
+    rows: list
+
+
+@dataclasses.dataclass
+class _Row:
+    """One window: its wave [n], and what becomes of it."""
+
+    job: _Job
+    span: windows.Span
+    wave: np.ndarray
+    text: str = ""
+    logits: np.ndarray | None = None
+    log_probs: np.ndarray | None = None  # of its own frames
+
+
+class Predictor:
+    """Predicts the emotion of recordings.
+
+    Audio is prepared as evaluation prepares it, so a recording up to `config.data.max_seconds` of
+    which the transcript is given gets the logits that evaluation gave it. A longer one is heard in
+    overlapping windows (see `windows.cut`), and the verdict is their mean.
+
+    Args:
+      model: see `loading.read`.
+      decoder, beam_width: how the CTC head's symbols become the text, see `Transcriber`.
+      batch_sizes: rows that a batch may have, 1 among them; each is compiled per shape.
+
+    Raises:
+      UserError: an option outside its choices.
+    """
+
+    def __init__(self, model: LoadedModel, decoder: str = "greedy", beam_width: int = 16,
+                 batch_sizes: tuple[int, ...] = (1, 8)):  # fmt: skip
+        self.model = model
+        self._transcribe = Transcriber(decoder, beam_width)
+        self._sizes = _checked_sizes(batch_sizes)
+        self._network = Network(model.model, model.params)
+        self._prepare = Preparation(model)
+
+    @property
+    def compiled(self) -> int:
+        """How many programs have been compiled so far: one call of a known shape adds none."""
+        return self._network.compiled
+
+    def predict(self, audio, text=None, rate: float | None = None):
+        """The prediction for a recording, or those for a list of recordings.
+
+        Args:
+          audio: a path, a binary file object, (array, rate) or an array with `rate` (see
+            `recordings.read`); or a list or tuple of such. A model of text alone takes None.
+          text: what is said; None: the model's own CTC head writes it; "": speech alone, the text
+            branch reads an empty text. A model of speech alone ignores it. For a list: one for
+            all, or a list of them.
+          rate: Hz, of arrays that come without one.
+
+        Returns:
+          A `Prediction`, or a list of them in order.
+
+        Raises:
+          UserError: a recording that can't be read, or no text where the model can't do without.
+        """
+        one = recordings.is_one(audio)
+        if one and not (text is None or isinstance(text, str)):
+            raise UserError(f"text is a {type(text).__name__}; one recording takes a str or None.")
+        found = []
+        for _, answer in self.predict_each([audio] if one else audio, text, rate):
+            if isinstance(answer, UserError):
+                raise answer
+            found.append(answer)
+        return found[0] if one else found
+
+    def predict_each(
+        self, audio: Iterable, text=None, rate: float | None = None
+    ) -> Iterator[tuple[int, Prediction | UserError]]:
+        """As `predict` for several recordings, one by one; a bad one does not stop the others.
+
+        Args:
+          audio: recordings; read some minutes ahead, never all of them.
+          text: one for all (a str, or None), or one each.
+          rate: see `predict`.
+
+        Yields:
+          (index, `Prediction`, or the `UserError` that says what is wrong with the recording).
+
+        Raises:
+          UserError: not as many texts as recordings.
+        """
+        pending, ahead = [], 0.0
+        for index, (one, words) in enumerate(_paired(audio, text)):
+            job = self._job(index, one, words, rate)
+            pending.append(job)
+            ahead += job.samples / SAMPLE_RATE if isinstance(job, _Job) else 0.0
+            if len(pending) >= 4 * self._sizes[-1] or ahead > _AHEAD_SECONDS:
+                yield from self._answers(pending)
+                pending, ahead = [], 0.0
+        yield from self._answers(pending)
+
+    def _job(self, index, audio, text, rate):
+        """A recording read and cut, or (index, error)."""
+        name = recordings.name_of(audio)
+        name = f"recording {index + 1}" if name == "the recording" and index else name
+        began = time.perf_counter()
+        try:
+            text = self._checked_text(text, name)
+            if audio is None and not self._prepare.hears:
+                wave = np.zeros(0, np.float32)
+            else:
+                wave = recordings.read(audio, rate, name)
+        except UserError as e:
+            return index, e
+        taken = {"read": time.perf_counter() - began, "encode": 0.0, "text": 0.0, "decide": 0.0}
+        job = _Job(index, len(wave), text, taken, [])
+        # Text is read once, however long the recording that it belongs to.
+        longest = self._prepare.longest if self._prepare.hears else len(wave)
+        spans = windows.cut(len(wave), longest)
+        job.rows = [_Row(job, s, wave[s.start : s.end], text or "") for s in spans]
+        return job
+
+    def _checked_text(self, text, name):
+        """What the text branch is to read; None: what the CTC head writes."""
+        if not self._prepare.reads:
+            return ""
+        if text is None and not self._prepare.hears:
+            raise UserError(f"{name} comes without text, and this model reads text alone.")
+        if text is None:
+            self._check_ctc()
+            return None
+        if not isinstance(text, str):
+            raise UserError(f"The text of {name} is a {type(text).__name__}; expected a str.")
+        return text.encode("utf-8", "replace").decode("utf-8")  # no half surrogates
+
+    def _check_ctc(self):
+        model = self.model
+        if not model.config.losses.ctc.weight:
+            reason = "was trained without CTC, so it can't write down what is said"
+        elif model.model.symbols != len(CTC_SYMBOLS):
+            reason = f"has a CTC head of {model.model.symbols} unknown symbols"
+        else:
+            return
+        raise UserError(f'{model.source} {reason}. Give the text, or "" for speech alone.')
+
+    def _answers(self, pending):
+        """(index, prediction or error) of each, in order."""
+        jobs = [job for job in pending if isinstance(job, _Job)]
+        by_length = {}
+        for row in (row for job in jobs for row in job.rows):
+            length = self._prepare.padded_length(len(row.wave))
+            by_length.setdefault(length, []).append(row)
+        for length, rows in sorted(by_length.items()):
+            waiting = iter(rows)
+            for size in shapes.batches(len(rows), self._sizes):
+                self._compute(list(itertools.islice(waiting, size)), length, size)
+        for job in pending:
+            yield (job.index, self._finished(job)) if isinstance(job, _Job) else job
+
+    def _compute(self, rows, length, size):
+        """Fills in what the network makes of rows that share a batch."""
+        clock = _Clock(rows)
+        speech = self._prepare.speech([row.wave for row in rows], length, size)
+        encoded = self._network.encode(*speech)
+        clock.stop("encode")
+        self._transcribed(rows, encoded)
+        tokens = self._prepare.text([row.text for row in rows], size)
+        clock.stop("text")
+        logits = self._network.decide(encoded, *tokens)
+        clock.stop("decide")
+        for row, values in zip(rows, logits):
+            row.logits, row.wave = values, None
+
+    def _transcribed(self, rows, encoded):
+        """Fills in the texts that the CTC head is to write."""
+        if all(row.job.text is not None for row in rows):
+            return
+        for row, log_probs in zip(rows, self._network.symbols(encoded)):
+            if row.job.text is None:
+                row.text = self._transcribe(log_probs)
+                row.log_probs = log_probs[row.span.own_frames()]
+
+    def _finished(self, job):
+        logits = np.stack([row.logits for row in job.rows])
+        weights = np.array([row.span.weight for row in job.rows], np.float64)
+        mean = (weights / max(weights.sum(), 1)) @ logits if len(logits) > 1 else logits[0]
+        if not np.isfinite(mean).all():
+            return UserError(f"{self.model.source} answers with NaN: its training diverged.")
+        label, probabilities = self._verdict(mean)
+        text = self._whole_text(job)
+        return Prediction(
+            label=label,
+            probabilities=probabilities,
+            calibrated=self.model.temperature is not None,
+            logits=np.asarray(mean, np.float32),
+            text=text,
+            text_source="ctc" if job.text is None else "given" if text.strip() else "none",
+            seconds=job.samples / SAMPLE_RATE,
+            timeline=tuple(self._window(row) for row in job.rows),
+            timings=job.timings,
+        )
+
+    def _whole_text(self, job):
+        """Of several windows: what their own frames, side by side, spell; no overlap twice."""
+        if job.text is not None:
+            return job.text
+        if len(job.rows) == 1:
+            return job.rows[0].text
+        return self._transcribe(np.concatenate([row.log_probs for row in job.rows]))
+
+    def _verdict(self, logits):
+        names = self.model.label_names
+        p = softmax(np.asarray(logits, np.float64) / (self.model.temperature or 1.0))
+        return names[int(p.argmax())], dict(zip(names, p.tolist()))
+
+    def _window(self, row):
+        label, probabilities = self._verdict(row.logits)
+        start, end = (x / SAMPLE_RATE for x in (row.span.start, row.span.end))
+        return Window(start, end, label, probabilities, row.text)
+
+
+class _Clock:
+    """Shares the time that a batch takes among the recordings of its rows."""
+
+    def __init__(self, rows):
+        self._rows, self._last = rows, time.perf_counter()
+
+    def stop(self, name):
+        now = time.perf_counter()
+        for row in self._rows:
+            row.job.timings[name] += (now - self._last) / len(self._rows)
+        self._last = now
+
+
+def _paired(audio, text):
+    """(recording, text) one by one."""
+    if text is None or isinstance(text, str):
+        return zip(audio, itertools.repeat(text))
+    audio, text = list(audio), list(text)
+    if len(audio) != len(text):
+        raise UserError(f"There are {len(audio)} recordings and {len(text)} texts; one each.")
+    return zip(audio, text)
+
+
+def _checked_sizes(sizes):
+    if not all(isinstance(size, int) and 1 <= size <= 4096 for size in sizes):
+        raise UserError(f"batch_sizes is {sizes!r}; expected whole numbers from 1 to 4096.")
+    return sorted({1, *sizes})

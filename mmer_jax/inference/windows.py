@@ -1,0 +1,49 @@
+"""How a recording longer than the model hears at once is cut, and who answers for which part."""
+
+import dataclasses
+
+from mmer_jax.data.batching import FRAME
+
+
+@dataclasses.dataclass(frozen=True)
+class Span:
+    """One window, in samples: it hears [start, end) and answers for [own_start, own_end).
+
+    The windows' own parts lie side by side and cover the recording once.
+    """
+
+    start: int
+    end: int
+    own_start: int
+    own_end: int
+
+    @property
+    def weight(self) -> int:
+        """Samples it answers for: what its verdict counts."""
+        return self.own_end - self.own_start
+
+    def own_frames(self) -> slice:
+        """Which of its encoder frames, 20 ms each, begin in its own part."""
+        first = -(-(self.own_start - self.start) // FRAME)
+        last = -(-(self.own_end - self.start) // FRAME)
+        return slice(first, None if self.own_end == self.end else last)
+
+
+def cut(samples: int, longest: int) -> list[Span]:
+    """The windows of a recording.
+
+    One, if it is no longer than `longest`. Otherwise windows of that length, each half of it
+    after the one before, the last one aligned to the end. Two neighbours share the part that both
+    hear at its middle: every moment belongs to the window that hears the most around it.
+
+    Args:
+      samples: of the recording, at least 1.
+      longest: of a window.
+    """
+    if samples <= longest:
+        return [Span(0, samples, 0, samples)]
+    hop = max(longest // 2, 1)
+    starts = [*range(0, samples - longest, hop), samples - longest]
+    middles = [(left + longest + right) // 2 for left, right in zip(starts, starts[1:])]
+    own = [0, *middles, samples]
+    return [Span(s, s + longest, a, b) for s, a, b in zip(starts, own, own[1:])]

@@ -1,0 +1,204 @@
+"""Predicts the emotion of recordings: `python -m mmer_jax.predict CHECKPOINT FILES...`."""
+
+import os
+import sys
+import time
+
+from absl import flags
+
+from mmer_jax import commands
+from mmer_jax.errors import UserError
+
+# As in main.py: neither chatter nor an import of tensorflow.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.setdefault("USE_TF", "0")
+
+_EVERY = 20.0  # seconds between two plain lines of progress
+
+
+def run(predictor, items, write, on_error, progress) -> tuple[int, int]:
+    """Predicts items and writes each result as it comes.
+
+    Args:
+      predictor: a `Predictor`.
+      items: `inputs.Item`s.
+      write: called with (item, prediction).
+      on_error: called with the message for a recording that can't be predicted.
+      progress: called with the number of recordings done so far.
+
+    Returns:
+      How many were predicted, and how many were left out.
+    """
+    failed = 0
+    paths, texts = [item.path for item in items], [item.text for item in items]
+    for index, found in predictor.predict_each(paths, texts):
+        try:
+            if isinstance(found, UserError):
+                raise found
+            write(items[index], found)
+        except UserError as e:
+            failed += 1
+            on_error(str(e))
+        progress(index + 1)
+    return len(items) - failed, failed
+
+
+class _Progress:
+    """A bar on a terminal, a plain line now and then elsewhere; both on stderr."""
+
+    def __init__(self, total):
+        self._total, self._began = total, time.monotonic()
+        self._said = self._began
+        self._bar = None
+        if sys.stderr.isatty():
+            import tqdm
+
+            self._bar = tqdm.tqdm(total=total, unit="file", leave=False)
+
+    def __call__(self, done):
+        if self._bar is not None:
+            self._bar.update(done - self._bar.n)
+        elif time.monotonic() - self._said > _EVERY:
+            self._said = time.monotonic()
+            rate = done / (self._said - self._began)
+            self.say(f"{done} of {self._total} files, {rate:.1f} files/s", sys.stderr)
+
+    def say(self, text, stream):
+        """A line that the bar does not get into."""
+        if self._bar is not None:
+            self._bar.write(text, file=stream)
+        else:
+            print(text, file=stream, flush=True)
+
+    def close(self):
+        """Takes the bar away."""
+        if self._bar is not None:
+            self._bar.close()
+
+
+def _predict(args):
+    """What the command does; the exit code."""
+    writer_name = _format(args)
+    # Imported late: a wrong option is reported at once, without seconds of imports.
+    from mmer_jax.inference import inputs, loading, outputs
+    from mmer_jax.inference.model import digest
+    from mmer_jax.inference.predictor import Predictor
+
+    items = inputs.expand(args.inputs, "" if args.no_text else args.text)
+    commands.cache_compilations()
+    print(f"loading {args.checkpoint} ...", file=sys.stderr, flush=True)
+    model = loading.read(args.checkpoint)
+    predictor = Predictor(model, args.decoder, args.beam_width, (1, args.batch_size))
+    writer = outputs.WRITERS[writer_name](model.label_names)
+    file = None
+    if args.out:
+        file = outputs.Continued(args.out, writer, _made_with(args, writer_name, digest(model)))
+        left = file.left(items)
+        if len(left) < len(items):
+            _say(f"{len(items) - len(left)} of {len(items)} files are in {args.out} already")
+        items = left
+    return _write_all(predictor, items, writer, file, args.out)
+
+
+def _write_all(predictor, items, writer, file, out):
+    progress = _Progress(len(items))
+    emit = file.write if file else lambda line: progress.say(line, sys.stdout)
+    try:
+        if not file and writer.head() is not None:
+            emit(writer.head())
+        done, failed = run(
+            predictor,
+            items,
+            lambda item, found: emit(writer.line(item, found)),
+            lambda message: progress.say(f"error: {message}", sys.stderr),
+            progress,
+        )
+    finally:
+        progress.close()
+        if file:
+            file.close()
+    where = f"; written to {out}" if out else ""
+    left_out = f", {failed} left out" if failed else ""
+    _say(f"{done} predicted{left_out}{where}")
+    return 1 if failed else 0
+
+
+def _say(text):
+    print(text, file=sys.stderr, flush=True)
+
+
+def _made_with(args, writer_name, model):
+    """What changes a prediction or the file's form."""
+    return {
+        "model": model,
+        "format": writer_name,
+        "text": args.text,
+        "no_text": args.no_text,
+        "decoder": args.decoder,
+        "beam_width": args.beam_width if args.decoder == "beam" else None,
+    }
+
+
+def _format(args):
+    if args.text is not None and args.no_text:
+        raise UserError("--text and --no-text say different things; leave out one.")
+    if not args.out:
+        return args.format or "table"
+    if args.format == "table":
+        raise UserError("--format=table is for looking at; with --out choose csv or jsonl.")
+    return args.format or ("jsonl" if args.out.endswith((".jsonl", ".json")) else "csv")
+
+
+def _parser():
+    parser = commands.Parser(prog="python -m mmer_jax.predict", description=__doc__)
+    parser.add_argument(
+        "checkpoint",
+        metavar="CHECKPOINT",
+        help="a finished fold (runs/demo/fold5), a model folder, or a name on the Hugging Face hub",
+    )
+    parser.add_argument(
+        "inputs",
+        nargs="+",
+        metavar="INPUT",
+        help="audio files; folders, for all audio files below them; CSV files with the column "
+        "`file`, relative to the CSV, and perhaps `text`",
+    )
+    parser.add_argument(
+        "--text", help="what is said in the files; default: the model writes it itself"
+    )
+    parser.add_argument("--no-text", action="store_true", help="speech alone, whatever is said")
+    parser.add_argument("--decoder", choices=("greedy", "beam"), default="greedy", help="of CTC")
+    parser.add_argument("--beam-width", type=int, default=16, help="of --decoder=beam")
+    parser.add_argument(
+        "--format",
+        choices=("table", "csv", "jsonl"),
+        help="default: table, or with --out by its name's end",
+    )
+    parser.add_argument("--out", default="", help="file to write, or to continue; default: stdout")
+    parser.add_argument("--batch-size", type=int, default=8, help="recordings computed at once")
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    """The command; 1 where something is wrong or a file was left out."""
+    args = _parser().parse_args(argv)
+    flags.FLAGS.mark_as_parsed()  # grain reads absl's flags, which this command does not use
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors="backslashreplace")  # names that no encoding can write
+    try:
+        return _predict(args)
+    except UserError as e:
+        print(f"error: {e}", file=sys.stderr)
+        return 1
+    except BrokenPipeError:
+        # Who read the output has gone, for example `head`; python would complain at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except KeyboardInterrupt:
+        goes_on = "; the same command goes on where it stopped" if args.out else ""
+        print(f"\nstopped{goes_on}.", file=sys.stderr)
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,243 @@
+"""A model folder: what is written comes back, and what is wrong with one is one message."""
+
+import dataclasses
+import json
+import pathlib
+import re
+
+import jax
+import numpy as np
+import pytest
+from flax import traverse_util
+from safetensors import safe_open
+from safetensors.numpy import load_file, save_file
+
+from mmer_jax.demo import tokenizer
+from mmer_jax.errors import UserError
+from mmer_jax.inference import model_folder
+from mmer_jax.inference.model import build
+from mmer_jax.models import factory
+from tests.inference.tiny_models import WORDS, batch, made
+
+USAGE = {
+    "both": '"speech.wav", text="I told you not to touch it."',
+    "audio": '"speech.wav"',
+    "text": 'None, text="I told you not to touch it."',
+}
+
+
+def flat(model):
+    return traverse_util.flatten_dict(model.params, sep="/")
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    return tmp_path_factory.mktemp("models")
+
+
+@pytest.fixture(scope="module")
+def model(place):
+    return made(place)
+
+
+@pytest.fixture
+def folder(model, tmp_path):
+    """A written one that a test may spoil."""
+    model_folder.write(model, str(tmp_path / "out"))
+    return tmp_path / "out"
+
+
+@pytest.mark.parametrize(
+    "options",
+    [("both",), ("audio",), ("text",), ("both", "wav2vec2", "roberta")],
+    ids=["both", "audio", "text", "wav2vec2"],
+)
+def test_what_is_written_comes_back(place, tmp_path, options):
+    model = made(place, *options)
+    model_folder.write(model, str(tmp_path / "out"))
+    again = model_folder.read(str(tmp_path / "out"))
+    before, after = flat(model), flat(again)
+    assert before.keys() == after.keys()
+    assert all(np.array_equal(before[k], after[k]) for k in before)
+    for name in ("label_names", "temperature", "card"):
+        assert getattr(again, name) == getattr(model, name)
+    logits = [jax.jit(m.model.apply)({"params": m.params}, batch())[0] for m in (model, again)]
+    np.testing.assert_array_equal(*logits)
+    if model.tokenizer:
+        np.testing.assert_array_equal(again.tokenizer.ids(WORDS), model.tokenizer.ids(WORDS))
+    assert factory.normalizes(again.config) == factory.normalizes(model.config)
+    usage = re.findall(r"model.predict\((.*)\)\)", (tmp_path / "out" / "README.md").read_text())
+    assert usage == [USAGE[options[0]]]
+    parts = {p.name for p in (tmp_path / "out").iterdir()}
+    audio, text = (m in model.config.model.modalities for m in ("audio", "text"))
+    assert ("audio_encoder" in parts, "text_encoder" in parts, "tokenizer" in parts) == (
+        audio, text, text,
+    )  # fmt: skip
+
+
+def test_it_travels(model, folder, tmp_path):
+    """Nothing of the machine is in it, and it is the same from its second place and writing."""
+    texts = [p.read_text() for p in folder.rglob("*") if p.is_file() and p.suffix != ".safetensors"]
+    assert not any(str(model.tokenizer_folder) in t or "/tmp" in t for t in texts)
+    assert not any(str(pathlib.Path.home()) in t for t in texts)
+    plain = json.loads((folder / "config.json").read_text())["config"]
+    assert (plain["data"]["dir"], plain["init_from"]) == ("~/tensorflow_datasets", "")
+    folder.rename(tmp_path / "moved")
+    model_folder.write(model_folder.read(str(tmp_path / "moved")), str(tmp_path / "third"))
+    for path in (p for p in (tmp_path / "moved").rglob("*") if p.is_file()):
+        again = tmp_path / "third" / path.relative_to(tmp_path / "moved")
+        assert again.read_bytes() == path.read_bytes(), path.name
+
+
+def test_a_frozen_encoder_and_an_uncalibrated_model(place, tmp_path):
+    model = made(place)
+    model.config.optimizer.frozen = ("text_encoder/.*",)
+    model = dataclasses.replace(model, temperature=None, card={},
+                                model=build(model.config, 4, model.tokenizer))  # fmt: skip
+    model_folder.write(model, str(tmp_path / "out"))
+    again = model_folder.read(str(tmp_path / "out"))
+    assert again.model.frozen == ("text_encoder",) and again.temperature is None
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert "not calibrated" in card and "was not recorded" in card and "demo" not in card
+
+
+def test_the_card_says_what_is_known(model, folder):
+    card = (folder / "README.md").read_text()
+    front = card.split("---\n")[1]
+    assert "license: other" in front and "library_name: mmer_jax" in front
+    for words in ("fold 5, seed 3", "856abdf1ffde", "75.0", "70.0", "hap (happiness)", "1.7",
+                  "held-out dialogs", "acted English", "not fit for decisions", "mmer_jax 0",
+                  "mmer_jax.load("):  # fmt: skip
+        assert words in card
+    assert "base_model" not in front and not re.search(r"\bnan\b|None", card)
+
+
+def test_the_card_of_a_demo_and_of_named_encoders(model, tmp_path):
+    from mmer_jax.inference import model_card
+
+    config = model.config.copy_and_resolve_references()
+    config.name, config.selection = "demo_x", "published"
+    config.audio.pretrained, config.text.pretrained = "facebook/wav2vec2-base", "/home/x/roberta"
+    card = model_card.markdown(dataclasses.replace(model, config=config, card={}))
+    assert "synthetic corpus" in card and "nothing about people" in card
+    assert "- facebook/wav2vec2-base" in card and "/home/x" not in card
+    assert "the TEST session" in card
+
+
+def test_the_metadata_has_the_version(folder):
+    with safe_open(folder / "model.safetensors", framework="numpy") as f:
+        assert f.metadata()["format_version"] == "1"
+        assert f.get_tensor("emotion/linear/bias").dtype == np.float32
+
+
+def test_a_taken_folder_stays_as_it_is(model, folder):
+    before = (folder / "config.json").read_bytes()
+    for taken in (folder, folder / "config.json"):
+        with pytest.raises(UserError, match="exists and is not empty"):
+            model_folder.write(model, str(taken))
+    assert (folder / "config.json").read_bytes() == before
+
+
+def test_an_empty_folder_is_taken_over(model, tmp_path):
+    (tmp_path / "out").mkdir()
+    model_folder.write(model, str(tmp_path / "out"))
+    assert model_folder.is_model_folder(str(tmp_path / "out"))
+    assert (tmp_path / "out").stat().st_mode & 0o777 == 0o755
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, MemoryError, OSError("no space left")])
+def test_nothing_is_left_of_a_writing_that_failed(model, tmp_path, monkeypatch, error):
+    def fail(*_):
+        raise error
+
+    monkeypatch.setattr(model_folder, "save_file", fail)
+    expected = UserError if isinstance(error, OSError) else error
+    with pytest.raises(expected, match="no space left" if expected is UserError else None):
+        model_folder.write(model, str(tmp_path / "out"))
+    assert not list(tmp_path.iterdir())
+
+
+def test_parts_that_do_not_fit_are_not_written(model, place, tmp_path):
+    without = {k: v for k, v in model.params.items() if k != "ctc"}
+    for changed, words in (
+        ({"params": without}, "2 missing: ctc/linear/bias, ctc/linear/kernel"),
+        ({"label_names": ("ang", "hap")}, "names 2 classes, but its model has 4"),
+        ({"tokenizer_folder": str(place / "gone")}, "can't be read .* any more"),
+    ):
+        with pytest.raises(UserError, match=words):
+            model_folder.write(dataclasses.replace(model, **changed), str(tmp_path / "out"))
+        assert not list(tmp_path.iterdir())
+
+
+def change(folder, **entries):
+    path = folder / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | entries))
+
+
+def resave(folder, edit, version="1"):
+    path = folder / "model.safetensors"
+    params = load_file(path)
+    edit(params)
+    save_file(params, path, {"format_version": version})
+
+
+def cut(path):
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+SPOILT = {
+    "gone": (lambda f: f.rename(f.with_name("x")), "no such folder"),
+    "no parameters": (lambda f: (f / "model.safetensors").unlink(), "found: README.md"),
+    "no config": (lambda f: (f / "config.json").unlink(), "must hold model.safetensors"),
+    "no encoder": (lambda f: (f / "audio_encoder/config.json").unlink(), "lacks audio_encoder"),
+    "no tokenizer": (lambda f: (f / "tokenizer/tokenizer_config.json").unlink(), "lacks tokenizer"),
+    "half a config": (lambda f: cut(f / "config.json"), "is not JSON"),
+    "another config": (lambda f: (f / "config.json").write_text("[]"), "another program's"),
+    "a newer one": (lambda f: change(f, format_version=2, mmer_jax="9.9"), r"mmer_jax 9\.9"),
+    "no labels": (lambda f: (f / "config.json").write_text('{"format_version": 1}'), "lacks conf"),
+    "no list": (lambda f: change(f, label_names="ang"), "label_names='ang'"),
+    "no number": (lambda f: change(f, temperature=0), "temperature=0"),
+    "fewer labels": (lambda f: change(f, label_names=["ang"]), "names 1 classes"),
+    "unknown option": (lambda f: change(f, config={"colour": 1}), "colour=1"),
+    "truncated": (lambda f: cut(f / "model.safetensors"), "truncated or damaged"),
+    "no header": (lambda f: (f / "model.safetensors").write_bytes(b"x" * 50), "truncated or dam"),
+    "another version": (lambda f: resave(f, lambda p: None, "7"), "format_version '7'"),
+    "missing": (lambda f: resave(f, lambda p: p.pop("ctc/linear/bias")), "missing: ctc/linear/b"),
+    "extra": (lambda f: resave(f, lambda p: p.update(x=np.ones(2))), "1 too many: x"),
+    "misshaped": (
+        lambda f: resave(f, lambda p: p.update({"ctc/linear/bias": np.ones(3, np.float32)})),
+        r"ctc/linear/bias is float32 \(3,\), not float32 \(32,\)",
+    ),
+    "halved": (
+        lambda f: resave(f, lambda p: p.update({"ctc/linear/bias": np.ones(32, np.float16)})),
+        "ctc/linear/bias is float16",
+    ),
+    "other encoder": (lambda f: widen(f / "text_encoder/config.json"), "text_encoder/embeddings"),
+}  # fmt: skip
+
+
+def widen(path):
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"hidden_size": 24}))
+
+
+@pytest.mark.parametrize("name", SPOILT)
+def test_a_spoilt_folder_is_one_message(folder, name):
+    spoil, words = SPOILT[name]
+    spoil(folder)
+    with pytest.raises(UserError, match=words):
+        model_folder.read(str(folder))
+
+
+def test_a_tokenizer_of_another_model_is_noticed(folder, tmp_path):
+    words = [f"word{chr(97 + i)}{chr(97 + j)}" for i in range(20) for j in range(9)]
+    tokenizer.save([" ".join(words)], tmp_path / "other")
+    (folder / "tokenizer").rename(tmp_path / "first")
+    (tmp_path / "other").rename(folder / "tokenizer")
+    with pytest.raises(UserError, match="not of the same model"):
+        model_folder.read(str(folder))
+
+
+def test_is_model_folder(folder, tmp_path):
+    assert model_folder.is_model_folder(str(folder))
+    assert not model_folder.is_model_folder(str(tmp_path))
+    assert not model_folder.is_model_folder(str(tmp_path / "nowhere"))
