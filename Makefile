@@ -5,7 +5,7 @@ DEMO   ?= build/demo
 CONFIG ?= configs/demo.py
 BIN    := $(VENV)/bin
 
-.PHONY: demo data test lint clean
+.PHONY: demo data test lint docs clean
 
 demo: data
 	$(BIN)/python -m mmer_jax.main --config=$(CONFIG) --config.data.dir=$(DEMO)/tfds \
@@ -26,6 +26,9 @@ test: $(VENV)/.test
 lint: $(VENV)/.test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+docs: $(VENV)/.test
+	$(BIN)/python -m sphinx -W --keep-going -b html docs build/docs
 
 $(VENV)/.demo: setup.py constraints.txt
 	@echo "== installing into $(VENV): some minutes, about 1 GB to download =="

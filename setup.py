@@ -4,10 +4,16 @@ import pathlib
 
 from setuptools import find_packages, setup
 
-DEMO = ["espeakng-loader>=0.2.4", "soxr>=0.5"]
+DEMO = ["espeakng-loader>=0.2.4"]
 # tfds build imports more than tensorflow-datasets itself asks for.
 TFDS = ["apache-beam>=2.60", "mlcroissant>=1.0", "importlib_resources>=6", "array-record>=0.8"]
 CONVERT = ["torch>=2.4"]
+APP = ["gradio>=6,<7"]
+# myst-parser for Python 3.10 wants an older markdown-it-py than the rest.
+DOCS = [
+    f'{name}; python_version >= "3.11"' for name in ("furo>=2025.12", "myst-parser>=5", "sphinx>=9")
+]
+NOTEBOOKS = ["ipykernel>=6", "nbclient>=0.10", "nbformat>=5"]
 
 setup(
     name="mmer_jax",
@@ -37,6 +43,8 @@ setup(
         "safetensors>=0.4",
         "scikit-learn>=1.4",
         "scipy>=1.11",
+        "soundfile>=0.13",
+        "soxr>=0.5",
         "tensorboard>=2.18",
         "tensorflow>=2.18",  # clu's writers and `tfds build`; reading and training need none
         "tensorflow-datasets>=4.9.9",
@@ -47,6 +55,20 @@ setup(
         "demo": DEMO,
         "tfds": TFDS,
         "convert": CONVERT,
-        "test": [*DEMO, *TFDS, *CONVERT, "dill>=0.3", "pytest>=8", "ruff>=0.11"],
+        "app": APP,
+        "docs": DOCS,
+        "notebooks": NOTEBOOKS,
+        "test": [
+            *DEMO,
+            *TFDS,
+            *CONVERT,
+            *APP,
+            *DOCS,
+            *NOTEBOOKS,
+            "dill>=0.3",
+            "pytest>=8",
+            "ruff>=0.11",
+            "selenium>=4.20",
+        ],
     },
 )

@@ -206,20 +206,24 @@ def _run(experiment, state, utterances, wanted):
 def _attention(experiment, utterance, weights):
     f, options = experiment.featurizer, experiment.config.text
     ids = f.encoded[f.index[utterance.id]].tokens
-    tokens = _spelled(options.tokenizer or options.pretrained, ids)
+    tokens = spelled(options.tokenizer or options.pretrained, ids)
     wave = audio.to_float(experiment.corpus.recordings(utterance)[0][: f.max_samples])
     return Attention(utterance.id, weights[: len(ids)], tokens, wave)
 
 
-def _spelled(source, ids):
+def spelled(source: str, ids) -> list[str]:
+    """Each token id [s] as a readable text.
+
+    Args:
+      source: hub name or folder of the tokenizer.
+      ids: int [s].
+    """
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(os.path.expanduser(source))
     # One by one, for byte-level tokens are no readable text themselves (Ġword).
-    spelled = [tokenizer.decode([i], clean_up_tokenization_spaces=False) for i in ids]
-    return [
-        text.strip() or tokenizer.convert_ids_to_tokens(int(i)) for text, i in zip(spelled, ids)
-    ]
+    texts = [tokenizer.decode([i], clean_up_tokenization_spaces=False) for i in ids]
+    return [text.strip() or tokenizer.convert_ids_to_tokens(int(i)) for text, i in zip(texts, ids)]
 
 
 def project(fused: np.ndarray, seed: int) -> tuple[np.ndarray, str]:

@@ -27,6 +27,7 @@ class Network:
         self._params = jax.device_put(params)
         self._encode = jax.jit(self._encoded)
         self._decide = jax.jit(self._decided)
+        self._attend = jax.jit(self._attended)
 
     @property
     def compiled(self) -> int:
@@ -63,6 +64,15 @@ class Network:
         given = {k: encoded[k] for k in ("audio_hidden", "audio_mask") if k in encoded}
         return jax.device_get(self._decide(self._params, given, ids, mask))
 
+    def attention(self, encoded: dict, ids: np.ndarray, mask: np.ndarray) -> np.ndarray:
+        """Where each token looks in the speech: float32 [b, s, t], mean over the heads.
+
+        Args:
+          encoded, ids, mask: as for `decide`; of a model with cross-modal fusion.
+        """
+        given = {k: encoded[k] for k in ("audio_hidden", "audio_mask")}
+        return jax.device_get(self._attend(self._params, given, ids, mask))
+
     def _encoded(self, params, audio, length):
         m = self._model
         with nn.intercept_methods(flat_dense):
@@ -75,8 +85,15 @@ class Network:
         return {"audio_hidden": hidden, "audio_mask": mask, "log_probs": log_probs}
 
     def _decided(self, params, encoded, ids, mask):
+        return self._applied(params, encoded, ids, mask)[0]
+
+    def _attended(self, params, encoded, ids, mask):
+        _, out = self._applied(params, encoded, ids, mask)
+        return out["text_to_audio_attention"].astype(jnp.float32).mean(1)
+
+    def _applied(self, params, encoded, ids, mask):
         batch = {"text_ids": ids, "text_mask": mask, "label": jnp.zeros(len(ids), jnp.int32)}
-        return self._model.apply({"params": params}, batch | encoded)[0]
+        return self._model.apply({"params": params}, batch | encoded)
 
 
 def padding_kept_out(model: MMER) -> MMER:

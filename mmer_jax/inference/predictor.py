@@ -56,6 +56,10 @@ class Predictor:
       decoder, beam_width: how the CTC head's symbols become the text, see `Transcriber`.
       batch_sizes: rows that a batch may have, 1 among them; each is compiled per shape.
 
+    Attributes:
+      model: as given.
+      network, preparation: its compiled halves, and what turns recordings into their input.
+
     Raises:
       UserError: an option outside its choices.
     """
@@ -65,13 +69,13 @@ class Predictor:
         self.model = model
         self._transcribe = Transcriber(decoder, beam_width)
         self._sizes = _checked_sizes(batch_sizes)
-        self._network = Network(model.model, model.params)
-        self._prepare = Preparation(model)
+        self.network = Network(model.model, model.params)
+        self.preparation = Preparation(model)
 
     @property
     def compiled(self) -> int:
         """How many programs have been compiled so far: one call of a known shape adds none."""
-        return self._network.compiled
+        return self.network.compiled
 
     def predict(self, audio, text=None, rate: float | None = None):
         """The prediction for a recording, or those for a list of recordings.
@@ -133,7 +137,7 @@ class Predictor:
         began = time.perf_counter()
         try:
             text = self._checked_text(text, name)
-            if audio is None and not self._prepare.hears:
+            if audio is None and not self.preparation.hears:
                 wave = np.zeros(0, np.float32)
             else:
                 wave = recordings.read(audio, rate, name)
@@ -142,16 +146,16 @@ class Predictor:
         taken = {"read": time.perf_counter() - began, "encode": 0.0, "text": 0.0, "decide": 0.0}
         job = _Job(index, len(wave), text, taken, [])
         # Text is read once, however long the recording that it belongs to.
-        longest = self._prepare.longest if self._prepare.hears else len(wave)
+        longest = self.preparation.longest if self.preparation.hears else len(wave)
         spans = windows.cut(len(wave), longest)
         job.rows = [_Row(job, s, wave[s.start : s.end], text or "") for s in spans]
         return job
 
     def _checked_text(self, text, name):
         """What the text branch is to read; None: what the CTC head writes."""
-        if not self._prepare.reads:
+        if not self.preparation.reads:
             return ""
-        if text is None and not self._prepare.hears:
+        if text is None and not self.preparation.hears:
             raise UserError(f"{name} comes without text, and this model reads text alone.")
         if text is None:
             self._check_ctc()
@@ -175,7 +179,7 @@ class Predictor:
         jobs = [job for job in pending if isinstance(job, _Job)]
         by_length = {}
         for row in (row for job in jobs for row in job.rows):
-            length = self._prepare.padded_length(len(row.wave))
+            length = self.preparation.padded_length(len(row.wave))
             by_length.setdefault(length, []).append(row)
         for length, rows in sorted(by_length.items()):
             waiting = iter(rows)
@@ -187,13 +191,13 @@ class Predictor:
     def _compute(self, rows, length, size):
         """Fills in what the network makes of rows that share a batch."""
         clock = _Clock(rows)
-        speech = self._prepare.speech([row.wave for row in rows], length, size)
-        encoded = self._network.encode(*speech)
+        speech = self.preparation.speech([row.wave for row in rows], length, size)
+        encoded = self.network.encode(*speech)
         clock.stop("encode")
         self._transcribed(rows, encoded)
-        tokens = self._prepare.text([row.text for row in rows], size)
+        tokens = self.preparation.text([row.text for row in rows], size)
         clock.stop("text")
-        logits = self._network.decide(encoded, *tokens)
+        logits = self.network.decide(encoded, *tokens)
         clock.stop("decide")
         for row, values in zip(rows, logits):
             row.logits, row.wave = values, None
@@ -202,7 +206,7 @@ class Predictor:
         """Fills in the texts that the CTC head is to write."""
         if all(row.job.text is not None for row in rows):
             return
-        for row, log_probs in zip(rows, self._network.symbols(encoded)):
+        for row, log_probs in zip(rows, self.network.symbols(encoded)):
             if row.job.text is None:
                 row.text = self._transcribe(log_probs)
                 row.log_probs = log_probs[row.span.own_frames()]

@@ -1,0 +1,386 @@
+"""The documentation: its commands parse, its pages build, its messages are those of the code.
+
+Started as a program it reads commands from stdin and says which of them can't be parsed: what
+imports everything stays out of the tests' own process.
+"""
+
+import argparse
+import ast
+import contextlib
+import importlib.util
+import io
+import json
+import multiprocessing
+import os
+import pathlib
+import re
+import shlex
+import subprocess
+import sys
+from html import unescape
+
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+FENCE = re.compile(r"^ *```(\S*)\n(.*?)^ *```$", re.MULTILINE | re.DOTALL)
+PROGRAMS = r"(?:\.venv/bin/)?(?:python|make|pip|tfds|hf|tensorboard|ffmpeg|sed|sphinx-build|git) "
+
+# Who runs a command: each documented one begins with one of these; the longest counts.
+RUN = {
+    "python -m mmer_jax.main": "tests/test_main.py::test_end_to_end",
+    "python -m mmer_jax.main --config=configs/demo.py": "tests/test_main.py::test_end_to_end",
+    "python -m mmer_jax.main --config=configs/demo.py:audio_only":
+        "tests/test_main.py::test_one_modality_runs",
+    "python -m mmer_jax.main --config=configs/demo.py:text_only":
+        "tests/test_main.py::test_one_modality_runs",
+    "python -m mmer_jax.main --config=configs/converted.py":
+        "tests/convert/test_released.py::test_main_starts_from_the_folder",
+    "python -m mmer_jax.ablate":
+        "tests/test_ablate.py::test_the_tables_agree_with_the_runs",
+    "python -m mmer_jax.evaluate":
+        "tests/test_evaluate.py::test_the_command_writes_what_it_read_beside_the_figures",
+    "python -m mmer_jax.analyze":
+        "tests/test_analyze.py::test_every_picture_is_there_and_in_the_page",
+    "python -m mmer_jax.predict": "tests/test_predict.py::test_a_folder_as_a_table",
+    "python -m mmer_jax.export": "tests/test_export.py::test_it_is_loaded_by_its_name",
+    "python -m mmer_jax.app": "tests/test_app.py::test_the_server_shuts_its_doors",
+    "python -m mmer_jax.convert.released":
+        "tests/convert/test_released.py::test_the_report_accounts_for_every_key",
+    "python -m mmer_jax.demo.corpus":
+        "tests/demo/test_corpus.py::test_another_process_makes_the_same_bytes",
+    "python -m benchmarks.parity":
+        "tests/benchmarks/test_parity.py::test_equals_the_independent_model",
+    "python -m benchmarks.train_step":
+        "tests/benchmarks/test_train_step.py::test_both_parts_run_and_write_their_numbers",
+    "python -m benchmarks.inference": "tests/benchmarks/test_train_step.py::test_inference_runs",
+    "python -m benchmarks.input_pipeline":
+        "tests/benchmarks/test_input_pipeline.py::test_the_command_writes_its_results",
+    "python -m benchmarks.memory":
+        "tests/benchmarks/test_memory.py::test_the_command_writes_what_it_found",
+    "python -m benchmarks.scaling":
+        "tests/benchmarks/test_scaling.py::test_the_command_writes_what_it_found",
+    "tfds build": "tests/conftest.py::tfds_build",
+}  # fmt: skip
+# What no test here can run, and why; one of this repository's is parsed all the same.
+NEEDS = {
+    "python -m mmer_jax.main --config=configs/iemocap.py": "IEMOCAP",
+    "pip install": "a network",
+    "hf": "a network and an account",
+    "make": "a network: it installs; its commands are tested one by one",
+    "tensorboard": "a browser",
+    "ffmpeg": "another program",
+}
+# Misspelt commands, each with a word of the refusal: were one accepted, the checks check nothing.
+WRONG = {
+    "python -m mmer_jax.mian --config=configs/demo.py": "no module mmer_jax.mian",
+    "python -m mmer_jax.main --config=configs/demo.py --worksdir=x": "worksdir",
+    "python -m mmer_jax.main --config=configs/demo.py --config.train.epoch=3": "epoch",
+    "python -m mmer_jax.main --config=configs/demo.py --config.folds='(6,)'": "is (6,)",
+    "python -m mmer_jax.main --config=configs/demo.py:fancy": "no variant 'fancy'",
+    "python -m mmer_jax.main --config=configs/nowhere.py": "nowhere.py",
+    "python -m mmer_jax.main --config=configs/demo.py --variants=no_ctc": "variants",
+    "python -m mmer_jax.ablate --config=configs/demo.py --variant=x": "variant",
+    "python -m mmer_jax.analyze runs/demo --folds=5": "--folds",
+    "python -m mmer_jax.analyze": "no arguments",
+    "python -m mmer_jax.predict runs/demo/fold5 a.wav --decoder=best": "--decoder",
+    "python -m benchmarks.train_step --step 5": "--step",
+    "tfds build datasets/iemocap --manual=MANUAL": "--manual",
+    "tfds build datasets/iemocup --data_dir=DATA": "no folder datasets/iemocup",
+    "make demonstration": "demonstration",
+    "make data DEMOS=x": "DEMOS",
+    'pip install -e ".[demos]"': "no extra demos",
+    "pip install -c constraint.txt -e .": "no file constraint.txt",
+}
+
+
+def commands_of(text):
+    """The commands of a page: lines of fenced blocks without a language, and inline code."""
+    found = []
+    for language, block in FENCE.findall(text):
+        if language in ("", "sh", "bash"):
+            lines = re.sub(r"\\\n\s*", "", block).splitlines()
+            found += [line.strip() for line in lines if line.strip()]
+    prose = FENCE.sub("", text)
+    inline = (code.replace("\n", " ") for code in re.findall(r"`([^`]+)`", prose))
+    found += [code for code in inline if re.match(PROGRAMS, code)]
+    found = [
+        command for command in found if not command.startswith("|")
+    ]  # a table as it is printed
+    return [re.sub(r"^\.venv/bin/", "", command) for command in found]
+
+
+DOCUMENTED = sorted({c for page in PAGES for c in commands_of(page.read_text(encoding="utf-8"))})
+
+
+def python_blocks():
+    for page in PAGES:
+        for language, block in FENCE.findall(page.read_text(encoding="utf-8")):
+            if language == "python":
+                yield pytest.param(block, id=page.name)
+
+
+@pytest.fixture(scope="module")
+def refused(tmp_path_factory):
+    """Command -> why it can't be parsed; "" where it can."""
+    converted = tmp_path_factory.mktemp("converted")
+    from mmer_jax import configuration
+
+    config = configuration.default()
+    config.audio.pretrained = config.text.pretrained = "encoder"
+    (converted / "config.json").write_text(json.dumps(configuration.to_json(config)))
+    done = subprocess.run(
+        [sys.executable, __file__, str(converted)],
+        input=json.dumps([*DOCUMENTED, *WRONG]), cwd=ROOT, capture_output=True, text=True,
+        env=os.environ | {"PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def test_commands_were_found():
+    assert len(DOCUMENTED) > 30
+    assert "python -m mmer_jax.main --config=configs/demo.py" in DOCUMENTED
+    assert "make demo" in DOCUMENTED
+
+
+def test_every_documented_command_parses(refused):
+    bad = {command: refused[command] for command in DOCUMENTED if refused[command]}
+    assert not bad, json.dumps(bad, indent=2)
+
+
+@pytest.mark.parametrize("command, word", WRONG.items())
+def test_a_misspelt_command_does_not(refused, command, word):
+    assert word in refused[command]
+
+
+@pytest.mark.parametrize("command", DOCUMENTED)
+def test_a_command_is_run_by_a_test_or_says_what_it_needs(command):
+    known = [x for x in (*RUN, *NEEDS) if re.match(re.escape(x) + r"(?![\w.])", command)]
+    assert known, f"Add {command!r} to RUN or NEEDS in {__file__}."
+    test = RUN.get(max(known, key=len))
+    if test:
+        file, _, name = test.partition("::")
+        assert f"def {name}(" in (ROOT / file).read_text(encoding="utf-8"), test
+
+
+@pytest.mark.parametrize("block", list(python_blocks()))
+def test_python_in_the_pages_compiles(block):
+    compile(block, "page", "exec")
+
+
+def test_links_of_the_readme_lead_somewhere():
+    links = re.findall(r"\]\(([^)#]+)", PAGES[0].read_text(encoding="utf-8"))
+    assert links
+    assert not [x for x in links if "://" not in x and not (ROOT / x).exists()]
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory):
+    """A folder with the pages, as `make docs` builds them."""
+    pytest.importorskip("sphinx")
+    out = tmp_path_factory.mktemp("pages")
+    sphinx = [sys.executable, "-m", "sphinx", "-q", "-W", "--keep-going", "-b", "html"]
+    done = subprocess.run(
+        [*sphinx, str(ROOT / "docs"), str(out)],
+        cwd=ROOT, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": ""},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr[-5000:]
+    return out
+
+
+def test_the_pages_build_without_a_warning(built):
+    assert (built / "index.html").exists() and (built / "results.html").exists()
+
+
+def test_every_option_is_in_the_built_page(built):
+    from mmer_jax import configuration
+
+    page = unescape(re.sub(r"<[^>]+>", "", (built / "configs.html").read_text()))
+    options = configuration._flat(configuration.to_json(configuration.default()))
+    assert len(options) > 70
+    assert not [option for option in options if f"\n{option}\n" not in page]
+
+
+def test_every_module_is_in_the_built_api(built):
+    text = "".join(path.read_text() for path in (built / "api").glob("*.html"))
+    for path in (ROOT / "mmer_jax").rglob("*.py"):
+        module = ".".join(path.relative_to(ROOT).with_suffix("").parts)
+        if path.name != "__init__.py":
+            assert f'id="module-{module}"' in text, module
+
+
+def test_an_option_without_a_comment_ends_the_build(tmp_path, monkeypatch):
+    options = load(ROOT / "docs" / "options.py")
+    assert "names the default workdir" in options.tables()
+    source = (ROOT / "mmer_jax" / "configuration.py").read_text()
+    bare = re.sub(r"(train\.epochs = 30)\s*#.*", r"\1", source)
+    assert bare != source
+    (tmp_path / "bare.py").write_text(bare)
+    monkeypatch.setattr(options, "configuration", load(tmp_path / "bare.py"))
+    with pytest.raises(ValueError, match="No comment beside train.epochs in"):
+        options.tables()
+
+
+def load(path):
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def texts():
+    """Every text in the source, `…` for what is put into it."""
+    for path in [*(ROOT / "mmer_jax").rglob("*.py"), *(ROOT / "datasets").rglob("*.py")]:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, (ast.JoinedStr, ast.Constant)):
+                yield _text(node)
+
+
+def _text(node):
+    if isinstance(node, ast.Constant):
+        return str(node.value)
+    return "".join(_text(x) if isinstance(x, ast.Constant) else "…" for x in node.values)
+
+
+def test_every_message_of_the_troubleshooting_is_in_the_source():
+    page = (ROOT / "docs" / "troubleshooting.md").read_text(encoding="utf-8")
+    quoted = re.findall(r"^(?:### |\| )`(.+?)`(?:$| \|)", page, re.MULTILINE)
+    assert len(quoted) > 100 and len(set(quoted)) == len(quoted)
+    there = {text.replace("\n", " ") for text in texts()}
+    gone = [q for q in quoted if not any(text.startswith(q) for text in there)]
+    assert not gone, gone
+
+
+# From here on: the program.
+
+
+class Parsed(Exception):
+    """The command line was accepted; what would follow is left out."""
+
+
+def check(commands, converted):
+    """Command -> why it can't be parsed, "" where it can."""
+    words = {c: shlex.split(c.replace("OUT_DIR", converted)) for c in commands}
+    flags = [c for c in commands if _is_absl(words[c])]
+    import mmer_jax.main  # noqa: F401 - so that each child has it
+
+    # A child each, for flags are a process's own, and a config adds to them; before what follows
+    # imports anything heavy.
+    with multiprocessing.get_context("fork").Pool(2, maxtasksperchild=1) as pool:
+        found = dict(zip(flags, pool.map(_absl, [words[c] for c in flags], chunksize=1)))
+    return found | {c: _check(words[c]) for c in commands if c not in found}
+
+
+def _is_absl(words):
+    return words[:2] == ["python", "-m"] and words[2] in ABSL and len(words) > 3
+
+
+ABSL = ("mmer_jax.main", "mmer_jax.ablate")
+
+
+def _check(words):
+    checks = {"python": _python, "make": _make, "pip": _pip, "tfds": _tfds}
+    return checks.get(words[0], lambda words: "")(words[1:])
+
+
+def _python(words):
+    if words[0] != "-m":
+        return "expected -m"
+    name, arguments = words[1], words[2:]
+    try:
+        if importlib.util.find_spec(name) is None:
+            return f"no module {name}"
+    except ModuleNotFoundError as e:
+        return str(e)
+    if not arguments:
+        return "" if name in ("mmer_jax.main", *_WITHOUT_ARGUMENTS) else "no arguments"
+    return _argparse(name, arguments)
+
+
+_WITHOUT_ARGUMENTS = (
+    "benchmarks.parity", "benchmarks.train_step", "benchmarks.input_pipeline",
+    "benchmarks.memory", "benchmarks.scaling", "benchmarks.inference",
+)  # fmt: skip
+
+
+def _absl(words):
+    from mmer_jax import configuration, main
+
+    importlib.import_module(words[2])
+    sys.argv = words[2:]  # which ml_collections reads the options of a config from
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said):
+            main.parse_flags(words[2:])
+        configuration.validate(main._CONFIG.value)
+    except SystemExit:
+        return said.getvalue()
+    except main.UserError as e:
+        return str(e)
+    return ""
+
+
+def _argparse(name, arguments):
+    """Calls the command's main with a parser that stops behind the parsing."""
+    module = importlib.import_module(name)
+    parse = argparse.ArgumentParser.parse_args
+
+    def only_parse(parser, args=None, namespace=None):
+        parse(parser, args, namespace)
+        raise Parsed
+
+    argparse.ArgumentParser.parse_args = only_parse
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said):
+            module.main(arguments)
+    except Parsed:
+        return ""
+    except SystemExit:
+        return said.getvalue()
+    finally:
+        argparse.ArgumentParser.parse_args = parse
+    return "main did not parse its arguments"
+
+
+def _make(words):
+    makefile = (ROOT / "Makefile").read_text()
+    for word in words:
+        variable, assigned, _ = word.partition("=")
+        pattern = rf"^{variable}\s*\??:?=" if assigned else rf"^{word}:"
+        if not re.search(pattern, makefile, re.MULTILINE):
+            return f"the Makefile has no {word}"
+    return ""
+
+
+def _pip(words):
+    setup = (ROOT / "setup.py").read_text()
+    for extras in re.findall(r"^\.\[(.*)\]$|^mmer_jax\[(.*)\]$", "\n".join(words), re.MULTILINE):
+        for extra in "".join(extras).split(","):
+            if f'"{extra}": ' not in setup:
+                return f"setup.py has no extra {extra}"
+    files = [words[i + 1] for i, word in enumerate(words) if word == "-c"]
+    missing = [name for name in files if not (ROOT / name).exists()]
+    return f"no file {missing[0]}" if missing else ""
+
+
+def _tfds(words):
+    if words == ["build"]:
+        return ""  # the command by its name, in prose
+    code = (
+        "import argparse, sys; from tensorflow_datasets.scripts.cli import main;"
+        "argparse.ArgumentParser.allow_abbrev = property(lambda p: False, lambda p, x: None);"
+        "main._parse_flags(['tfds', *sys.argv[1:]])"
+    )
+    done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True)
+    if done.returncode:
+        return done.stderr
+    folder = next((word for word in words[1:] if not word.startswith("-")), ".")
+    return "" if (ROOT / folder).exists() else f"no folder {folder}"
+
+
+if __name__ == "__main__":
+    # `--step` for `--steps` is accepted by argparse, and a mistake in a page all the same.
+    argparse.ArgumentParser.allow_abbrev = property(lambda parser: False, lambda parser, x: None)
+    print("\n" + json.dumps(check(json.load(sys.stdin), sys.argv[1])))
