@@ -30,7 +30,7 @@ def fold(tiny_run):
 @pytest.fixture(scope="module")
 def predictor(fold):
     made = mmer_jax.load(str(fold), batch_sizes=(1, 4))
-    made._prepare._lengths = (64_000,)  # few shapes to compile
+    made.preparation._lengths = (64_000,)  # few shapes to compile
     return made
 
 
@@ -175,7 +175,7 @@ def test_beam_writes_the_most_probable_text(random_model):
     greedy, wide = Predictor(random_model), Predictor(random_model, "beam", 50)
     found = wide.predict(wave(0.6))
     assert found.text_source == "ctc"
-    log_probs = wide._network.symbols(wide._network.encode(*batch_of(wave(0.6)[0])))[0]
+    log_probs = wide.network.symbols(wide.network.encode(*batch_of(wave(0.6)[0])))[0]
     symbols, score = beam.search(log_probs, 50)[0]
     assert found.text == ctc_text(symbols).lower()
     assert score >= log_probs.max(-1).sum()  # more than the best path alone
@@ -295,7 +295,7 @@ def test_a_model_that_answers_with_nan_says_so(random_model, tmp_path):
 
 def test_windows_of_whisper_never_exceed_its_positions(tmp_path):
     model = shortened(made(tmp_path), 60.0)
-    assert Predictor(model)._prepare.longest == 30 * RATE
+    assert Predictor(model).preparation.longest == 30 * RATE
 
 
 def test_a_file_and_its_samples_are_the_same(predictor, tested):
