@@ -64,9 +64,13 @@ GROUPS = {
             (r"(fusion|text)/.*/(attention_output|output)/kernel", _ROWS),
         ),
     ),
+    "cross-modal fusion": (
+        r"fusion/downsample/.*",
+        ((r"fusion/(audio_keys|audio_queries|downsample)/kernel", P("fsdp", None)),),
+    ),
     "fusion network's gate": (
         r"fusion/gate/.*",
-        ((r"fusion/(audio_keys|audio_queries|gate|downsample)/kernel", P("fsdp", None)),),
+        ((r"fusion/gate/kernel", P("fsdp", None)),),
     ),
     "projection of text of another width": (
         r"(fusion/)?text/projection/.*",

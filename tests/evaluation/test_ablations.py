@@ -3,11 +3,13 @@
 import jax
 import numpy as np
 import pytest
+from flax import traverse_util
 
 from mmer_jax import configuration
 from mmer_jax.errors import UserError
 from mmer_jax.evaluation import ablations
 from mmer_jax.models import factory
+from mmer_jax.training import sharding_rules
 
 
 def config():
@@ -49,6 +51,13 @@ def test_a_variant_that_cannot_be_run_is_named():
     base.losses.memory.size = 8
     with pytest.raises(UserError, match="released_losses can't be run.*--variants=no_ctc"):
         ablations.make(base)
+
+
+def test_every_parameter_of_every_variant_has_a_sharding_rule():
+    for v in ablations.make(config())[0]:
+        shapes = factory.param_shapes(factory.build_model(v.config, 4, 32, 30))
+        paths = traverse_util.flatten_dict(shapes, sep="/")
+        assert set(sharding_rules.specs(paths)) == set(paths), v.name
 
 
 @pytest.fixture(scope="module")
