@@ -120,9 +120,13 @@ def _drawn(system):
     }  # fmt: skip
 
 
+def _counted(name, numbers):
+    return f"{name}{'s' if len(numbers) > 1 else ''} {', '.join(map(str, numbers))}"
+
+
 def _caption(config, figures):
     full = figures["full"]
-    seeds, folds = (", ".join(map(str, full[k])) for k in ("seeds", "folds"))
+    seeds, folds = (_counted(k, full[f"{k}s"]) for k in ("seed", "fold"))
     chosen = (
         "the epoch chosen ON THE TEST SIDE (selection=published)"
         if config.selection == "published"
@@ -130,7 +134,7 @@ def _caption(config, figures):
     )
     spread = "the seeds' means" if len(full["seeds"]) > 1 else "the folds"
     return (
-        f"Ablation of {config.name}: {config.protocol} folds {folds}, seeds {seeds}, {chosen}. In "
+        f"Ablation of {config.name}: {config.protocol} {folds}, {seeds}, {chosen}. In "
         f"percent; mean and standard deviation over {spread}."
     )
 
