@@ -86,7 +86,6 @@ def main(argv=None) -> dict:
     if flags.utterances % flags.batch:
         parser.error("--utterances must be a multiple of --batch: both sides see whole batches")
     sizes = train_step.TINY if flags.tiny else train_step.BASE
-    machine.keep_memory()
     torch.set_num_threads(os.cpu_count())
     rates = machine.rates(flags.tiny)
     print(machine.heading(rates))

@@ -13,8 +13,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mmer_jax import host_memory
-
 PACKAGES = ("jax", "jaxlib", "flax", "numpy", "torch", "transformers")
 # Matrices of this width are far larger than any cache.
 MATMUL_WIDTH = 2048
@@ -61,12 +59,6 @@ def matmul_rate(dtype="float32", width: int = MATMUL_WIDTH, repeats: int = 7) ->
     product = jax.jit(jnp.matmul)
     jax.block_until_ready(product(x, x))
     return 2 * width**3 / np.median([timed(product, x, x)[0] for _ in range(repeats)])
-
-
-def keep_memory() -> None:
-    """As the commands of mmer_jax do it; PyTorch in the same process has the same."""
-    if jax.default_backend() == "cpu":
-        host_memory.keep()
 
 
 def timed(function, *args):

@@ -3,14 +3,16 @@
 MMER with wav2vec2-base and a frozen RoBERTa-base, random weights, both views, dropout on, float32.
 As in the published code the convolutions of wav2vec2 are frozen and the text encoder runs in
 evaluation mode; SpecAugment and layer drop are off. PyTorch's side is benchmarks/torch_mmer.py
-with Hugging Face's modules and torch.optim.AdamW, on all cores. Steps alternate between the two in
-one process, compilation apart, so that what else the machine does weighs on both.
+with Hugging Face's modules and torch.optim.AdamW, on all cores. Steps alternate between the two,
+compilation apart, so that what else the machine does weighs on both; each has a process of its own,
+so that neither computes in the memory that the other has left in pieces.
 
 With `--mix`, utterances have IEMOCAP's lengths: Flax has mmer_jax's length buckets, PyTorch what
 published code does, random batches padded to their own longest.
 """
 
 import dataclasses
+import multiprocessing
 import os
 import time
 
@@ -20,7 +22,7 @@ import torch
 from transformers import RobertaConfig, RobertaModel, Wav2Vec2Config, Wav2Vec2Model
 
 from benchmarks import machine, torch_mmer
-from mmer_jax import configuration
+from mmer_jax import configuration, host_memory
 from mmer_jax.data import batching
 from mmer_jax.losses.multitask import total_loss
 from mmer_jax.models.encoders.text import TextEncoder
@@ -145,6 +147,63 @@ class TorchTrainer:
         return time.perf_counter() - start, loss.item()
 
 
+class Apart:
+    """A trainer in a process of its own.
+
+    Args:
+      kind: `flax` or `torch`.
+      sizes: of its model.
+      example: a batch.
+      keep: whether freed memory is kept, as the commands of mmer_jax do it; Flax's side alone.
+    """
+
+    def __init__(self, kind: str, sizes: Sizes, example: dict, keep: bool):
+        spawn = multiprocessing.get_context("spawn")
+        self._pipe, theirs = spawn.Pipe()
+        spawn.Process(target=_serve, args=(theirs, kind, sizes, example, keep), daemon=True).start()
+
+    def __call__(self, batch) -> tuple[float, float, float]:
+        """One step; returns its seconds, its loss, and its processor time."""
+        return self._ask("step", batch)
+
+    def flops(self, batch) -> float:
+        """Of one step, by XLA's count."""
+        return self._ask("flops", batch)
+
+    def close(self) -> None:
+        """Ends the process."""
+        self._pipe.send(("end", None))
+
+    def _ask(self, what, batch):
+        self._pipe.send((what, batch))
+        return self._pipe.recv()
+
+
+def _serve(pipe, kind, sizes, example, keep):
+    """The process of an `Apart`."""
+    if kind == "flax":
+        if keep:
+            host_memory.keep()
+        trainer = FlaxTrainer(sizes, example)
+    else:
+        torch.set_num_threads(os.cpu_count())
+        torch.manual_seed(0)
+        trainer = TorchTrainer(sizes)
+    while (asked := pipe.recv())[0] != "end":
+        what, batch = asked
+        if what == "flops":
+            pipe.send(machine.flops(trainer.jitted, trainer.state, trainer.frozen, batch))
+        else:
+            start = time.process_time()
+            seconds, loss = trainer(batch)
+            pipe.send((seconds, loss, time.process_time() - start))
+
+
+def both(sizes: Sizes, example: dict, keep: bool) -> dict[str, Apart]:
+    """Either trainer by its name."""
+    return {kind: Apart(kind, sizes, example, keep) for kind in ("flax", "torch")}
+
+
 def to_torch(batch: dict) -> dict:
     """Arrays -> tensors; integers as int64, which PyTorch's lookups ask for."""
     return {
@@ -192,26 +251,27 @@ def counts(seconds):
     )
 
 
-def fixed(sizes: Sizes, batch_size: int, seconds: float, steps: int) -> dict:
+def fixed(sizes: Sizes, batch_size: int, seconds: float, steps: int, keep: bool = True) -> dict:
     """Seconds per step of both on batches of one length, alternating."""
     rng = np.random.default_rng(0)
     batch = make_batch([seconds] * batch_size, [seconds] * batch_size, sizes, rng)
-    ours, theirs = FlaxTrainer(sizes, batch), TorchTrainer(sizes)
-    count = machine.flops(ours.jitted, ours.state, ours.frozen, batch)
+    trainers = both(sizes, batch, keep)
     machine.progress("compiling")
-    first = ours(batch)[0]
-    theirs(batch)  # PyTorch's first step makes the optimiser's state
+    count = trainers["flax"].flops(batch)
+    first = trainers["flax"](batch)[0]
+    trainers["torch"](batch)  # PyTorch's first step makes the optimiser's state
     times, cpu = {"flax": [], "torch": []}, {"flax": [], "torch": []}
     for i in range(steps):
         machine.progress(f"step {i + 1} of {steps}")
-        for name, trainer in (("flax", ours), ("torch", theirs)):
-            start = time.process_time()
-            seconds_taken, loss = trainer(batch)
-            cpu[name].append(time.process_time() - start)
+        for name, trainer in trainers.items():
+            seconds_taken, loss, processor = trainer(batch)
+            cpu[name].append(processor)
             if not np.isfinite(loss):
                 raise ValueError(f"{name}'s loss is {loss} in step {i}")
             times[name].append(seconds_taken)
     machine.progress("")
+    for trainer in trainers.values():
+        trainer.close()
     median = {name: float(np.median(values)) for name, values in times.items()}
     # On a machine that other programs use too, processor time says more than the clock.
     work = {name: float(np.median(values)) for name, values in cpu.items()}
@@ -233,14 +293,17 @@ def draw_lengths(count: int, rng):
     return np.clip(seconds, SHORTEST, LONGEST), np.clip(spoken_again, SHORTEST, LONGEST)
 
 
-def mix(sizes: Sizes, batch_size: int, utterances: int, bucket_count: int) -> dict:
+def mix(
+    sizes: Sizes, batch_size: int, utterances: int, bucket_count: int, keep: bool = True
+) -> dict:
     """Utterances per second of both in one pass over the same utterances, batches alternating."""
     rng = np.random.default_rng(0)
     lengths = draw_lengths(utterances, rng)
     bucketed, padded = _flax_batches(sizes, lengths, batch_size, bucket_count, rng), []
     for rows in rng.permutation(utterances).reshape(-1, batch_size):
         padded.append(make_batch(lengths[0][rows], lengths[1][rows], sizes, rng))
-    ours, theirs = FlaxTrainer(sizes, bucketed[0]), TorchTrainer(sizes)
+    trainers = both(sizes, bucketed[0], keep)
+    ours, theirs = trainers["flax"], trainers["torch"]
     shapes = {batch["audio"].shape: batch for batch in bucketed}
     for i, batch in enumerate(shapes.values()):  # every shape is compiled before the clock starts
         machine.progress(f"compiling bucket {i + 1} of {len(shapes)}")
@@ -252,6 +315,8 @@ def mix(sizes: Sizes, batch_size: int, utterances: int, bucket_count: int) -> di
         times["flax"].append(ours(flax_batch)[0])
         times["torch"].append(theirs(torch_batch)[0])
     machine.progress("")
+    for trainer in trainers.values():
+        trainer.close()
     rate = {name: utterances / sum(values) for name, values in times.items()}
     return {
         "flax_utterances_per_s": rate["flax"], "torch_utterances_per_s": rate["torch"],
@@ -298,17 +363,13 @@ def main(argv=None) -> dict:
     sizes = TINY if flags.tiny else BASE
     if flags.utterances % flags.batch:
         parser.error("--utterances must be a multiple of --batch: both sides see whole batches")
-    if not flags.give_back:
-        machine.keep_memory()
-    torch.set_num_threads(os.cpu_count())
-    torch.manual_seed(0)
     rates = machine.rates(flags.tiny)
     print(machine.heading(rates))
     if flags.mix:
-        results = mix(sizes, flags.batch, flags.utterances, flags.buckets)
+        results = mix(sizes, flags.batch, flags.utterances, flags.buckets, not flags.give_back)
         _print_mix(flags, results)
     else:
-        results = fixed(sizes, flags.batch, flags.seconds, flags.steps)
+        results = fixed(sizes, flags.batch, flags.seconds, flags.steps, not flags.give_back)
         _print_fixed(flags, results, rates["float32"])
     name = "train_step_mix" if flags.mix else "train_step"
     everything = {"flags": vars(flags), "matmul_flops_per_s": rates} | results

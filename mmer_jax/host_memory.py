@@ -1,4 +1,4 @@
-"""On CPUs, the memory of one step kept for the next one instead of given back to the system."""
+"""The host's memory of one step kept for the next one instead of given back to the system."""
 
 import ctypes
 import sys
@@ -8,11 +8,12 @@ _TRIM_THRESHOLD, _MMAP_MAX, _ARENA_MAX = -1, -4, -8
 
 
 def keep() -> bool:
-    """Tells glibc's malloc to hold on to what is freed; call it before the first large array.
+    """Tells glibc's malloc to hold on to what is freed.
+
+    Call it before jax starts its threads, for a thread stays with the arena that it began with.
 
     XLA's CPU client allocates a step's temporary buffer, gigabytes for a large model, anew in each
-    step. malloc would map it and unmap it, and the kernel would clear every page again: 15 % of a
-    step of wav2vec2-base (docs/performance.md). One arena, because the others can't grow so far.
+    step. malloc would map it and unmap it, and the kernel would clear every page again. One arena, because the others can't grow so far.
     The price: the process stays as large as it once was.
 
     Returns:

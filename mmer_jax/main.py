@@ -155,13 +155,6 @@ def hardware() -> str:
     return f"{len(kinds)} x {kinds[0]} ({os.cpu_count()} CPU cores)"
 
 
-def _on_cpu(do):
-    import jax
-
-    if jax.default_backend() == "cpu":
-        do()
-
-
 def _cache_compilations(folder):
     if not folder:
         return
@@ -184,10 +177,10 @@ def command(work, prefix: str = "") -> int:
     logging.set_verbosity(logging.WARNING)
     config = _CONFIG.value
     workdir = _WORKDIR.value or os.path.join("runs", prefix + config.name)
+    host_memory.keep()  # now: jax's threads keep the arenas that they have begun with
     _cache_compilations(_CACHE.value)
     try:
         processes.start(_COORDINATOR.value, _PROCESSES.value, _PROCESS.value, _DISTRIBUTED.value)
-        _on_cpu(host_memory.keep)
         if not processes.is_first():
             sys.stdout = open(os.devnull, "w")  # the first one speaks for all
         table, written = work(config, workdir)
