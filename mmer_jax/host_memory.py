@@ -13,8 +13,8 @@ def keep() -> bool:
     Call it before jax starts its threads, for a thread stays with the arena that it began with.
 
     XLA's CPU client allocates a step's temporary buffer, gigabytes for a large model, anew in each
-    step. malloc would map it and unmap it, and the kernel would clear every page again. One arena, because the others can't grow so far.
-    The price: the process stays as large as it once was.
+    step. malloc would map it and unmap it, and the kernel would clear every page again. One arena,
+    because the others can't grow so far. The price: the process stays as large as it once was.
 
     Returns:
       Whether it could be told; False on other systems and C libraries, where nothing changes.
