@@ -126,16 +126,12 @@ def main(argv: list[str] | None = None) -> int:
     )
     args = parser.parse_args(argv)
     flags.FLAGS.mark_as_parsed()  # grain reads absl's flags, which this command does not use
-    try:
+
+    def work():
         path = run(args.workdir, args.fold, args.utterance, args.out, args.data_dir)
-    except UserError as e:
-        print(f"error: {e}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("\nstopped; nothing was written.", file=sys.stderr)
-        return 130
-    _say(f"Written to {path}, and each picture beside it.")
-    return 0
+        _say(f"Written to {path}, and each picture beside it.")
+
+    return commands.attempt(work, "nothing was written")
 
 
 if __name__ == "__main__":

@@ -4,6 +4,8 @@ import argparse
 import os
 import sys
 
+from mmer_jax.errors import UserError
+
 CACHE = "~/.cache/mmer_jax/xla"
 
 
@@ -24,3 +26,24 @@ def cache_compilations() -> None:
 
     jax.config.update("jax_compilation_cache_dir", os.path.expanduser(CACHE))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 1.0)
+
+
+def attempt(work, stopped: str) -> int:
+    """Calls `work()`; what the user can mend is one message, and so is Ctrl-C.
+
+    Args:
+      work: prints what it has to say.
+      stopped: what Ctrl-C leaves behind, in words.
+
+    Returns:
+      The exit code: 0, 1 for a mistake, 130 where it was stopped.
+    """
+    try:
+        work()
+    except UserError as e:
+        print(f"error: {e}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print(f"\nstopped; {stopped}.", file=sys.stderr)
+        return 130
+    return 0

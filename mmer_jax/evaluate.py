@@ -7,7 +7,6 @@ import time
 from absl import flags
 
 from mmer_jax import commands, files
-from mmer_jax.errors import UserError
 
 # As in main.py: neither chatter nor an import of tensorflow.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -56,16 +55,12 @@ def main(argv: list[str] | None = None) -> int:
     )
     args = parser.parse_args(argv)
     flags.FLAGS.mark_as_parsed()  # grain reads absl's flags, which this command does not use
-    try:
+
+    def work():
         table = run(args.workdir, args.text_source, args.data_dir)
-    except UserError as e:
-        print(f"error: {e}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("\nstopped; nothing was written.", file=sys.stderr)
-        return 130
-    print(f"\n{table}\nWritten to {files.resolve(args.workdir)}/text_{args.text_source}")
-    return 0
+        print(f"\n{table}\nWritten to {files.resolve(args.workdir)}/text_{args.text_source}")
+
+    return commands.attempt(work, "nothing was written")
 
 
 if __name__ == "__main__":

@@ -130,20 +130,16 @@ def main(argv: list[str] | None = None) -> int:
         parser.error("--seconds and --batch are options of --stablehlo, which is missing")
     flags.FLAGS.mark_as_parsed()  # grain reads absl's flags, which this command does not use
     rows = 1 if args.batch is None else args.batch
-    try:
+
+    def work():
         sizes = run(
             args.source, args.out, args.fold, args.seed, args.stablehlo, args.seconds or (), rows
         )
-    except UserError as e:
-        print(f"error: {e}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("\nstopped; nothing was written.", file=sys.stderr)
-        return 130
-    for path, size in sizes.items():
-        _say(f"  {_readable(size):>8}  {path}")
-    _say(f"Written to {args.out}: {_readable(sum(sizes.values()))}")
-    return 0
+        for path, size in sizes.items():
+            _say(f"  {_readable(size):>8}  {path}")
+        _say(f"Written to {args.out}: {_readable(sum(sizes.values()))}")
+
+    return commands.attempt(work, "nothing was written")
 
 
 if __name__ == "__main__":

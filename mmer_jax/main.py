@@ -10,7 +10,7 @@ import time
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from mmer_jax import configuration, files, host_memory, processes
+from mmer_jax import commands, configuration, files, host_memory, processes
 from mmer_jax.errors import UserError
 
 # tensorflow only writes TensorBoard files here; its chatter would hide the messages.
@@ -179,19 +179,15 @@ def command(work, prefix: str = "") -> int:
     workdir = _WORKDIR.value or os.path.join("runs", prefix + config.name)
     host_memory.keep()  # now: jax's threads keep the arenas that they have begun with
     _cache_compilations(_CACHE.value)
-    try:
+
+    def go():
         processes.start(_COORDINATOR.value, _PROCESSES.value, _PROCESS.value, _DISTRIBUTED.value)
         if not processes.is_first():
             sys.stdout = open(os.devnull, "w")  # the first one speaks for all
         table, written = work(config, workdir)
-    except UserError as e:
-        print(f"error: {e}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("\nstopped; the same command goes on after the last whole epoch.", file=sys.stderr)
-        return 130
-    print(f"\n{table}\nWritten to {workdir}: {', '.join(written)}")
-    return 0
+        print(f"\n{table}\nWritten to {workdir}: {', '.join(written)}")
+
+    return commands.attempt(go, "the same command goes on after the last whole epoch")
 
 
 def _train(config, workdir):
