@@ -67,7 +67,7 @@ def _live(variants, found):
     from mmer_jax.evaluation import comparison
 
     kept = {v.name: found[v.name] for v in variants if found[v.name]}
-    figures = comparison.compare(kept, "dialog")
+    figures = comparison.compare(kept, "dialog")  # no interval is shown: any grouping would do
     width = max(len(v.title) for v in variants)
     lines = []
     for v in variants:

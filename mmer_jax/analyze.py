@@ -8,10 +8,6 @@ from absl import flags
 from mmer_jax import commands, files
 from mmer_jax.errors import UserError
 
-# As in main.py: neither chatter nor an import of tensorflow.
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-os.environ.setdefault("USE_TF", "0")
-
 REPORT = "report.html"
 
 

@@ -15,10 +15,6 @@ from absl import flags
 from mmer_jax import commands
 from mmer_jax.errors import UserError
 
-# As in main.py: neither chatter nor an import of tensorflow.
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-os.environ.setdefault("USE_TF", "0")
-
 KEPT_MINUTES = 10.0  # what was uploaded and never asked about
 WAITING = 16  # questions in the queue, and recordings kept in memory
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
@@ -48,7 +44,7 @@ def build(gradio, answers):
             with gradio.Column(min_width=300):
                 inputs = _form(gradio, model)
                 button = gradio.Button("Which emotion is it?", variant="primary")
-                if page.hears(model):
+                if model.hears:
                     html(page.privacy(KEPT_MINUTES))
             with gradio.Column(min_width=300):
                 shown = html(page.result(page.NOTHING_YET), elem_id="answer")
@@ -64,14 +60,12 @@ def build(gradio, answers):
 
 def _form(gradio, model):
     """Recording, text, and whether speech alone counts; what the model can't use is hidden."""
-    from mmer_jax.inference import page
-
-    hears, reads = page.hears(model), page.reads(model)
+    hears, reads = model.hears, model.reads
     audio = _upload(gradio)(
         sources=["upload", "microphone"], type="filepath", label="Recording", editable=False,
         buttons=[], visible=hears, elem_id="recording",
     )  # fmt: skip
-    optional = page.writes(model)
+    optional = not model.lacks_ctc
     text = gradio.Textbox(
         label="What is said (optional)" if optional else "What is said",
         info="Left empty, the model writes it itself." if optional else None,
@@ -116,7 +110,7 @@ def answered(answers, memory, path, text, alone, key):
 
     recording = None
     try:
-        if page.hears(answers.model):
+        if answers.model.hears:
             recording = uploads.take(path, memory.pop(key))
         shown = answers(recording, page.asked_text(answers.model, text, alone))
     except UserError as e:
@@ -261,7 +255,7 @@ def _parser():
     parser.add_argument(
         "model",
         metavar="MODEL",
-        help="a finished fold (runs/demo/fold5), a model folder, or a name on the Hugging Face hub",
+        help=commands.MODEL,
     )
     parser.add_argument("--host", default="127.0.0.1", help="default: this computer alone")
     parser.add_argument("--port", type=_port, default=7860, help="default: 7860")

@@ -1,4 +1,4 @@
-"""What the argparse commands share: a parser that says what is wrong in one message."""
+"""What the commands share: their environment, a parser, and how they end."""
 
 import argparse
 import os
@@ -7,6 +7,12 @@ import sys
 from mmer_jax.errors import UserError
 
 CACHE = "~/.cache/mmer_jax/xla"
+MODEL = "a finished fold (runs/demo/fold5), a model folder, or a name on the Hugging Face hub"
+
+# tensorflow only writes TensorBoard files here; its chatter would hide the messages.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+# Its Flax classes would otherwise make transformers import tensorflow as well.
+os.environ.setdefault("USE_TF", "0")
 
 
 class Parser(argparse.ArgumentParser):
@@ -20,11 +26,15 @@ class Parser(argparse.ArgumentParser):
 
 def cache_compilations() -> None:
     """Compiled programs are kept where `main` keeps them, unless the environment says where."""
-    if os.environ.get("JAX_COMPILATION_CACHE_DIR"):
-        return
+    if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
+        keep_compilations(CACHE)
+
+
+def keep_compilations(folder: str) -> None:
+    """Compiled programs are kept in `folder`, and read from there by the next run."""
     import jax
 
-    jax.config.update("jax_compilation_cache_dir", os.path.expanduser(CACHE))
+    jax.config.update("jax_compilation_cache_dir", os.path.expanduser(folder))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 1.0)
 
 

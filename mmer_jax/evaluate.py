@@ -8,10 +8,6 @@ from absl import flags
 
 from mmer_jax import commands, files
 
-# As in main.py: neither chatter nor an import of tensorflow.
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-os.environ.setdefault("USE_TF", "0")
-
 
 def run(workdir: str, text_source: str = "ctc", data_dir: str = "") -> str:
     """Writes the results to `workdir/text_<source>`; what the command does, for notebooks.

@@ -8,10 +8,6 @@ from absl import flags
 from mmer_jax import commands, files
 from mmer_jax.errors import UserError
 
-# As in main.py: neither chatter nor an import of tensorflow.
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-os.environ.setdefault("USE_TF", "0")
-
 
 def run(source: str, out: str, fold: int | None = None, seed: int | None = None,
         stablehlo: bool = False, seconds=(), rows: int = 1) -> dict[str, int]:  # fmt: skip
@@ -37,7 +33,7 @@ def run(source: str, out: str, fold: int | None = None, seed: int | None = None,
     from mmer_jax.inference import from_run, model_folder
     from mmer_jax.inference import stablehlo as programs
 
-    with model_folder.new_folder(out) as made:
+    with files.new_folder(out) as made:
         model = from_run.load_fold(folder)
         buckets = programs.buckets_of(model, seconds, rows) if stablehlo else ()
         model_folder.write(model, made)

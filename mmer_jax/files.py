@@ -1,9 +1,13 @@
 """Files that a reader never meets half of, on a disk or in a bucket (`gs://...`)."""
 
+import contextlib
 import os
+import shutil
 import tempfile
 
 from etils import epath
+
+from mmer_jax.errors import UserError
 
 
 def is_remote(path: str) -> bool:
@@ -47,3 +51,41 @@ def _replace_local(path, data):
     except BaseException:
         os.unlink(temporary)
         raise
+
+
+@contextlib.contextmanager
+def new_folder(folder: str):
+    """A temporary folder that takes the place of `folder` if the block ends well, or disappears.
+
+    Args:
+      folder: must not exist, or be empty; on a disk.
+
+    Yields:
+      Path of the temporary folder, beside `folder`.
+
+    Raises:
+      UserError: the folder is taken, or can't be written.
+    """
+    _check_free(folder)
+    folder = resolve(folder)
+    temporary = None
+    try:
+        os.makedirs(os.path.dirname(folder), exist_ok=True)
+        temporary = tempfile.mkdtemp(dir=os.path.dirname(folder), prefix=".writing-")
+        yield temporary
+        os.chmod(temporary, 0o755)  # mkdtemp's are private
+        os.rename(temporary, folder)
+    except BaseException as e:
+        if temporary:
+            shutil.rmtree(temporary, ignore_errors=True)
+        if isinstance(e, OSError):
+            raise UserError(f"{folder} can't be written: {e}. Name another folder.") from e
+        raise
+
+
+def _check_free(folder):
+    if is_remote(folder):
+        raise UserError(f"{folder} is no local folder; write to one and copy it from there.")
+    folder = resolve(folder)
+    if os.path.exists(folder) and (not os.path.isdir(folder) or os.listdir(folder)):
+        raise UserError(f"{folder} exists and is not empty; name another folder or delete it.")

@@ -13,11 +13,6 @@ from ml_collections import config_flags
 from mmer_jax import commands, configuration, files, host_memory, processes
 from mmer_jax.errors import UserError
 
-# tensorflow only writes TensorBoard files here; its chatter would hide the messages.
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-# Its Flax classes would otherwise make transformers import tensorflow as well.
-os.environ.setdefault("USE_TF", "0")
-
 _CONFIG = config_flags.DEFINE_config_file(
     "config", None, "A file of configs/, and a variant behind a colon.", lock_config=True
 )
@@ -25,7 +20,7 @@ _WORKDIR = flags.DEFINE_string(
     "workdir", None, "Where checkpoints and results go; default runs/<name of the config>."
 )
 _CACHE = flags.DEFINE_string(
-    "compilation_cache", "~/.cache/mmer_jax/xla", "Folder for compiled programs; empty: none."
+    "compilation_cache", commands.CACHE, "Folder for compiled programs; empty: none."
 )
 _DISTRIBUTED = flags.DEFINE_bool(
     "distributed", False, "One process per host, joined as the cluster tells jax (TPU, Slurm)."
@@ -155,15 +150,6 @@ def hardware() -> str:
     return f"{len(kinds)} x {kinds[0]} ({os.cpu_count()} CPU cores)"
 
 
-def _cache_compilations(folder):
-    if not folder:
-        return
-    import jax
-
-    jax.config.update("jax_compilation_cache_dir", os.path.expanduser(folder))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 1.0)
-
-
 def command(work, prefix: str = "") -> int:
     """Does `work(config, workdir)` as the flags say; one message where it can't be done.
 
@@ -178,7 +164,8 @@ def command(work, prefix: str = "") -> int:
     config = _CONFIG.value
     workdir = _WORKDIR.value or os.path.join("runs", prefix + config.name)
     host_memory.keep()  # now: jax's threads keep the arenas that they have begun with
-    _cache_compilations(_CACHE.value)
+    if _CACHE.value:
+        commands.keep_compilations(_CACHE.value)
 
     def go():
         processes.start(_COORDINATOR.value, _PROCESSES.value, _PROCESS.value, _DISTRIBUTED.value)

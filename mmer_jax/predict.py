@@ -9,10 +9,6 @@ from absl import flags
 from mmer_jax import commands
 from mmer_jax.errors import UserError
 
-# As in main.py: neither chatter nor an import of tensorflow.
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-os.environ.setdefault("USE_TF", "0")
-
 _EVERY = 20.0  # seconds between two plain lines of progress
 
 
@@ -154,7 +150,7 @@ def _parser():
     parser.add_argument(
         "checkpoint",
         metavar="CHECKPOINT",
-        help="a finished fold (runs/demo/fold5), a model folder, or a name on the Hugging Face hub",
+        help=commands.MODEL,
     )
     parser.add_argument(
         "inputs",

@@ -82,3 +82,15 @@ def tiny_config():
         return c
 
     return make
+
+
+@pytest.fixture(scope="session")
+def tiny_run(prepared, tiny_config, tmp_path_factory):
+    """Workdir of a finished run of two folds, one epoch, held-out dialogs: only to be read."""
+    from mmer_jax import main
+
+    folder = tmp_path_factory.mktemp("tiny_run")
+    config = tiny_config(prepared)
+    config.folds, config.train.epochs = (4, 5), 1
+    main.run(config, str(folder))
+    return folder

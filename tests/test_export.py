@@ -11,35 +11,25 @@ import numpy as np
 import pytest
 
 import mmer_jax
-from mmer_jax import configuration, export, main
+from mmer_jax import configuration, export
 from mmer_jax.errors import UserError
 from mmer_jax.inference import from_run, model_folder, stablehlo
 
 
 @pytest.fixture(scope="module")
-def finished_run(prepared, tiny_config, tmp_path_factory):
-    """Workdir of a run of two folds."""
-    folder = tmp_path_factory.mktemp("run")
-    config = tiny_config(prepared)
-    config.folds, config.train.epochs = (4, 5), 1
-    main.run(config, str(folder))
-    return folder
-
-
-@pytest.fixture(scope="module")
-def exported(finished_run, tmp_path_factory):
+def exported(tiny_run, tmp_path_factory):
     """Fold 5 of it as a folder, with a program."""
     out = tmp_path_factory.mktemp("exported") / "models" / "tiny"
     arguments = ["--fold=5", "--stablehlo", "--seconds=1,0.5", "--batch=2"]
-    assert export.main([str(finished_run), str(out), *arguments]) == 0
+    assert export.main([str(tiny_run), str(out), *arguments]) == 0
     return out
 
 
-def test_the_folder_holds_the_tested_model(finished_run, exported):
-    before = from_run.load_fold(str(finished_run / "fold5"))
+def test_the_folder_holds_the_tested_model(tiny_run, exported):
+    before = from_run.load_fold(str(tiny_run / "fold5"))
     after = model_folder.read(str(exported))
     jax.tree.map(np.testing.assert_array_equal, before.params, after.params)
-    result = json.loads((finished_run / "fold5" / "result.json").read_text())
+    result = json.loads((tiny_run / "fold5" / "result.json").read_text())
     assert after.card["fold"] == 5 and after.temperature == result["temperature"]
     assert after.card["fingerprint"] == configuration.fingerprint(before.config)
     texts = [p for p in exported.rglob("*") if p.suffix in (".json", ".md", ".txt")]
@@ -48,11 +38,11 @@ def test_the_folder_holds_the_tested_model(finished_run, exported):
                    for p in texts)  # fmt: skip
 
 
-def test_it_is_loaded_by_its_name(finished_run, exported):
+def test_it_is_loaded_by_its_name(tiny_run, exported):
     wave = np.random.default_rng(0).standard_normal(8_000).astype(np.float32) / 10
     answers = [
         mmer_jax.load(str(folder)).predict((wave, 16_000), text="I told you.")
-        for folder in (finished_run / "fold5", exported)
+        for folder in (tiny_run / "fold5", exported)
     ]
     np.testing.assert_allclose(answers[0].logits, answers[1].logits, atol=1e-6)
     assert answers[0].probabilities.keys() == answers[1].probabilities.keys()
@@ -76,9 +66,9 @@ def test_its_programs_are_as_asked(exported):
     np.testing.assert_allclose(found["logits"], logits, atol=1e-5)
 
 
-def test_a_fold_folder_is_exported_and_sizes_are_printed(finished_run, tmp_path, capsys):
+def test_a_fold_folder_is_exported_and_sizes_are_printed(tiny_run, tmp_path, capsys):
     out = tmp_path / "out"
-    assert export.main([str(finished_run / "fold4"), str(out)]) == 0
+    assert export.main([str(tiny_run / "fold4"), str(out)]) == 0
     said = capsys.readouterr().out
     assert "kB  model.safetensors" in said and f"Written to {out}" in said
     assert model_folder.read(str(out)).card["fold"] == 4
@@ -86,9 +76,9 @@ def test_a_fold_folder_is_exported_and_sizes_are_printed(finished_run, tmp_path,
 
 
 @pytest.fixture
-def copy(finished_run, tmp_path):
+def copy(tiny_run, tmp_path):
     """A workdir that a test may change."""
-    return shutil.copytree(finished_run, tmp_path / "copy")
+    return shutil.copytree(tiny_run, tmp_path / "copy")
 
 
 def test_the_only_fold_needs_no_choice(copy):
@@ -130,8 +120,8 @@ def test_seeds_are_told_apart(copy, tmp_path):
         (["{run}/fold4"], "OUT"),
     ],
 )
-def test_a_mistake_is_one_message(finished_run, tmp_path, arguments, words, capsys):
-    names = {"run": finished_run, "out": tmp_path / "out"}
+def test_a_mistake_is_one_message(tiny_run, tmp_path, arguments, words, capsys):
+    names = {"run": tiny_run, "out": tmp_path / "out"}
     try:
         code = export.main([a.format(**names) for a in arguments])
     except SystemExit as e:
@@ -141,13 +131,13 @@ def test_a_mistake_is_one_message(finished_run, tmp_path, arguments, words, caps
     assert not list(tmp_path.iterdir())
 
 
-def test_nothing_is_left_where_programs_cannot_be_made(finished_run, tmp_path, monkeypatch):
+def test_nothing_is_left_where_programs_cannot_be_made(tiny_run, tmp_path, monkeypatch):
     def fail(*_):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(stablehlo, "export", fail)
     out = tmp_path / "out"
-    assert export.main([str(finished_run / "fold4"), str(out), "--stablehlo"]) == 130
+    assert export.main([str(tiny_run / "fold4"), str(out), "--stablehlo"]) == 130
     assert not list(tmp_path.iterdir())
 
 

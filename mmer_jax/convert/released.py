@@ -7,9 +7,7 @@ import argparse
 import dataclasses
 import json
 import os
-import shutil
 import sys
-import tempfile
 
 import jax
 import ml_collections
@@ -17,7 +15,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from flax import traverse_util
 
-from mmer_jax import configuration
+from mmer_jax import configuration, files
 from mmer_jax.convert.mapping import Converted, convert
 from mmer_jax.errors import UserError
 from mmer_jax.models.encoders import pretrained
@@ -83,28 +81,18 @@ def write(converted: Converted, text_encoder: str, folder: str) -> None:
     Raises:
       UserError: the folder is taken, or there is no such text encoder or one of another width.
     """
-    folder = os.path.abspath(os.path.expanduser(folder))
-    if os.path.exists(folder) and (not os.path.isdir(folder) or os.listdir(folder)):
-        raise UserError(f"{folder} exists and is not empty; name another folder or delete it.")
-    text_config, text_params = _text_encoder(text_encoder, converted)
-    if os.path.isdir(os.path.expanduser(text_encoder)):
-        text_encoder = os.path.abspath(os.path.expanduser(text_encoder))
-    os.makedirs(os.path.dirname(folder), exist_ok=True)
-    temporary = tempfile.mkdtemp(dir=os.path.dirname(folder), prefix=".converting-")
-    try:
-        converted.audio_config.save_pretrained(os.path.join(temporary, AUDIO_FOLDER))
-        text_config.save_pretrained(os.path.join(temporary, TEXT_FOLDER))
+    with files.new_folder(folder) as made:
+        text_config, text_params = _text_encoder(text_encoder, converted)
+        if os.path.isdir(os.path.expanduser(text_encoder)):
+            text_encoder = files.resolve(text_encoder)
+        converted.audio_config.save_pretrained(os.path.join(made, AUDIO_FOLDER))
+        text_config.save_pretrained(os.path.join(made, TEXT_FOLDER))
         config = configuration.to_json(config_of(converted, text_encoder))
-        with open(os.path.join(temporary, "config.json"), "w") as f:
+        with open(os.path.join(made, "config.json"), "w") as f:
             json.dump(config, f, indent=2)
         with ocp.StandardCheckpointer() as checkpointer:
             params = converted.params | {"text_encoder": text_params}
-            checkpointer.save(os.path.join(temporary, PARAMS_FOLDER), params)
-        os.chmod(temporary, 0o755)  # mkdtemp's are private
-        os.rename(temporary, folder)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
+            checkpointer.save(os.path.join(made, PARAMS_FOLDER), params)
 
 
 def _text_encoder(source, converted):

@@ -39,6 +39,27 @@ class LoadedModel:
     tokenizer_folder: str
     card: dict
 
+    @property
+    def hears(self) -> bool:
+        """Whether it takes speech."""
+        return self.model.audio_encoder is not None
+
+    @property
+    def reads(self) -> bool:
+        """Whether it takes text."""
+        return self.model.text_encoder is not None
+
+    @property
+    def lacks_ctc(self) -> str:
+        """Why it can't write down what is said; "" if it can."""
+        if not self.hears:
+            return "reads text alone"
+        if not self.config.losses.ctc.weight:
+            return "was trained without CTC, so it can't write down what is said"
+        if self.model.symbols != len(text.CTC_SYMBOLS):
+            return f"has a CTC head of {self.model.symbols} unknown symbols"
+        return ""
+
 
 def digest(model: LoadedModel) -> str:
     """16 hex digits that change with any parameter, label or temperature, not with the source."""

@@ -1,10 +1,7 @@
 """A trained model as a folder that travels: parameters, config, tokenizer, card; no pickle."""
 
-import contextlib
 import json
 import os
-import shutil
-import tempfile
 from importlib import metadata
 
 import ml_collections
@@ -46,7 +43,7 @@ def write(model: LoadedModel, folder: str) -> None:
     flat = traverse_util.flatten_dict(model.params, sep="/")
     _check_params(model.model, flat, f"The model read from {model.source}")
     _check_sizes(model, f"The model read from {model.source}")
-    with new_folder(folder) as made:
+    with files.new_folder(folder) as made:
         _write_encoders(model.model, made)
         if model.tokenizer is not None:
             _write_tokenizer(model.tokenizer_folder, os.path.join(made, TOKENIZER))
@@ -56,45 +53,10 @@ def write(model: LoadedModel, folder: str) -> None:
         arrays = {name: np.asarray(x, np.float32, order="C") for name, x in flat.items()}
         # One entry alone: safetensors writes several in any order, and the same model should give
         # the same file.
-        save_file(arrays, os.path.join(made, PARAMS), {"format_version": str(FORMAT)})
-
-
-@contextlib.contextmanager
-def new_folder(folder: str):
-    """A temporary folder that takes the place of `folder` if the block ends well, or disappears.
-
-    Args:
-      folder: must not exist, or be empty.
-
-    Yields:
-      Path of the temporary folder, beside `folder`.
-
-    Raises:
-      UserError: the folder is taken, or can't be written.
-    """
-    _check_free(folder)
-    folder = files.resolve(folder)
-    temporary = None
-    try:
-        os.makedirs(os.path.dirname(folder), exist_ok=True)
-        temporary = tempfile.mkdtemp(dir=os.path.dirname(folder), prefix=".exporting-")
-        yield temporary
-        os.chmod(temporary, 0o755)  # mkdtemp's are private
-        os.rename(temporary, folder)
-    except BaseException as e:
-        if temporary:
-            shutil.rmtree(temporary, ignore_errors=True)
-        if isinstance(e, (OSError, SafetensorError)):
-            raise UserError(f"{folder} can't be written: {e}. Name another folder.") from e
-        raise
-
-
-def _check_free(folder):
-    if files.is_remote(folder):
-        raise UserError(f"{folder} is no local folder; export to one and copy it from there.")
-    folder = files.resolve(folder)
-    if os.path.exists(folder) and (not os.path.isdir(folder) or os.listdir(folder)):
-        raise UserError(f"{folder} exists and is not empty; name another folder or delete it.")
+        try:
+            save_file(arrays, os.path.join(made, PARAMS), {"format_version": str(FORMAT)})
+        except SafetensorError as e:  # what the system said is in it
+            raise OSError(str(e)) from e
 
 
 def portable(config: ml_collections.ConfigDict, audio: bool, text: bool):

@@ -8,7 +8,6 @@ import numpy as np
 import soundfile
 
 from mmer_jax.data.audio import SAMPLE_RATE
-from mmer_jax.data.text import CTC_SYMBOLS
 from mmer_jax.errors import UserError
 from mmer_jax.evaluation import html, pictures
 from mmer_jax.evaluation.analysis import is_synthetic
@@ -23,22 +22,6 @@ PLAYED_SECONDS = 60.0  # a longer one would make the page heavy
 _TOKENS = 40  # of the attention's picture
 
 
-def hears(model: LoadedModel) -> bool:
-    """Whether the page asks for a recording."""
-    return "audio" in model.config.model.modalities
-
-
-def reads(model: LoadedModel) -> bool:
-    """Whether the page asks for a text."""
-    return "text" in model.config.model.modalities
-
-
-def writes(model: LoadedModel) -> bool:
-    """Whether the model itself can write down what is said."""
-    ctc = model.config.losses.ctc.weight and model.model.symbols == len(CTC_SYMBOLS)
-    return hears(model) and bool(ctc)
-
-
 def asked_text(model: LoadedModel, text: str, alone: bool) -> str | None:
     """What `Predictor.predict` is to take as the text.
 
@@ -51,13 +34,13 @@ def asked_text(model: LoadedModel, text: str, alone: bool) -> str | None:
       UserError: no text where the model can't do without.
     """
     text = (text or "").strip()
-    if not reads(model) or (alone and hears(model)):
+    if not model.reads or (alone and model.hears):
         return ""
     if text:
         return text
-    if not hears(model):
+    if not model.hears:
         raise UserError("There is no text yet. Type what is said; this model reads text alone.")
-    if not writes(model):
+    if model.lacks_ctc:
         raise UserError(
             "This model can't write down what is said. Type it, or tick “speech alone”."
         )
@@ -89,10 +72,10 @@ class Answers:
         """
         audio = (recording.wave, SAMPLE_RATE) if recording else None
         found = self._predictor.predict(audio, text)
-        parts = [verdict(found), transcript(found, reads(self.model))]
+        parts = [verdict(found), transcript(found, self.model.reads)]
         if recording:
             parts += [timeline(found, recording.wave), self._inside(found, recording.wave)]
-            parts.append(heard(recording, reads(self.model)))
+            parts.append(heard(recording, self.model.reads))
         parts.append(html.small(f"Answered in {sum(found.timings.values()):.2f} s."))
         return result("".join(parts))
 
@@ -111,7 +94,7 @@ def introduction(model: LoadedModel) -> str:
     """What is above the form: the model, and what it is not fit for."""
     name = model.card.get("name") or model.config.name
     by = {(True, True): "how it is said and what is said", (True, False): "how it is said",
-          (False, True): "what is said"}[hears(model), reads(model)]  # fmt: skip
+          (False, True): "what is said"}[model.hears, model.reads]  # fmt: skip
     classes = ", ".join(escape(title(n)) for n in model.label_names)
     parts = [
         "<h1>Emotion in speech</h1>",

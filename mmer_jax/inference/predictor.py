@@ -8,7 +8,6 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 
 from mmer_jax.data.audio import SAMPLE_RATE
-from mmer_jax.data.text import CTC_SYMBOLS
 from mmer_jax.errors import UserError
 from mmer_jax.evaluation.metrics import softmax
 from mmer_jax.inference import recordings, shapes, windows
@@ -137,7 +136,7 @@ class Predictor:
         began = time.perf_counter()
         try:
             text = self._checked_text(text, name)
-            if audio is None and not self.preparation.hears:
+            if audio is None and not self.model.hears:
                 wave = np.zeros(0, np.float32)
             else:
                 wave = recordings.read(audio, rate, name)
@@ -146,33 +145,27 @@ class Predictor:
         taken = {"read": time.perf_counter() - began, "encode": 0.0, "text": 0.0, "decide": 0.0}
         job = _Job(index, len(wave), text, taken, [])
         # Text is read once, however long the recording that it belongs to.
-        longest = self.preparation.longest if self.preparation.hears else len(wave)
+        longest = self.preparation.longest if self.model.hears else len(wave)
         spans = windows.cut(len(wave), longest)
         job.rows = [_Row(job, s, wave[s.start : s.end], text or "") for s in spans]
         return job
 
     def _checked_text(self, text, name):
         """What the text branch is to read; None: what the CTC head writes."""
-        if not self.preparation.reads:
+        if not self.model.reads:
             return ""
-        if text is None and not self.preparation.hears:
+        if text is None and not self.model.hears:
             raise UserError(f"{name} comes without text, and this model reads text alone.")
         if text is None:
-            self._check_ctc()
+            lacks = self.model.lacks_ctc
+            if lacks:
+                raise UserError(
+                    f'{self.model.source} {lacks}. Give the text, or "" for speech alone.'
+                )
             return None
         if not isinstance(text, str):
             raise UserError(f"The text of {name} is a {type(text).__name__}; expected a str.")
         return text.encode("utf-8", "replace").decode("utf-8")  # no half surrogates
-
-    def _check_ctc(self):
-        model = self.model
-        if not model.config.losses.ctc.weight:
-            reason = "was trained without CTC, so it can't write down what is said"
-        elif model.model.symbols != len(CTC_SYMBOLS):
-            reason = f"has a CTC head of {model.model.symbols} unknown symbols"
-        else:
-            return
-        raise UserError(f'{model.source} {reason}. Give the text, or "" for speech alone.')
 
     def _answers(self, pending):
         """(index, prediction or error) of each, in order."""

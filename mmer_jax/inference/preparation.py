@@ -17,27 +17,25 @@ class Preparation:
 
     Attributes:
       longest: samples that the model hears at once.
-      hears, reads: whether it has an audio and a text encoder.
     """
 
     def __init__(self, model: LoadedModel):
-        self.hears = model.model.audio_encoder is not None
-        self.reads = model.model.text_encoder is not None
-        self.longest = _longest(model)
+        self._hears, self._reads = model.hears, model.reads
+        self.longest = longest(model)
         self._lengths = shapes.lengths(self.longest)
         self._normalized = _normalized(model)
         self._tokenizer = model.tokenizer
 
     def padded_length(self, samples: int) -> int:
         """The static length that `samples` are padded to; 0 for a model that hears nothing."""
-        return shapes.holding(samples, self._lengths) if self.hears else 0
+        return shapes.holding(samples, self._lengths) if self._hears else 0
 
     def speech(self, waves, length: int, size: int) -> tuple[np.ndarray, np.ndarray]:
         """Waves [n] -> float32 [size, length], int32 lengths [size]; the last one fills up rows.
 
         Where the model hears nothing the array is empty.
         """
-        if not self.hears:
+        if not self._hears:
             return np.zeros((size, 0), np.float32), np.zeros(size, np.int32)
         prepared = [audio.normalize(w) if self._normalized else w for w in waves]
         return audio.pad(prepared + prepared[-1:] * (size - len(prepared)), length)
@@ -47,7 +45,7 @@ class Preparation:
 
         Where the model reads nothing they are one column that nobody looks at.
         """
-        if not self.reads:
+        if not self._reads:
             return np.zeros((size, 1), np.int32), np.ones((size, 1), np.int32)
         ids = [self._tokenizer.ids(words) for words in texts]
         longest = shapes.tokens(max(map(len, ids)), self._tokenizer.max_tokens)
@@ -56,11 +54,12 @@ class Preparation:
         return padded, (np.arange(longest)[None] < lengths[:, None]).astype(np.int32)
 
 
-def _longest(model):
+def longest(model: LoadedModel) -> int:
+    """Samples: where training cut utterances, or where the audio encoder's positions end."""
     encoder = model.model.audio_encoder
     positions = getattr(getattr(encoder, "config", None), "max_source_positions", None)
-    longest = round(model.config.data.max_seconds * audio.SAMPLE_RATE)
-    return min(longest, positions * FRAME) if positions else longest
+    cut = round(model.config.data.max_seconds * audio.SAMPLE_RATE)
+    return min(cut, positions * FRAME) if positions else cut
 
 
 def _normalized(model):

@@ -8,8 +8,9 @@ import jax
 import numpy as np
 from jax import export as jax_export
 
+from mmer_jax import files
 from mmer_jax.data.audio import SAMPLE_RATE
-from mmer_jax.data.batching import FRAME, SHORTEST
+from mmer_jax.data.batching import SHORTEST
 from mmer_jax.errors import UserError
 from mmer_jax.inference.programs import FOLDER, FORMAT, INDEX, PARAMS, Programs, run
 
@@ -51,7 +52,11 @@ def buckets_of(model, seconds=(), rows: int = 1) -> tuple[Bucket, ...]:
     tokens = model.config.text.max_tokens if model.model.text_encoder is not None else 0
     if model.model.audio_encoder is None:
         return (Bucket(rows, 0, tokens),)
-    shortest, longest = SHORTEST / SAMPLE_RATE, _longest(model)
+    # Imported late, as in `export`: who only runs programs imports no model.
+    from mmer_jax.inference import preparation
+
+    shortest = SHORTEST / SAMPLE_RATE
+    longest = preparation.longest(model) / SAMPLE_RATE
     seconds = seconds or (*(s for s in SECONDS if s < longest), longest)
     wrong = [s for s in seconds if not shortest <= s <= longest]
     if wrong:
@@ -61,13 +66,6 @@ def buckets_of(model, seconds=(), rows: int = 1) -> tuple[Bucket, ...]:
         )
     lengths = sorted({round(s * SAMPLE_RATE) for s in seconds})
     return tuple(Bucket(rows, n, tokens) for n in lengths)
-
-
-def _longest(model):
-    """Seconds: where training cut utterances, or where the encoder's positions end."""
-    positions = getattr(model.model.audio_encoder.config, "max_source_positions", None)
-    longest = model.config.data.max_seconds
-    return min(longest, positions * FRAME / SAMPLE_RATE) if positions else longest
 
 
 def export(model, folder: str, buckets) -> None:
@@ -90,7 +88,7 @@ def export(model, folder: str, buckets) -> None:
 
     if not model_folder.is_model_folder(folder):
         raise UserError(f"{folder} is no model folder; write it first.")
-    with model_folder.new_folder(os.path.join(folder, FOLDER)) as made:
+    with files.new_folder(os.path.join(folder, FOLDER)) as made:
         programs = [_write_program(model, bucket, made) for bucket in buckets]
         index = json.dumps(_index(model, programs), indent=2, allow_nan=False) + "\n"
         for name, content in ((INDEX, index), ("README.md", README)):
