@@ -162,17 +162,7 @@ def _comment(statement, comments):
 def limits() -> dict[str, str]:
     """Option -> what `validate` allows, where that is a list of choices or a range."""
     choices = {o: ", ".join(f"`{x}`" for x in c) for o, c in configuration.CHOICES.items()}
-    return choices | {o: f"{low} to {high}" for o, (low, high) in _bounds().items()}
-
-
-def _bounds():
-    """The dict `bounds` of configuration._check_ranges."""
-    tree = ast.parse(inspect.getsource(configuration._check_ranges))
-    value = next(
-        n.value for n in ast.walk(tree)
-        if isinstance(n, ast.Assign) and getattr(n.targets[0], "id", "") == "bounds"
-    )  # fmt: skip
-    return eval(ast.unparse(value), {"__builtins__": {}})
+    return choices | {o: f"{low} to {high}" for o, (low, high) in configuration.RANGES.items()}
 
 
 def _insert(app, docname, source):

@@ -45,6 +45,25 @@ CHOICES = {
     "optimizer.schedule": ("constant", "linear", "cosine"),
     "selection_metric": ("ua", "wa", "loss"),
 }
+# Lowest and highest value of each option that has them.
+RANGES = {
+    "heldout_fraction": (0.01, 0.5),
+    "data.max_seconds": (0.1, 60.0),
+    "data.batch_size": (1, 65536),
+    "data.eval_batch_size": (1, 65536),
+    "data.buckets": (0, 64),
+    "data.max_padding": (0.001, 0.9),
+    "data.threads": (1, 256),
+    "data.prefetch": (1, 1024),
+    "text.max_tokens": (4, 512),
+    "optimizer.warmup": (0.0, 1.0),
+    "losses.memory.size": (0, 10**6),
+    "losses.memory.start": (0.0, 1.0),
+    "train.epochs": (0, 100000),
+    "train.chunk_size": (0, 65536),
+    "train.text_dropout": (0.0, 1.0),
+    "train.log_every": (1, 10**9),
+}
 
 
 def _size(width: int, layers: int, heads: int, ffn: int, dropout: float = 0.1):
@@ -212,25 +231,7 @@ def _check_folds(config):
 
 
 def _check_ranges(config):
-    bounds = {
-        "heldout_fraction": (0.01, 0.5),
-        "data.max_seconds": (0.1, 60.0),
-        "data.batch_size": (1, 65536),
-        "data.eval_batch_size": (1, 65536),
-        "data.buckets": (0, 64),
-        "data.max_padding": (0.001, 0.9),
-        "data.threads": (1, 256),
-        "data.prefetch": (1, 1024),
-        "text.max_tokens": (4, 512),
-        "optimizer.warmup": (0.0, 1.0),
-        "losses.memory.size": (0, 10**6),
-        "losses.memory.start": (0.0, 1.0),
-        "train.epochs": (0, 100000),
-        "train.chunk_size": (0, 65536),
-        "train.text_dropout": (0.0, 1.0),
-        "train.log_every": (1, 10**9),
-    }
-    for path, (low, high) in bounds.items():
+    for path, (low, high) in RANGES.items():
         value = _lookup(config, path)
         if not low <= value <= high:
             raise UserError(f"config.{path} is {value}; expected {low} to {high}.")

@@ -10,32 +10,7 @@ from mmer_jax.models.dropout import Dropout
 from mmer_jax.models.layers import CrossModalLayer, masked_max, rematerialized
 
 
-class _Layered(nn.Module):
-    """A module of `CrossModalLayer`s of one size.
-
-    Attributes:
-      width: d; tokens of another width are projected to it first.
-      heads, ffn, dropout, dtype: of every layer, see `CrossModalLayer`.
-      remat: `layers` computes each layer again in the backward pass instead of storing it.
-    """
-
-    width: int
-    heads: int
-    ffn: int
-    dropout: float = 0.1
-    dtype: jnp.dtype = jnp.float32
-    remat: str = "none"
-
-    def _layer(self, name):
-        kind = rematerialized(CrossModalLayer, self.remat, deterministic_at=4)
-        return kind(self.width, self.heads, self.ffn, self.dropout, self.dtype, name=name)
-
-    def _text_branch(self):
-        size = (self.width, self.heads, self.ffn, self.dropout, self.dtype, self.remat)
-        return TextBranch(*size, name="text")
-
-
-class DynamicFusion(_Layered):
+class DynamicFusion(nn.Module):
     """Early fusion of frames A [b, t, d_a] and tokens [b, s, d_t] into one vector.
 
     X = BertLayer(tokens)
@@ -46,10 +21,18 @@ class DynamicFusion(_Layered):
     h = [max_frames A; W_d max_tokens [R; g * T]]
 
     Attributes:
-      width, heads, ffn, dropout, dtype, remat: see `_Layered`.
+      width: d of the network; tokens of another width are projected to it first.
+      heads, ffn, dropout, dtype: of every layer, see `CrossModalLayer`.
+      remat: `layers` computes each layer again in the backward pass instead of storing it.
       gated: without it g = 1, for an ablation.
     """
 
+    width: int
+    heads: int
+    ffn: int
+    dropout: float = 0.1
+    dtype: jnp.dtype = jnp.float32
+    remat: str = "none"
     gated: bool = True
 
     @nn.compact
@@ -63,11 +46,15 @@ class DynamicFusion(_Layered):
           text_mask: [b, s], 0 on padded tokens.
           deterministic: no dropout.
         """
-        out = self._text_branch()(text, text_mask, deterministic)
+        out = TextBranch(**self._layer_options(), remat=self.remat, name="text")(
+            text, text_mask, deterministic
+        )
         tokens = out["text_self"]
 
+        kind = rematerialized(CrossModalLayer, self.remat, deterministic_at=4)
+
         def attend(name, queries, memory, mask):
-            layer = self._layer(name)
+            layer = kind(**self._layer_options(), name=name)
             out[name], out[f"{name}_attention"] = layer(queries, memory, mask, deterministic)
 
         dense = lambda name: nn.Dense(self.width, dtype=self.dtype, name=name)  # noqa: E731
@@ -86,25 +73,47 @@ class DynamicFusion(_Layered):
         out["fused"] = jnp.concatenate([out["pooled_audio"], out["pooled_multimodal"]], axis=-1)
         return out
 
+    def _layer_options(self):
+        names = ("width", "heads", "ffn", "dropout", "dtype")
+        return {name: getattr(self, name) for name in names}
 
-class LateFusion(_Layered):
+
+class LateFusion(nn.Module):
     """The baseline that early fusion is compared with: either modality pooled, then concatenated.
 
     h = [max_frames A; max_tokens X]; nothing of one modality sees anything of the other before.
+
+    Attributes:
+      width, heads, ffn, dropout, dtype, remat: of X's layer, see `TextBranch`.
     """
+
+    width: int
+    heads: int
+    ffn: int
+    dropout: float = 0.1
+    dtype: jnp.dtype = jnp.float32
+    remat: str = "none"
 
     @nn.compact
     def __call__(self, audio, audio_mask, text, text_mask, deterministic: bool = True) -> dict:
         """As `DynamicFusion`; `fused` is [b, d_a + d] here too."""
-        out = self._text_branch()(text, text_mask, deterministic)
+        options = (self.width, self.heads, self.ffn, self.dropout, self.dtype, self.remat)
+        out = TextBranch(*options, name="text")(text, text_mask, deterministic)
         out["pooled_audio"] = masked_max(audio, audio_mask)
         out["pooled_text"] = masked_max(out["text_self"], text_mask)
         out["fused"] = jnp.concatenate([out["pooled_audio"], out["pooled_text"]], axis=-1)
         return out
 
 
-class TextBranch(_Layered):
+class TextBranch(nn.Module):
     """The trainable self-attention layer over the text encoder's states, X in the paper."""
+
+    width: int
+    heads: int
+    ffn: int
+    dropout: float = 0.1
+    dtype: jnp.dtype = jnp.float32
+    remat: str = "none"
 
     @nn.compact
     def __call__(self, text, text_mask, deterministic: bool = True) -> dict:
@@ -112,5 +121,9 @@ class TextBranch(_Layered):
         if text.shape[-1] != self.width:
             text = nn.Dense(self.width, dtype=self.dtype, name="projection")(text)
         text = Dropout(self.dropout)(text, deterministic)
-        hidden, weights = self._layer("self_attention")(text, text, text_mask, deterministic)
+        kind = rematerialized(CrossModalLayer, self.remat, deterministic_at=4)
+        layer = kind(
+            self.width, self.heads, self.ffn, self.dropout, self.dtype, name="self_attention"
+        )
+        hidden, weights = layer(text, text, text_mask, deterministic)
         return {"text_self": hidden, "text_self_attention": weights}
