@@ -45,6 +45,8 @@ CHOICES = {
     "optimizer.schedule": ("constant", "linear", "cosine"),
     "selection_metric": ("ua", "wa", "loss"),
 }
+# Options that came after the first published fingerprints, and the value that changes nothing.
+_LATER = {"train.ctc_texts": 0.0}
 # Lowest and highest value of each option that has them.
 RANGES = {
     "heldout_fraction": (0.01, 0.5),
@@ -62,6 +64,7 @@ RANGES = {
     "train.epochs": (0, 100000),
     "train.chunk_size": (0, 65536),
     "train.text_dropout": (0.0, 1.0),
+    "train.ctc_texts": (0.0, 1.0),
     "train.log_every": (1, 10**9),
 }
 
@@ -154,6 +157,8 @@ def default() -> ml_collections.ConfigDict:
     train.epochs = 30  # 0: no training, only the test of what it starts from
     train.chunk_size = 0  # rows that pass the network at once; 0: the whole batch. Saves memory
     train.text_dropout = 0.0  # share of the training utterances that come without their words
+    # share that comes with what the CTC head writes, from the second epoch on
+    train.ctc_texts = 0.0
     train.log_every = 20  # steps between two lines of metrics
 
     c.mesh = mesh = ml_collections.ConfigDict()
@@ -174,6 +179,7 @@ def validate(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
     _check_modalities(config)
     _check_folds(config)
     _check_ranges(config)
+    _check_texts(config)
     return config
 
 
@@ -257,6 +263,26 @@ def _check_ranges(config):
         raise UserError("Every weight in config.losses is 0: there is nothing to train on.")
 
 
+def _check_texts(config):
+    """The options that say what is read in training."""
+    train = config.train
+    if train.text_dropout + train.ctc_texts > 1:
+        raise UserError(
+            f"config.train.text_dropout ({train.text_dropout}) and config.train.ctc_texts "
+            f"({train.ctc_texts}) are shares of the same utterances; together they are above 1."
+        )
+    if train.ctc_texts and tuple(config.model.modalities) != MODALITIES:
+        raise UserError(
+            "config.train.ctc_texts feeds the text branch with what is heard; it needs speech and "
+            f"text, and config.model.modalities is {tuple(config.model.modalities)!r}."
+        )
+    if train.ctc_texts and not config.losses.ctc.weight:
+        raise UserError(
+            "config.train.ctc_texts is set and config.losses.ctc.weight is 0: a CTC head that is "
+            "not trained writes nothing. Give it a weight."
+        )
+
+
 def to_json(config: ml_collections.ConfigDict) -> dict:
     """The config as plain JSON values (tuples become lists)."""
     return json.loads(config.to_json_best_effort())
@@ -278,9 +304,17 @@ def differences(old: dict, new: dict) -> list[tuple[str, object, object]]:
 
 
 def fingerprint(config: ml_collections.ConfigDict) -> str:
-    """12 hex digits that change with any option but the seed that changes a fold's result."""
+    """12 hex digits that change with any option but the seed that changes a fold's result.
+
+    An option of a later version counts where it is used: without it, a run has the digits that
+    it had before.
+    """
     left_out = {*NOT_IN_FINGERPRINT, "seed"}
-    plain = {k: v for k, v in _flat(to_json(config)).items() if k not in left_out}
+    plain = {
+        k: v
+        for k, v in _flat(to_json(config)).items()
+        if k not in left_out and not (k in _LATER and v == _LATER[k])
+    }
     return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:12]
 
 

@@ -44,6 +44,14 @@ def test_the_fingerprint_ignores_where_files_lie_and_the_seed():
     assert configuration.fingerprint(a) != configuration.fingerprint(b)
 
 
+def test_a_later_option_counts_where_it_is_used():
+    a, b = configuration.default(), configuration.default()
+    b.train.ctc_texts = 0.5
+    assert configuration.fingerprint(a) != configuration.fingerprint(b)
+    # What configs/demo.py had before the option came, see docs/results.md.
+    assert configuration.fingerprint(load("demo").get_config()) == "efc8ac848595"
+
+
 def test_differences_name_the_option():
     a, b = configuration.default(), configuration.default()
     b.losses.ctc.weight = 0.5
@@ -79,6 +87,22 @@ def test_a_wrong_value_is_named(option, value):
     config.unlock()
     config.update_from_flattened_dict({option: value})
     with pytest.raises(UserError, match=f"config.{option.split('.weight')[0]}"):
+        configuration.validate(config)
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"train.ctc_texts": 0.6, "train.text_dropout": 0.5}, "together they are above 1"),
+        ({"train.ctc_texts": 0.5, "losses.ctc.weight": 0.0}, "Give it a weight"),
+        ({"train.ctc_texts": 0.5, "model.modalities": ("audio",)}, "needs speech and text"),
+    ],
+)
+def test_what_is_read_in_training_must_be_there(options, message):
+    config = load("demo").get_config()
+    config.unlock()
+    config.update_from_flattened_dict(options)
+    with pytest.raises(UserError, match=message):
         configuration.validate(config)
 
 

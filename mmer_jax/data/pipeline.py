@@ -37,6 +37,7 @@ class Featurizer:
       parts: what a training pass may feed, each a sequence of utterances; the padding meant is
         that of the worst of them. None: the whole corpus.
       text_dropout: share of the utterances that a training pass feeds without their words.
+      ctc_texts: share that it feeds with what the CTC head wrote, where that is known.
 
     Attributes:
       edges, buckets: padded audio lengths, and the static shapes that go with them.
@@ -45,12 +46,13 @@ class Featurizer:
 
     def __init__(self, corpus: Corpus, tokenizer, max_samples: int, normalized: bool, buckets: int,
                  augmented: bool, batch_size: int = 8, max_padding: float = 0.10,
-                 parts=None, text_dropout: float = 0.0):  # fmt: skip
+                 parts=None, text_dropout: float = 0.0, ctc_texts: float = 0.0):  # fmt: skip
         self.corpus = corpus
         self.max_samples = max_samples
         self.normalized = normalized
         self.augmented = augmented
         self.text_dropout = text_dropout
+        self.ctc_texts = ctc_texts
         self._tokenizer = tokenizer
         self.encoded = [_encode(u, tokenizer) for u in corpus.utterances]
         self.index = {u.id: i for i, u in enumerate(corpus.utterances)}
@@ -105,22 +107,29 @@ class Featurizer:
         """A text's ids for the text encoder, int32 [s]."""
         return _tokens(self._tokenizer, transcript)
 
-    def wordless(self, utterances, seed_epoch) -> dict[str, np.ndarray]:
-        """Id -> ids of no words, of the utterances that (seed, epoch) draws to go without text.
+    def other_tokens(self, utterances, seed_epoch, heard) -> dict[str, np.ndarray]:
+        """Id -> ids of what is read in the transcript's place, where (seed, epoch) draws it so.
 
-        The augmented view keeps its words: with the augmented contrastive loss, what is said by the
-        voice alone is drawn to what voice and words say together.
+        That is nothing (`text_dropout`), or what the CTC head wrote (`ctc_texts`). The augmented
+        view keeps its words: with the augmented contrastive loss, what voice and poor words say is
+        drawn to what voice and true words say together.
+
+        Args:
+          utterances: None among them is passed over.
+          seed_epoch: (seed, epoch).
+          heard: id -> ids of the CTC head's text; who is not in it keeps the transcript.
         """
-        if not self.text_dropout:
+        if not self.text_dropout and not self.ctc_texts:
             return {}
-
-        def drawn(u):
-            # Not the rng of `_drawn`: which recording comes must not depend on this option.
-            rng = np.random.default_rng((*seed_epoch, self.index[u.id], 1))
-            return rng.random() < self.text_dropout
-
-        nothing = self.tokens("")
-        return {u.id: nothing for u in utterances if u is not None and drawn(u)}
+        found = {}
+        for u in (u for u in utterances if u is not None):
+            # Not the rng of `_drawn`: which recording comes must not depend on these options.
+            drawn = np.random.default_rng((*seed_epoch, self.index[u.id], 1)).random()
+            if drawn < self.text_dropout:
+                found[u.id] = self.tokens("")
+            elif drawn < self.text_dropout + self.ctc_texts and u.id in heard:
+                found[u.id] = heard[u.id]
+        return found
 
     def _drawn(self, utterance, seed_epoch):
         """Which augmented recording (seed, epoch) draws; None where there is none."""
@@ -233,6 +242,7 @@ class TrainBatches:
     def __init__(self, featurizer: Featurizer, utterances, batch_size: int, epochs: int, seed: int,
                  rows=None):  # fmt: skip
         self._featurizer = featurizer
+        self._heard = {}
         self._utterances = utterances
         self._batch_size = batch_size
         self._seed = seed
@@ -248,9 +258,14 @@ class TrainBatches:
         epoch, position = divmod(step, self.steps_per_epoch)
         bucket, at = self._plan(epoch)[position]
         f, utterances = self._featurizer, _at(self._utterances, at)
-        now = (self._seed, epoch)
-        tokens = f.wordless(utterances, now)
-        return f.batch(utterances, f.buckets[bucket], now, f.augmented, self._rows, tokens)
+        shape, now = f.buckets[bucket], (self._seed, epoch)
+        tokens = f.other_tokens(utterances, now, self._heard)
+        tokens = {name: _fitted(ids, shape.tokens) for name, ids in tokens.items()}
+        return f.batch(utterances, shape, now, f.augmented, self._rows, tokens)
+
+    def hear(self, texts: dict[str, str]) -> None:
+        """Takes utterance id -> what the CTC head wrote, for the batches loaded from now on."""
+        self._heard = {name: self._featurizer.tokens(words) for name, words in texts.items()}
 
     def sizes(self, step: int) -> int:
         """How many rows of the whole batch hold an utterance, whatever rows this process loads."""
@@ -273,6 +288,14 @@ class TrainBatches:
             near = {e: p for e, p in self._plans.items() if abs(e - epoch) <= 2}
             self._plans = near | {epoch: plan}
         return plan
+
+
+def _fitted(ids, longest):
+    """Ids cut to a bucket's width, their last one (the end of the sequence) kept.
+
+    A recognised text can be longer than any transcript that the bucket was made for.
+    """
+    return ids if len(ids) <= longest else np.concatenate([ids[: longest - 1], ids[-1:]])
 
 
 class EvalBatches:

@@ -56,6 +56,7 @@ class Experiment:
                 for fold in folds.all_folds(config.protocol)
             ],
             text_dropout=config.train.text_dropout,
+            ctc_texts=config.train.ctc_texts,
         )
         self.model = factory.build_model(
             config,

@@ -88,7 +88,8 @@ def train_fold(experiment: Experiment, fold: folds.Fold, folder: str) -> dict:
 def _train(experiment, course, folder):
     """(state of the chosen epoch, history, steps); resumes what `folder` holds.
 
-    The order within a pass of the loop is a contract: evaluate, save, next batch, step, log.
+    The order within a pass of the loop is a contract: evaluate, save, listen, next batch, step,
+    log. What is heard hangs on the saved state alone, so a resumed run hears the same.
     """
     config = experiment.config
     if processes.is_first():
@@ -107,6 +108,8 @@ def _train(experiment, course, folder):
     start = checkpoints.latest_step() or 0
     if start:
         state, history = checkpoints.restore(start, state, iterator)
+        if start < total:
+            iterator = _listen(experiment, state, course.train, batches, iterator)
     writer = make_writer(folder, start)
     progress = Progress(course.title, total, start)
     if start:
@@ -127,14 +130,17 @@ def _train(experiment, course, folder):
                 # 2. save
                 plain = configuration.to_json(config)
                 checkpoints.save(step, state, iterator, plain, history, entry["score"])
-                clock.restart()
+                # 3. listen
+                if step < total:
+                    iterator = _listen(experiment, state, course.train, batches, iterator)
+                clock = Clock(iterator)
             if step == total:
                 break
-            # 3. next batch
+            # 4. next batch
             batch = next(iterator)
-            # 4. step
+            # 5. step
             state, values = experiment.train_step(state, batch)
-            # 5. log
+            # 6. log
             pending.append(values)
             progress.update(step + 1, batches.sizes(step))
             if (step + 1) % config.train.log_every == 0 or (step + 1) % epoch_steps == 0:
@@ -157,6 +163,23 @@ def _train(experiment, course, folder):
 
 def _epochs(total, batches):
     return -(-total // batches.steps_per_epoch)
+
+
+def _listen(experiment, state, utterances, batches, iterator):
+    """The iterator that goes on from here, its texts those that the CTC head writes now.
+
+    Without `config.train.ctc_texts` it is the one given; else a new one, because the one given has
+    batches ahead already.
+    """
+    if not experiment.config.train.ctc_texts:
+        return iterator
+    position = iterator.get_state()
+    iterator.close()
+    texts = predict(experiment, state, utterances)["recognized"]
+    batches.hear({u.id: words.lower() for u, words in zip(utterances, texts)})
+    iterator = _to_devices(experiment, batches)
+    iterator.set_state(position)
+    return iterator
 
 
 def predict(experiment: Experiment, state, utterances, texts=None) -> dict:
@@ -197,18 +220,14 @@ def _to_devices(experiment, batches):
 
 
 class Clock:
-    """The share of the training's time in which the loop stood waiting for a batch."""
+    """The share of the time, from now on, in which the training stood waiting for a batch."""
 
     def __init__(self, iterator):
         self._iterator = iterator
-        self.restart()
-
-    def restart(self) -> None:
-        """Counts from now on."""
         self._began, self._waited = time.monotonic(), self._iterator.waited
 
     def share(self) -> float:
-        """From 0 to 1, since the last restart."""
+        """From 0 to 1."""
         passed = time.monotonic() - self._began
         return (self._iterator.waited - self._waited) / max(passed, 1e-9)
 

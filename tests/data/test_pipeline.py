@@ -337,6 +337,41 @@ def test_some_utterances_come_without_their_words(prepared, corpus):
     assert 0.4 < share < 0.6
 
 
+def test_some_utterances_come_with_what_was_heard(prepared, corpus):
+    tokenizer = text.Tokenizer(str(prepared / "corpus" / "tokenizer"), 32)
+    f = pipeline.Featurizer(
+        corpus, tokenizer, 210_000, False, buckets=1, augmented=True, text_dropout=0.3,
+        ctc_texts=0.4,
+    )  # fmt: skip
+    batches = train_batches(f)
+    heard = {u.id: f"zz{i} " * (40 if i % 2 else 1) for i, u in enumerate(corpus.utterances)}
+
+    def read():
+        found, width = {}, f.buckets[0].tokens
+        for step in range(batches.steps_per_epoch):
+            b = batches[step]
+            for row in np.flatnonzero(b["valid"]):
+                u = corpus.utterances[b["index"][row]]
+                ids = b["text_ids"][row][b["text_mask"][row] > 0]
+                long = tokenizer.ids(heard[u.id])
+                # As much of a long text as the bucket holds, and the end of the sequence.
+                fits = [*long[: width - 1], long[-1]] if len(long) > width else long
+                ways = {"gold": tokenizer.ids(u.transcript), "none": tokenizer.ids(""), "ctc": fits}
+                found[u.id] = [name for name, way in ways.items() if np.array_equal(ids, way)]
+        return found
+
+    before = read()
+    assert {names[0] for names in before.values()} == {"gold", "none"}  # nothing heard yet
+    batches.hear(heard)
+    after = read()
+    assert all(len(names) == 1 for names in after.values())
+    assert [u for u in before if before[u] == ["none"]] == [
+        u for u in after if after[u] == ["none"]
+    ]
+    share = sum(names == ["ctc"] for names in after.values()) / len(after)
+    assert 0.25 < share < 0.55
+
+
 def test_evaluation_reads_other_texts_where_they_are_given(featurizer, corpus):
     utterances = corpus.utterances[:9]
     long = "word " * 40

@@ -141,6 +141,41 @@ def test_a_resumed_run_equals_an_uninterrupted_one(
     assert (tmp_path / "confusion.png").read_bytes()[:4] == b"\x89PNG"
 
 
+def test_a_resumed_run_hears_what_an_uninterrupted_one_heard(
+    prepared, tiny_config, tmp_path, monkeypatch
+):
+    """With texts of the CTC head among those read: a head that writes a word, and another later."""
+    config = tiny_config(prepared)
+    config.train.ctc_texts, config.train.epochs = 0.5, 3
+    heard, hear = [], pipeline.TrainBatches.hear
+    monkeypatch.setattr(
+        pipeline.TrainBatches, "hear", lambda self, texts: (heard.append(texts), hear(self, texts))
+    )
+    original = loop.predict
+
+    def predict(experiment, state, utterances, texts=None):
+        answers = original(experiment, state, utterances, texts)
+        step = int(state.step)
+        return answers | {"recognized": [f"STEP {step} {s}" for s in answers["recognized"]]}
+
+    monkeypatch.setattr(loop, "predict", predict)
+    main.run(config, str(tmp_path / "whole"))
+    epochs = config.train.epochs
+    assert len(heard) == epochs - 1 and heard[0] != heard[1]
+    assert all(words.startswith("step ") for words in heard[0].values())
+    with monkeypatch.context() as patch:
+        interrupt_after(patch, 10)
+        with pytest.raises(Killed):
+            main.run(config, str(tmp_path / "resumed"))
+    del heard[epochs - 1 :]
+    main.run(config, str(tmp_path / "resumed"))
+    assert heard[: epochs - 1] == heard[epochs - 1 :]
+    assert without_times(tmp_path / "resumed") == without_times(tmp_path / "whole")
+    for name in ("predictions.csv", "fold5/metrics.jsonl"):
+        whole = (tmp_path / "whole" / name).read_text()
+        assert (tmp_path / "resumed" / name).read_text() == whole, name
+
+
 def test_a_finished_run_is_read_not_run(prepared, tiny_config, uninterrupted, monkeypatch):
     monkeypatch.setattr(main, "_experiment", lambda config: pytest.fail("it was run again"))
     before = (uninterrupted / "predictions.csv").read_bytes()
