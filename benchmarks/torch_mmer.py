@@ -61,11 +61,19 @@ class TorchMMER(nn.Module):
 
     def fuse(self, audio, audio_length, ids, mask):
         """One view -> frames [b, t, d], frame mask [b, t], utterance vector [b, 2d]."""
-        mask = mask.bool()
+        frames, frame_mask = self.hear(audio, audio_length)
+        return frames, frame_mask, self.read(frames, frame_mask, ids, mask)
+
+    def hear(self, audio, audio_length):
+        """Speech [b, n] and its lengths -> frames [b, t, d], frame mask [b, t]."""
         attended = torch.arange(audio.shape[1])[None] < audio_length[:, None]
         frames = self.audio_encoder(audio, attention_mask=attended.long()).last_hidden_state
         count = self.audio_encoder._get_feat_extract_output_lengths(audio_length)
-        frame_mask = torch.arange(frames.shape[1])[None] < count[:, None]
+        return frames, torch.arange(frames.shape[1])[None] < count[:, None]
+
+    def read(self, frames, frame_mask, ids, mask):
+        """Frames and tokens [b, s] -> utterance vector [b, 2d]."""
+        mask = mask.bool()
         tokens = self.dropout(self.text_encoder(ids, attention_mask=mask.long()).last_hidden_state)
         x = self.self_attention(tokens, tokens, mask)
         heard = self.text_to_audio(x, self.audio_keys(frames), frame_mask)
@@ -73,7 +81,7 @@ class TorchMMER(nn.Module):
         refined = self.text_to_text(x, read, frame_mask)
         gate = torch.sigmoid(self.gate(torch.cat([refined, heard], -1)))
         pooled = self.downsample(_masked_max(torch.cat([refined, gate * heard], -1), mask))
-        return frames, frame_mask, torch.cat([_masked_max(frames, frame_mask), pooled], -1)
+        return torch.cat([_masked_max(frames, frame_mask), pooled], -1)
 
     def forward(self, batch):
         """A batch of tensors (see `mmer_jax/data/pipeline.py`) -> dict of what losses read."""

@@ -17,7 +17,9 @@ from mmer_jax.inference.prediction import Prediction, Window
 from mmer_jax.inference.preparation import Preparation
 from mmer_jax.inference.transcription import Transcriber
 
-_AHEAD_SECONDS = 600.0  # of audio that is read before it is computed with
+# What is read before it is computed with. The more, the fuller the batches of one length are, and
+# the longer the first answer takes.
+_AHEAD_SECONDS, _AHEAD_BATCHES = 600.0, 16
 
 
 @dataclasses.dataclass
@@ -124,7 +126,7 @@ class Predictor:
             job = self._job(index, one, words, rate)
             pending.append(job)
             ahead += job.samples / SAMPLE_RATE if isinstance(job, _Job) else 0.0
-            if len(pending) >= 4 * self._sizes[-1] or ahead > _AHEAD_SECONDS:
+            if len(pending) >= _AHEAD_BATCHES * self._sizes[-1] or ahead > _AHEAD_SECONDS:
                 yield from self._answers(pending)
                 pending, ahead = [], 0.0
         yield from self._answers(pending)

@@ -1,6 +1,7 @@
 """The speed benchmarks run, and count what they claim; no time is asserted."""
 
 import json
+import os
 
 import jax
 import numpy as np
@@ -8,13 +9,14 @@ import pytest
 
 pytest.importorskip("torch")
 
-from benchmarks import machine, train_step
+from benchmarks import apart, machine, train_step
 
 
 def test_both_parts_run_and_write_their_numbers(tmp_path, capsys):
-    small = ["--tiny", "--out", str(tmp_path), "--seconds", "0.6", "--steps", "1"]
+    small = ["--tiny", "--out", str(tmp_path), "--seconds", "0.6", "--steps", "1", "--rounds", "2"]
     found = train_step.main(small)
     assert found["flax_s"] > 0 and found["torch_s"] > 0
+    assert [len(rounds) for rounds in found["times"].values()] == [2, 2]
     assert json.loads((tmp_path / "train_step.json").read_text())["ratio"] == found["ratio"]
     found = train_step.main([*small, "--mix", "--utterances", "8", "--buckets", "1"])
     assert len(found["times"]["flax"]) == len(found["times"]["torch"]) == 2
@@ -51,6 +53,23 @@ def test_counted_flops_are_those_of_a_transformer():
 
 def test_table():
     assert machine.table(("a", "b"), [("x", 1.23456)]) == "| a | b |\n|-|-|\n| x | 1.23 |"
+
+
+@pytest.mark.parametrize("way", [[], ["--no-text"]])
+def test_recordings_get_the_same_answers_on_both_sides(tmp_path, way):
+    from benchmarks import recordings
+
+    arguments = ["--tiny", "--out", str(tmp_path), "--recordings", "16", "--parts", "2", *way]
+    found = recordings.main(arguments)
+    assert found["difference"] < 1e-4 < found["largest_logit"]
+    assert found["programs_after"] >= found["programs"] > 0
+    assert found["flax_s"] > 0 and found["torch_s"] > 0
+
+
+def test_a_process_that_dies_is_named():
+    side = apart.Apart(os.path.join, "a")  # a str: has no method of that name
+    with pytest.raises(RuntimeError, match="ended with exit code 1 in missing"):
+        side.ask("missing")
 
 
 def test_inference_runs(tmp_path):
