@@ -54,6 +54,8 @@ RUN = {
     "python -m benchmarks.train_step":
         "tests/benchmarks/test_train_step.py::test_both_parts_run_and_write_their_numbers",
     "python -m benchmarks.inference": "tests/benchmarks/test_train_step.py::test_inference_runs",
+    "python -m benchmarks.recordings":
+        "tests/benchmarks/test_train_step.py::test_recordings_get_the_same_answers_on_both_sides",
     "python -m benchmarks.input_pipeline":
         "tests/benchmarks/test_input_pipeline.py::test_the_command_writes_its_results",
     "python -m benchmarks.memory":
@@ -252,6 +254,26 @@ def test_every_message_of_the_troubleshooting_is_in_the_source():
     assert not gone, gone
 
 
+def messages():
+    """Every text that a UserError is made with, `…` for what is put into it."""
+    for path in [*(ROOT / "mmer_jax").rglob("*.py"), *(ROOT / "datasets").rglob("*.py")]:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "UserError":
+                for text in node.args[:1]:
+                    if isinstance(text, (ast.JoinedStr, ast.Constant)):
+                        yield _text(text).replace("\n", " ")
+
+
+def test_every_message_of_the_source_is_in_the_troubleshooting():
+    page = (ROOT / "docs" / "troubleshooting.md").read_text(encoding="utf-8")
+    quoted = re.findall(r"^(?:### |\| )`(.+?)`(?:$| \|)", page, re.MULTILINE)
+    # Some are put together from parts that are messages of their own.
+    whole = [text for text in messages() if len(re.findall(r"[a-z]{2,}", text)) > 1]
+    assert len(whole) > 150
+    missing = [text for text in whole if not any(text.startswith(q) for q in quoted)]
+    assert not missing, missing
+
+
 # From here on: the program.
 
 
@@ -300,7 +322,7 @@ def _python(words):
 
 _WITHOUT_ARGUMENTS = (
     "benchmarks.parity", "benchmarks.train_step", "benchmarks.input_pipeline",
-    "benchmarks.memory", "benchmarks.scaling", "benchmarks.inference",
+    "benchmarks.memory", "benchmarks.scaling", "benchmarks.inference", "benchmarks.recordings",
 )  # fmt: skip
 
 
