@@ -8,13 +8,19 @@ import time
 
 # glibc's malloc.h
 _TRIM_THRESHOLD, _MMAP_MAX, _ARENA_MAX = -1, -4, -8
-_SHARE = 0.5  # of the machine's memory that the process may keep
+_SHARE = 0.5  # of the machine's memory that must stay available
 _SECONDS = 0.2  # between two looks
-# Where a control group (a container, a cluster's job) says how much it may have.
-_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
+# Where a control group (a container, a cluster's job) says what it may have, and what it has taken.
+_GROUPS = (
+    ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
+    (
+        "/sys/fs/cgroup/memory/memory.limit_in_bytes",
+        "/sys/fs/cgroup/memory/memory.usage_in_bytes",
+    ),
+)
 
 
-def keep(most: int | None = None) -> bool:
+def keep(spare: int | None = None) -> bool:
     """Tells glibc's malloc to hold on to what is freed.
 
     Call it before jax starts its threads, for a thread stays with the arena that it began with.
@@ -23,10 +29,10 @@ def keep(most: int | None = None) -> bool:
     step. malloc would map it and unmap it, and the kernel would clear every page again. One arena,
     because the others can't grow so far. The price: the process stays as large as it once was, and
     larger where batches of several shapes leave holes that the next one does not fit. So a thread
-    looks: beyond `most`, what is free is given back after all.
+    looks: where less than `spare` is available, what is free is given back after all.
 
     Args:
-      most: bytes; None: half of what the machine, or the process' control group, has.
+      spare: bytes; None: half of what the machine, or the process' control group, has.
 
     Returns:
       Whether it could be told; False on other systems and C libraries, where nothing changes.
@@ -40,18 +46,18 @@ def keep(most: int | None = None) -> bool:
         (_ARENA_MAX, 1), (_MMAP_MAX, 0), (_TRIM_THRESHOLD, -1),
     ))  # fmt: skip
     if told:
-        most = int(_SHARE * _memory()) if most is None else most
-        threading.Thread(target=_watch, args=(libc, most), name="host memory", daemon=True).start()
+        spare = int(_SHARE * _memory()[0]) if spare is None else spare
+        threading.Thread(target=_watch, args=(libc, spare), name="host memory", daemon=True).start()
     return told
 
 
-def _watch(libc, most):
-    """Gives back what is free whenever the process is beyond `most` bytes."""
+def _watch(libc, spare):
+    """Gives back what is free whenever less than `spare` bytes are available."""
     left = 0
     while True:
         time.sleep(_SECONDS)
-        # What is in use can't be given back: looked at again when a fifth more has come on top.
-        if _resident() > max(most, left + most // 5):
+        # What is in use can't be given back: looked at again when something has come on top.
+        if _memory()[1] < spare and _resident() > 1.05 * left:
             libc.malloc_trim(0)
             left = _resident()
 
@@ -63,12 +69,15 @@ def _resident():
 
 
 def _memory():
-    """Bytes that the machine has, or that the process' control group may have."""
-    found = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
-    for path in _LIMITS:
+    """Bytes that there are, and those available: of the machine, or of the control group."""
+    with open("/proc/meminfo", encoding="ascii") as f:
+        kib = {name: int(rest.split()[0]) for name, rest in (x.split(":") for x in f)}
+    found = [(kib["MemTotal"] << 10, kib["MemAvailable"] << 10)]
+    for limit, taken in _GROUPS:
         try:
-            with open(path, encoding="ascii") as f:
-                found.append(int(f.read()))
+            with open(limit, encoding="ascii") as a, open(taken, encoding="ascii") as b:
+                most = int(a.read())
+                found.append((most, most - int(b.read())))
         except (OSError, ValueError):  # no such control group, or "max"
             continue
     return min(found)

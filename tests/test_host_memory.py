@@ -63,10 +63,10 @@ print(told, left)
 """
 
 
-def left_over(most, seconds):
-    """MB that are kept of 400, where `most` MB may be; waits `seconds` for them to go."""
+def left_over(spare, seconds):
+    """MB that are kept of 400 where `spare` MB must stay; waits `seconds` for them to go."""
     done = subprocess.run(
-        [sys.executable, "-c", HOLES, str(most), str(seconds)],
+        [sys.executable, "-c", HOLES, str(spare), str(seconds)],
         capture_output=True, text=True, check=True,
     )  # fmt: skip
     told, megabytes = done.stdout.split()
@@ -75,6 +75,6 @@ def left_over(most, seconds):
     return int(megabytes)
 
 
-def test_what_is_too_much_is_given_back():
-    assert left_over(most=100_000, seconds=1) > 300
-    assert left_over(most=200, seconds=60) < 100
+def test_what_is_kept_is_given_back_where_memory_is_scarce():
+    assert left_over(spare=0, seconds=1) > 300
+    assert left_over(spare=10**9, seconds=60) < 100
