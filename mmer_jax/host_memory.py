@@ -8,7 +8,7 @@ import time
 
 # glibc's malloc.h
 _TRIM_THRESHOLD, _MMAP_MAX, _ARENA_MAX = -1, -4, -8
-_SHARE = 0.5  # of the machine's memory that must stay available
+_SHARE = 0.25  # of the machine's memory that must stay available
 _SECONDS = 0.2  # between two looks
 # Where a control group (a container, a cluster's job) says what it may have, and what it has taken.
 _GROUPS = (
@@ -32,7 +32,7 @@ def keep(spare: int | None = None) -> bool:
     looks: where less than `spare` is available, what is free is given back after all.
 
     Args:
-      spare: bytes; None: half of what the machine, or the process' control group, has.
+      spare: bytes; None: a quarter of what the machine, or the process' control group, has.
 
     Returns:
       Whether it could be told; False on other systems and C libraries, where nothing changes.
