@@ -102,7 +102,7 @@ class TorchSide:
     def _written(self, frames, mask):
         best = self._model.ctc(frames).argmax(-1)
         found = [torch.unique_consecutive(row[kept]) for row, kept in zip(best, mask)]
-        return [text.ctc_text(row.tolist()).lower() for row in found]
+        return [text.clean(text.ctc_text(row.tolist()).lower()) for row in found]
 
 
 def write_files(folder: pathlib.Path, count: int, rng) -> tuple[list[str], list[str], np.ndarray]:
