@@ -212,8 +212,8 @@ def fixed(
 ) -> dict:
     """Seconds per step of both on batches of one length, alternating, in processes anew each round.
 
-    A process keeps the pages that it got, and is some 30 % slower or faster for it as long as it
-    lives: one round says little.
+    A process is faster or some 30 % slower for as long as it lives, why is not known: one round
+    says little.
     """
     rng = np.random.default_rng(0)
     batch = make_batch([seconds] * batch_size, [seconds] * batch_size, sizes, rng)

@@ -231,12 +231,23 @@ def load(path):
     return module
 
 
-def texts():
-    """Every text in the source, `…` for what is put into it."""
+def nodes():
+    """Every node of the source's syntax."""
     for path in [*(ROOT / "mmer_jax").rglob("*.py"), *(ROOT / "datasets").rglob("*.py")]:
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, (ast.JoinedStr, ast.Constant)):
-                yield _text(node)
+        yield from ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+
+
+def texts(nodes):
+    """Those of the nodes that are texts, on one line, `…` for what is put into them."""
+    for node in nodes:
+        if isinstance(node, (ast.JoinedStr, ast.Constant)):
+            yield _text(node).replace("\n", " ")
+
+
+def quoted_messages():
+    """The messages that the troubleshooting explains."""
+    page = (ROOT / "docs" / "troubleshooting.md").read_text(encoding="utf-8")
+    return re.findall(r"^(?:### |\| )`(.+?)`(?:$| \|)", page, re.MULTILINE)
 
 
 def _text(node):
@@ -246,29 +257,19 @@ def _text(node):
 
 
 def test_every_message_of_the_troubleshooting_is_in_the_source():
-    page = (ROOT / "docs" / "troubleshooting.md").read_text(encoding="utf-8")
-    quoted = re.findall(r"^(?:### |\| )`(.+?)`(?:$| \|)", page, re.MULTILINE)
+    quoted = quoted_messages()
     assert len(quoted) > 100 and len(set(quoted)) == len(quoted)
-    there = {text.replace("\n", " ") for text in texts()}
+    there = set(texts(nodes()))
     gone = [q for q in quoted if not any(text.startswith(q) for text in there)]
     assert not gone, gone
 
 
-def messages():
-    """Every text that a UserError is made with, `…` for what is put into it."""
-    for path in [*(ROOT / "mmer_jax").rglob("*.py"), *(ROOT / "datasets").rglob("*.py")]:
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "UserError":
-                for text in node.args[:1]:
-                    if isinstance(text, (ast.JoinedStr, ast.Constant)):
-                        yield _text(text).replace("\n", " ")
-
-
 def test_every_message_of_the_source_is_in_the_troubleshooting():
-    page = (ROOT / "docs" / "troubleshooting.md").read_text(encoding="utf-8")
-    quoted = re.findall(r"^(?:### |\| )`(.+?)`(?:$| \|)", page, re.MULTILINE)
+    quoted = quoted_messages()
+    calls = (node for node in nodes() if isinstance(node, ast.Call))
+    errors = [call.args[0] for call in calls if getattr(call.func, "id", "") == "UserError"]
     # Some are put together from parts that are messages of their own.
-    whole = [text for text in messages() if len(re.findall(r"[a-z]{2,}", text)) > 1]
+    whole = [text for text in texts(errors) if len(re.findall(r"[a-z]{2,}", text)) > 1]
     assert len(whole) > 150
     missing = [text for text in whole if not any(text.startswith(q) for q in quoted)]
     assert not missing, missing
