@@ -68,7 +68,7 @@ def reliability_png(plain: dict, scaled: dict | None) -> bytes:
         lower.step(centres, found["count"], where="mid", color=colour, linestyle=style[1:])
     upper.set_ylabel("accuracy")
     upper.set_ylim(0, 1)
-    upper.legend(loc="upper left", frameon=False)
+    upper.legend(loc="lower right", frameon=False)
     lower.set_xlabel("confidence")
     lower.set_ylabel("utterances")
     lower.set_xlim(0, 1)
