@@ -29,6 +29,7 @@ from mmer_jax.losses.multitask import total_loss
 from mmer_jax.models.encoders.text import TextEncoder
 from mmer_jax.models.encoders.wav2vec2 import Wav2Vec2Encoder
 from mmer_jax.models.mmer import MMER
+from mmer_jax.training import schedule
 from mmer_jax.training.optimizer import make_optimizer, merge, split_frozen
 
 RATE, SYMBOLS, CLASSES, LEARNING_RATE = 16_000, 32, 4, 5e-5
@@ -107,7 +108,8 @@ class FlaxTrainer:
         params = jax.jit(self.model.init)(jax.random.key(0), example)["params"]
         trained, self.frozen = split_frozen(params, FROZEN)
         self.state = (trained, self.optimizer.init(trained), jax.random.key(1))
-        self.jitted = jax.jit(self._step, donate_argnums=0)
+        options = schedule.compiler_options()
+        self.jitted = jax.jit(self._step, donate_argnums=0, compiler_options=options)
 
     def _step(self, state, frozen, batch):
         trained, opt_state, key = state

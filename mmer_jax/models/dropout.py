@@ -22,10 +22,14 @@ class Dropout(nn.Module):
     @nn.compact
     def __call__(self, x, deterministic: bool):
         """An array -> the same shape and dtype."""
+        keep, scale = self.draw(x.shape, deterministic)
+        return x if keep is None else jnp.where(keep, x * jnp.asarray(scale, x.dtype), 0)
+
+    def draw(self, shape, deterministic: bool) -> tuple[jax.Array | None, float]:
+        """What `keep_mask` returns, for who applies it himself; (None, 1) where all stay."""
         if deterministic or not self.rate:
-            return x
-        keep, scale = keep_mask(self.make_rng("dropout"), self.rate, x.shape)
-        return jnp.where(keep, x * jnp.asarray(scale, x.dtype), 0)
+            return None, 1.0
+        return keep_mask(self.make_rng("dropout"), self.rate, shape)
 
 
 def keep_mask(key: jax.Array, rate: float, shape: tuple[int, ...]) -> tuple[jax.Array, float]:

@@ -3,6 +3,7 @@
 import jax.numpy as jnp
 from flax import linen as nn
 
+from mmer_jax.models.activations import gelu
 from mmer_jax.models.dropout import Dropout
 
 # Heads compute in float32 whatever the encoders do: their results enter softmaxes and losses.
@@ -41,4 +42,4 @@ class ProjectionHead(nn.Module):
     def __call__(self, fused):
         """[b, h] -> [b, d]."""
         hidden = nn.Dense(self.width, name="hidden")(fused.astype(jnp.float32))
-        return nn.Dense(self.width, name="output")(nn.gelu(hidden, approximate=False))
+        return nn.Dense(self.width, name="output")(gelu(hidden))

@@ -4,10 +4,11 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from mmer_jax.models.activations import gelu
+from mmer_jax.models.attention import attend, weights_shape
 from mmer_jax.models.dropout import Dropout
 
 NORM_EPSILON = 1e-12  # BERT's
-_MASKED = -1e9  # added to the scores of padded keys; their softmax weight underflows to 0
 
 
 def layer_norm(name: str) -> nn.LayerNorm:
@@ -52,27 +53,6 @@ def flat_dense(next_call, args, kwargs, context):
     return next_call(x.reshape(-1, x.shape[-1])).reshape(*x.shape[:-1], -1)
 
 
-def attend(q, k, v, mask, drop=lambda weights: weights):
-    """softmax(Q K^T / sqrt(n)) V over heads; the softmax in float32.
-
-    Args:
-      q: [b, t, h, n].
-      k, v: [b, s, h, n].
-      mask: [b, s], 0 on keys that nothing attends to.
-      drop: dropout of the weights.
-
-    Returns:
-      [b, t, h, n] of q's dtype, and the weights before dropout, float32 [b, h, t, s].
-    """
-    # Heads before positions, moved once: left to the products, XLA's CPU compiler moves them in
-    # each, which takes three times as long.
-    q, k, v = (x.swapaxes(1, 2) for x in (q * jnp.asarray(q.shape[-1] ** -0.5, q.dtype), k, v))
-    scores = jnp.einsum("bhtn,bhsn->bhts", q, k, preferred_element_type=jnp.float32)
-    weights = jax.nn.softmax(scores + jnp.where(mask[:, None, None, :] > 0, 0.0, _MASKED))
-    merged = jnp.einsum("bhts,bhsn->bhtn", drop(weights).astype(v.dtype), v)
-    return merged.swapaxes(1, 2), weights
-
-
 class CrossModalLayer(nn.Module):
     """One post-norm transformer layer whose queries and keys may come from different sequences.
 
@@ -98,7 +78,7 @@ class CrossModalLayer(nn.Module):
         """[b, q, d], [b, k, d], [b, k] -> ([b, q, d], attention weights [b, heads, q, k])."""
         attended, weights = self._attend(queries, memory, memory_mask, deterministic)
         hidden = self._add_and_norm("attention", queries, attended, deterministic)
-        inner = nn.gelu(self._dense(self.ffn, "intermediate")(hidden), approximate=False)
+        inner = gelu(self._dense(self.ffn, "intermediate")(hidden))
         outer = self._dense(self.width, "output")(inner)
         return self._add_and_norm("output", hidden, outer, deterministic), weights
 
@@ -109,8 +89,8 @@ class CrossModalLayer(nn.Module):
         q = heads(self._dense(self.width, "query")(queries))
         k = heads(self._dense(self.width, "key")(memory))
         v = heads(self._dense(self.width, "value")(memory))
-        dropout = Dropout(self.dropout)
-        merged, weights = attend(q, k, v, memory_mask, lambda w: dropout(w, deterministic))
+        drawn = Dropout(self.dropout).draw(weights_shape(q, k), deterministic)
+        merged, weights = attend(q, k, v, memory_mask, *drawn)
         merged = merged.reshape(queries.shape)
         return self._dense(self.width, "attention_output")(merged), weights
 

@@ -7,7 +7,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from mmer_jax.losses import memory, multitask
 from mmer_jax.losses.ctc import greedy
-from mmer_jax.training import accumulation, sharding
+from mmer_jax.training import accumulation, schedule, sharding
 from mmer_jax.training.optimizer import learning_rate, merge
 from mmer_jax.training.state import TrainState
 
@@ -44,6 +44,7 @@ def make_train_step(model, optimizer, config, mesh, shardings):
         in_shardings=(shardings, sharding.batch_sharding(mesh)),
         out_shardings=(shardings, sharding.replicated(mesh)),
         donate_argnums=0,
+        compiler_options=schedule.compiler_options(),
     )
 
 
@@ -57,7 +58,12 @@ def make_gradients(model, config, mesh, shardings):
 
     whole = sharding.replicated(mesh)
     rows = sharding.batch_sharding(mesh)
-    return jax.jit(compute, in_shardings=(shardings, rows), out_shardings=whole)
+    return jax.jit(
+        compute,
+        in_shardings=(shardings, rows),
+        out_shardings=whole,
+        compiler_options=schedule.compiler_options(),
+    )
 
 
 def _gradients(model, config, mesh):

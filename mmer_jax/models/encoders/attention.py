@@ -2,10 +2,10 @@
 
 import jax.numpy as jnp
 from flax import linen as nn
-from transformers.modeling_flax_utils import ACT2FN
 
+from mmer_jax.models.activations import activation
+from mmer_jax.models.attention import attend, weights_shape
 from mmer_jax.models.dropout import Dropout
-from mmer_jax.models.layers import attend
 
 
 class SelfAttention(nn.Module):
@@ -33,8 +33,8 @@ class SelfAttention(nn.Module):
             return x.reshape(*x.shape[:2], heads, -1)
 
         q, k, v = project("q_proj"), project("k_proj"), project("v_proj")
-        dropout = Dropout(c.attention_dropout)
-        merged, _ = attend(q, k, v, mask, lambda weights: dropout(weights, deterministic))
+        drawn = Dropout(c.attention_dropout).draw(weights_shape(q, k), deterministic)
+        merged, _ = attend(q, k, v, mask, *drawn)
         return _dense(c, c.hidden_size, self.dtype, "out_proj")(merged.reshape(hidden.shape))
 
 
@@ -54,7 +54,7 @@ class FeedForward(nn.Module):
         """[b, t, d] -> [b, t, d]."""
         c = self.config
         inner = _dense(c, c.intermediate_size, self.dtype, "intermediate_dense")(hidden)
-        inner = Dropout(c.activation_dropout)(ACT2FN[c.hidden_act](inner), deterministic)
+        inner = Dropout(c.activation_dropout)(activation(c.hidden_act)(inner), deterministic)
         outer = _dense(c, c.hidden_size, self.dtype, "output_dense")(inner)
         return Dropout(c.hidden_dropout)(outer, deterministic)
 

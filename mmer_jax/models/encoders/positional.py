@@ -5,7 +5,8 @@ import functools
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
-from transformers.modeling_flax_utils import ACT2FN
+
+from mmer_jax.models.activations import activation
 
 _LAYOUT = ("NWC", "WIO", "NWC")
 
@@ -25,7 +26,7 @@ class PositionalConv(nn.Module):
     def __call__(self, hidden):
         """[b, t, d] -> [b, t, d]."""
         hidden = WeightNormConv(self.config, self.dtype, name="conv")(hidden)
-        return ACT2FN[self.config.feat_extract_activation](hidden)
+        return activation(self.config.feat_extract_activation)(hidden)
 
 
 class WeightNormConv(nn.Module):

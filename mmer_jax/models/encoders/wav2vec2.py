@@ -7,8 +7,8 @@ Sources: Baevski et al. 2020; Hsu et al. 2021.
 
 import jax.numpy as jnp
 from flax import linen as nn
-from transformers.modeling_flax_utils import ACT2FN
 
+from mmer_jax.models.activations import activation
 from mmer_jax.models.dropout import Dropout
 from mmer_jax.models.encoders.attention import FeedForward, SelfAttention
 from mmer_jax.models.encoders.positional import PositionalConv
@@ -116,7 +116,7 @@ class ConvLayer(nn.Module):
             hidden = nn.LayerNorm(1e-5, dtype=self.dtype, name="layer_norm")(hidden)
         elif i == 0:
             hidden = ChannelNorm(name="layer_norm")(hidden, lengths).astype(self.dtype)
-        return ACT2FN[c.feat_extract_activation](hidden), lengths
+        return activation(c.feat_extract_activation)(hidden), lengths
 
 
 class ChannelNorm(nn.Module):

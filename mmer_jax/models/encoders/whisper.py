@@ -12,6 +12,7 @@ from transformers.models.whisper.modeling_flax_whisper import (
     sinusoidal_embedding_init,
 )
 
+from mmer_jax.models.activations import gelu
 from mmer_jax.models.dropout import Dropout
 from mmer_jax.models.encoders.hf_softmax import float32_softmax
 
@@ -77,9 +78,9 @@ class WhisperEncoder(nn.Module):
         features, mel_mask = log_mel(audio, audio_length, self.config.num_mel_bins)
         # No gradient reaches the waveform: spares the backward FFT.
         features = jax.lax.stop_gradient(features).astype(self.dtype)
-        hidden = nn.gelu(self._conv("conv1", 1)(features), approximate=False)
+        hidden = gelu(self._conv("conv1", 1)(features))
         hidden = jnp.where(mel_mask[..., None], hidden, 0)
-        hidden = nn.gelu(self._conv("conv2", 2)(hidden), approximate=False)
+        hidden = gelu(self._conv("conv2", 2)(hidden))
         mask = mel_mask[:, ::2]
         hidden = self._add_positions(hidden)
         hidden = Dropout(self.config.dropout)(hidden, deterministic)

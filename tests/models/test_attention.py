@@ -1,0 +1,94 @@
+"""Attention: values and derivative by autodiff of its formula, and what it stores."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.test_util import check_grads
+
+from mmer_jax.models.attention import attend, weights_shape
+
+B, T, S, H, N = 2, 5, 7, 3, 4
+LENGTHS = np.array([[7], [4]])
+MASK = (np.arange(S) < LENGTHS).astype(np.int32)
+SCALE = 1.25
+
+
+def _drawn(seed=0, dtype=np.float32):
+    rng = np.random.default_rng(seed)
+    q, k, v = (rng.standard_normal((B, n, H, N)).astype(dtype) for n in (T, S, S))
+    return q, k, v, rng.random((B, H, T, S)) < 0.7
+
+
+def _formula(q, k, v, keep, scale):
+    """The definition, one head and one pair of positions after the other."""
+    scores = jnp.einsum("bthn,bshn->bhts", q, k) / N**0.5
+    scores = jnp.where(MASK[:, None, None, :] > 0, scores, -jnp.inf)
+    weights = jnp.exp(scores) / jnp.exp(scores).sum(-1, keepdims=True)
+    left = weights if keep is None else weights * keep * scale
+    return jnp.einsum("bhts,bshn->bthn", left, v), weights
+
+
+def _scalar(function, use):
+    """A number that every element of the used results pulls another way."""
+    rng = np.random.default_rng(1)
+    factors = rng.standard_normal((B, T, H, N)), rng.standard_normal((B, H, T, S))
+
+    def value(q, k, v):
+        results = function(q, k, v)
+        return sum(jnp.sum(results[i] * factors[i]) for i in use)
+
+    return value
+
+
+@pytest.mark.parametrize("dropout", [False, True])
+@pytest.mark.parametrize("use", [(0,), (1,), (0, 1)], ids=["result", "weights", "both"])
+def test_values_and_gradients_are_the_formulas(dropout, use):
+    q, k, v, keep = _drawn()
+    drawn = (keep, SCALE) if dropout else (None, 1.0)
+    ours = lambda q, k, v: attend(q, k, v, MASK, *drawn)  # noqa: E731
+    theirs = lambda q, k, v: _formula(q, k, v, *drawn)  # noqa: E731
+    for found, expected in zip(ours(q, k, v), theirs(q, k, v)):
+        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6)
+    found = jax.grad(_scalar(ours, use), (0, 1, 2))(q, k, v)
+    expected = jax.grad(_scalar(theirs, use), (0, 1, 2))(q, k, v)
+    for a, b in zip(found, expected):
+        np.testing.assert_allclose(a, b, rtol=0, atol=2e-6)
+    assert np.abs(expected[0]).max() > 0.1
+
+
+def test_the_derivative_is_the_numerical_one():
+    q, k, v, keep = _drawn()
+    value = _scalar(lambda q, k, v: attend(q, k, v, MASK, keep, SCALE), (0, 1))
+    check_grads(value, (q, k, v), order=1, modes=["rev"], eps=1e-2)
+
+
+def test_padded_keys_have_no_weight_and_no_gradient():
+    q, k, v, keep = _drawn()
+    value = _scalar(lambda q, k, v: attend(q, k, v, MASK, keep, SCALE), (0, 1))
+    _, dk, dv = jax.grad(value, (0, 1, 2))(q, k, v)
+    assert np.all(attend(q, k, v, MASK)[1][1, :, :, 4:] == 0)
+    assert np.all(dk[1, 4:] == 0) and np.all(dv[1, 4:] == 0)
+    assert np.all(dk[0] != 0)
+
+
+def test_one_map_is_stored():
+    q, k, v, keep = _drawn()
+    _, pull = jax.vjp(lambda q, k, v: attend(q, k, v, MASK, keep, SCALE)[0], q, k, v)
+    shape = weights_shape(q, k)
+    assert shape == (B, H, T, S)
+    assert [leaf.shape for leaf in jax.tree.leaves(pull)].count(shape) == 1
+
+
+def test_bfloat16_comes_back_and_its_softmax_is_float32():
+    q, k, v, keep = (jnp.asarray(x) for x in _drawn())
+    half = [x.astype(jnp.bfloat16) for x in (q, k, v)]
+    merged, weights = attend(*half, MASK, keep, SCALE)
+    assert merged.dtype == jnp.bfloat16 and weights.dtype == jnp.float32
+    value = _scalar(lambda q, k, v: attend(q, k, v, MASK, keep, SCALE), (0,))
+    grads = jax.grad(value, (0, 1, 2))(*half)
+    for grad, exact in zip(
+        grads, jax.grad(value, (0, 1, 2))(*(x.astype(jnp.float32) for x in half))
+    ):
+        assert grad.dtype == jnp.bfloat16
+        np.testing.assert_allclose(grad.astype(np.float32), exact, rtol=0, atol=0.05)
