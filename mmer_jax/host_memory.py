@@ -10,6 +10,7 @@ import time
 _TRIM_THRESHOLD, _MMAP_MAX, _ARENA_MAX = -1, -4, -8
 _SHARE = 0.25  # of the machine's memory that must stay available
 _SECONDS = 0.2  # between two looks
+_NOTABLE = 0.05  # share of the process' memory that is worth giving back
 # Where a control group (a container, a cluster's job) says what it may have, and what it has taken.
 _GROUPS = (
     ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
@@ -56,10 +57,32 @@ def _watch(libc, spare):
     left = 0
     while True:
         time.sleep(_SECONDS)
-        # What is in use can't be given back: looked at again when something has come on top.
-        if _memory()[1] < spare and _resident() > 1.05 * left:
+        if _memory()[1] >= spare:
+            continue
+        # What can't be given back is left over: looked at again when something has come on top.
+        if _resident() - _in_use(libc) > left + _NOTABLE * _resident():
             libc.malloc_trim(0)
-            left = _resident()
+            left = _resident() - _in_use(libc)
+
+
+class _MallInfo(ctypes.Structure):
+    """glibc's `struct mallinfo2`."""
+
+    _fields_ = [
+        (name, ctypes.c_size_t)
+        for name in (
+            "arena", "ordblks", "smblks", "hblks", "hblkhd", "usmblks", "fsmblks", "uordblks",
+            "fordblks", "keepcost",
+        )
+    ]  # fmt: skip
+
+
+def _in_use(libc):
+    """Bytes that malloc has given out; 0 before glibc 2.33, which could not tell."""
+    if not hasattr(libc, "mallinfo2"):
+        return 0
+    libc.mallinfo2.restype = _MallInfo
+    return libc.mallinfo2().uordblks
 
 
 def _resident():

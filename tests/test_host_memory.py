@@ -53,6 +53,7 @@ for _ in range(4):
     blocks.append(libc.malloc(size))
     ctypes.memset(blocks[-1], 1, size)
     ctypes.memset(libc.malloc(100), 1, 100)
+time.sleep(float(sys.argv[3]))
 for block in blocks:
     libc.free(block)
 left, until = 400, time.monotonic() + float(sys.argv[2])
@@ -63,10 +64,13 @@ print(told, left)
 """
 
 
-def left_over(spare, seconds):
-    """MB that are kept of 400 where `spare` MB must stay; waits `seconds` for them to go."""
+def left_over(spare, seconds, used=0):
+    """MB that are kept of 400 where `spare` MB must stay; waits `seconds` for them to go.
+
+    Before, they are in use for `used` seconds.
+    """
     done = subprocess.run(
-        [sys.executable, "-c", HOLES, str(spare), str(seconds)],
+        [sys.executable, "-c", HOLES, str(spare), str(seconds), str(used)],
         capture_output=True, text=True, check=True,
     )  # fmt: skip
     told, megabytes = done.stdout.split()
@@ -78,3 +82,7 @@ def left_over(spare, seconds):
 def test_what_is_kept_is_given_back_where_memory_is_scarce():
     assert left_over(spare=0, seconds=1) > 300
     assert left_over(spare=10**9, seconds=60) < 100
+
+
+def test_what_was_in_use_at_the_first_look_is_given_back_later():
+    assert left_over(spare=10**9, seconds=60, used=2) < 100
