@@ -9,7 +9,8 @@ own, so that neither computes in the memory that the other has left in pieces, a
 round.
 
 With `--mix`, utterances have IEMOCAP's lengths: Flax has mmer_jax's length buckets, PyTorch what
-published code does, random batches padded to their own longest.
+published code does, random batches padded to their own longest. There the two come one after the
+other, PyTorch before and after Flax.
 """
 
 import dataclasses
@@ -156,10 +157,11 @@ class TorchTrainer:
         return time.perf_counter() - start, loss.item()
 
 
-def both(sizes: Sizes, example: dict, keep: bool) -> dict[str, Apart]:
-    """Either trainer by its name."""
-    flax = Apart(FlaxTrainer, sizes, example, keep=keep)
-    return {"flax": flax, "torch": Apart(TorchTrainer, sizes)}
+def started(name: str, sizes: Sizes, example: dict, keep: bool) -> Apart:
+    """A trainer, `flax` or `torch`, in a process of its own."""
+    if name == "flax":
+        return Apart(FlaxTrainer, sizes, example, keep=keep)
+    return Apart(TorchTrainer, sizes)
 
 
 def to_torch(batch: dict) -> dict:
@@ -221,7 +223,7 @@ def fixed(
     batch = make_batch([seconds] * batch_size, [seconds] * batch_size, sizes, rng)
     times, cpu = ({"flax": [], "torch": []} for _ in range(2))
     for k in range(rounds):
-        trainers = both(sizes, batch, keep)
+        trainers = {name: started(name, sizes, batch, keep) for name in times}
         machine.progress(f"round {k + 1} of {rounds}: compiling")
         if k == 0:
             count = trainers["flax"].ask("flops", batch)
@@ -267,27 +269,31 @@ def draw_lengths(count: int, rng):
 def mix(
     sizes: Sizes, batch_size: int, utterances: int, bucket_count: int, keep: bool = True
 ) -> dict:
-    """Utterances per second of both in one pass over the same utterances, batches alternating."""
+    """Utterances per second of both in one pass over the same utterances.
+
+    Each side is alone in memory: a step of the longest takes most of a small machine's. So half of
+    PyTorch's batches come before Flax's and half after, for what the machine does in between.
+    """
     rng = np.random.default_rng(0)
     lengths = draw_lengths(utterances, rng)
     bucketed, padded = _flax_batches(sizes, lengths, batch_size, bucket_count, rng), []
     for rows in rng.permutation(utterances).reshape(-1, batch_size):
         padded.append(make_batch(lengths[0][rows], lengths[1][rows], sizes, rng))
-    trainers = both(sizes, bucketed[0], keep)
-    ours, theirs = trainers["flax"], trainers["torch"]
-    shapes = {batch["audio"].shape: batch for batch in bucketed}
-    for i, batch in enumerate(shapes.values()):  # every shape is compiled before the clock starts
-        machine.progress(f"compiling bucket {i + 1} of {len(shapes)}")
-        ours.ask("step", batch)
-    theirs.ask("step", padded[0])
+    half = len(padded) // 2
+    turns = (("torch", padded[:half]), ("flax", bucketed), ("torch", padded[half:]))
     times = {"flax": [], "torch": []}
-    for i, (flax_batch, torch_batch) in enumerate(zip(bucketed, padded)):
-        machine.progress(f"batch {i + 1} of {len(bucketed)}")
-        times["flax"].append(ours.ask("step", flax_batch)[0])
-        times["torch"].append(theirs.ask("step", torch_batch)[0])
-    machine.progress("")
-    for trainer in trainers.values():
+    for name, batches in turns:
+        trainer = started(name, sizes, batches[0], keep)
+        # Every shape is compiled before the clock starts; to PyTorch all are alike.
+        shapes = {b["audio"].shape: b for b in batches} if name == "flax" else {0: batches[0]}
+        for i, batch in enumerate(shapes.values()):
+            machine.progress(f"{name}: shape {i + 1} of {len(shapes)}")
+            trainer.ask("step", batch)
+        for i, batch in enumerate(batches):
+            machine.progress(f"{name}: batch {i + 1} of {len(batches)}")
+            times[name].append(trainer.ask("step", batch)[0])
         trainer.close()
+    machine.progress("")
     rate = {name: utterances / sum(values) for name, values in times.items()}
     return {
         "flax_utterances_per_s": rate["flax"], "torch_utterances_per_s": rate["torch"],
