@@ -128,7 +128,7 @@ def default() -> ml_collections.ConfigDict:
     model.dropout = 0.1  # of the fusion network and the heads
     model.padding = "masked"  # published: padding leaks into the audio encoder, for parity alone
     model.dtype = "float32"  # of the computation; parameters, softmax, norms, losses stay float32
-    model.remat = "none"  # layers: computed again for the gradient; less memory, more time
+    model.remat = "none"  # layers: computed again for the gradient; less memory on accelerators
 
     c.losses = losses = ml_collections.ConfigDict()
     losses.ce = config_dict.create(weight=1.0)  # emotion classification
