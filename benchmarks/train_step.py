@@ -280,19 +280,11 @@ def mix(
     for rows in rng.permutation(utterances).reshape(-1, batch_size):
         padded.append(make_batch(lengths[0][rows], lengths[1][rows], sizes, rng))
     half = len(padded) // 2
-    turns = (("torch", padded[:half]), ("flax", bucketed), ("torch", padded[half:]))
-    times = {"flax": [], "torch": []}
-    for name, batches in turns:
-        trainer = started(name, sizes, batches[0], keep)
-        # Every shape is compiled before the clock starts; to PyTorch all are alike.
-        shapes = {b["audio"].shape: b for b in batches} if name == "flax" else {0: batches[0]}
-        for i, batch in enumerate(shapes.values()):
-            machine.progress(f"{name}: shape {i + 1} of {len(shapes)}")
-            trainer.ask("step", batch)
-        for i, batch in enumerate(batches):
-            machine.progress(f"{name}: batch {i + 1} of {len(batches)}")
-            times[name].append(trainer.ask("step", batch)[0])
-        trainer.close()
+    # Flax compiles every shape before the clock starts; to PyTorch all are alike.
+    shapes = list({batch["audio"].shape: batch for batch in bucketed}.values())
+    times = {"torch": _one_pass("torch", sizes, padded[:1], padded[:half], keep)}
+    times["flax"] = _one_pass("flax", sizes, shapes, bucketed, keep)
+    times["torch"] += _one_pass("torch", sizes, padded[:1], padded[half:], keep)
     machine.progress("")
     rate = {name: utterances / sum(values) for name, values in times.items()}
     return {
@@ -302,6 +294,19 @@ def mix(
         "median_s": float(np.median(lengths[0])), "p95_s": float(np.quantile(lengths[0], 0.95)),
         "times": times,
     }  # fmt: skip
+
+
+def _one_pass(name, sizes, first, batches, keep):
+    """Seconds of each of `batches` in a process of its own, after a step on each of `first`."""
+    trainer, times = started(name, sizes, first[0], keep), []
+    for i, batch in enumerate(first):
+        machine.progress(f"{name}: shape {i + 1} of {len(first)}")
+        trainer.ask("step", batch)
+    for i, batch in enumerate(batches):
+        machine.progress(f"{name}: batch {i + 1} of {len(batches)}")
+        times.append(trainer.ask("step", batch)[0])
+    trainer.close()
+    return times
 
 
 def _flax_batches(sizes, lengths, batch_size, bucket_count, rng):

@@ -59,8 +59,9 @@ def _watch(libc, spare):
         time.sleep(_SECONDS)
         if _memory()[1] >= spare:
             continue
+        resident = _resident()
         # What can't be given back is left over: looked at again when something has come on top.
-        if _resident() - _in_use(libc) > left + _NOTABLE * _resident():
+        if resident - _in_use(libc) > left + _NOTABLE * resident:
             libc.malloc_trim(0)
             left = _resident() - _in_use(libc)
 

@@ -65,6 +65,7 @@ def _backward(scale, saved, cotangents):
     if isinstance(d_merged, SymbolicZero):  # the result is not used, the weights are
         d_merged = jnp.zeros_like(merged)
     dy = d_merged.swapaxes(1, 2) * jnp.asarray(scale, v.dtype)
+    # Not the forward pass' relu, or XLA would find it computed already, and keep it from there.
     kept = jnp.where(signed > 0, signed, 0).astype(v.dtype)
     dv = jnp.einsum("bhts,bhtn->bhsn", kept, dy)
     dw = jnp.einsum("bhtn,bhsn->bhts", dy, v, preferred_element_type=jnp.float32)

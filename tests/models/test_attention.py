@@ -7,6 +7,7 @@ import pytest
 from jax.test_util import check_grads
 
 from mmer_jax.models.attention import attend, weights_shape
+from mmer_jax.training import schedule
 
 B, T, S, H, N = 2, 5, 7, 3, 4
 LENGTHS = np.array([[7], [4]])
@@ -78,6 +79,22 @@ def test_one_map_is_stored():
     shape = weights_shape(q, k)
     assert shape == (B, H, T, S)
     assert [leaf.shape for leaf in jax.tree.leaves(pull)].count(shape) == 1
+
+
+def test_a_training_step_keeps_one_map_per_layer():
+    """As compiled: what XLA computes once for both passes, it keeps between them."""
+    layers, shape = 8, (1, 128, 2, 4)
+    size = 4 * shape[2] * shape[1] ** 2
+
+    def loss(x, keeps):
+        for keep in keeps:
+            x = x + attend(x, x, x, jnp.ones((1, 128)), keep, SCALE)[0]
+        return jnp.sum(x**2)
+
+    jitted = jax.jit(jax.grad(loss), compiler_options=schedule.compiler_options())
+    keeps = [jnp.ones((1, 2, 128, 128), bool)] * layers
+    planned = jitted.lower(jnp.ones(shape), keeps).compile().memory_analysis().temp_size_in_bytes
+    assert layers * size < planned < 1.75 * layers * size
 
 
 def test_bfloat16_comes_back_and_its_softmax_is_float32():
