@@ -1,11 +1,10 @@
-"""The documentation: its commands parse, its pages build, its messages are those of the code.
+"""The documentation: its commands parse and its pages build.
 
 Started as a program it reads commands from stdin and says which of them can't be parsed: what
 imports everything stays out of the tests' own process.
 """
 
 import argparse
-import ast
 import contextlib
 import importlib.util
 import io
@@ -229,50 +228,6 @@ def load(path):
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
-
-
-def nodes():
-    """Every node of the source's syntax."""
-    for path in [*(ROOT / "mmer_jax").rglob("*.py"), *(ROOT / "datasets").rglob("*.py")]:
-        yield from ast.walk(ast.parse(path.read_text(encoding="utf-8")))
-
-
-def texts(nodes):
-    """Those of the nodes that are texts, on one line, `…` for what is put into them."""
-    for node in nodes:
-        if isinstance(node, (ast.JoinedStr, ast.Constant)):
-            yield _text(node).replace("\n", " ")
-
-
-def quoted_messages():
-    """The messages that the troubleshooting explains."""
-    page = (ROOT / "docs" / "troubleshooting.md").read_text(encoding="utf-8")
-    return re.findall(r"^(?:### |\| )`(.+?)`(?:$| \|)", page, re.MULTILINE)
-
-
-def _text(node):
-    if isinstance(node, ast.Constant):
-        return str(node.value)
-    return "".join(_text(x) if isinstance(x, ast.Constant) else "…" for x in node.values)
-
-
-def test_every_message_of_the_troubleshooting_is_in_the_source():
-    quoted = quoted_messages()
-    assert len(quoted) > 100 and len(set(quoted)) == len(quoted)
-    there = set(texts(nodes()))
-    gone = [q for q in quoted if not any(text.startswith(q) for text in there)]
-    assert not gone, gone
-
-
-def test_every_message_of_the_source_is_in_the_troubleshooting():
-    quoted = quoted_messages()
-    calls = (node for node in nodes() if isinstance(node, ast.Call))
-    errors = [call.args[0] for call in calls if getattr(call.func, "id", "") == "UserError"]
-    # Some are put together from parts that are messages of their own.
-    whole = [text for text in texts(errors) if len(re.findall(r"[a-z]{2,}", text)) > 1]
-    assert len(whole) > 150
-    missing = [text for text in whole if not any(text.startswith(q) for q in quoted)]
-    assert not missing, missing
 
 
 # From here on: the program.
