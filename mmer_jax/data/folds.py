@@ -102,6 +102,19 @@ def parts(utterances, fold: Fold, selection: str, fraction: float, seed: int,
     )
 
 
+def training_texts(utterances, augmented: bool) -> frozenset[str]:
+    """What a training on utterances can read, normalised as by `text.spoken`.
+
+    Args:
+      utterances: those trained on.
+      augmented: whether their augmented views are drawn, whose texts are read as well.
+    """
+    texts = [u.transcript for u in utterances]
+    if augmented:
+        texts += [u.aug_transcript for u in utterances]
+    return text.spoken(texts)
+
+
 def heldout_dialogs(train, fraction: float, seed: int) -> frozenset[str]:
     """Whole dialogs with about `fraction` of the utterances and about the classes' shares.
 
