@@ -35,8 +35,11 @@ class IemocapConfig(tfds.core.BuilderConfig):
 class Builder(tfds.core.GeneratorBasedBuilder):
     """IEMOCAP from the licensed release in `manual_dir`."""
 
-    VERSION = tfds.core.Version("1.0.0")
-    RELEASE_NOTES = {"1.0.0": "Two configs, a split a session, optional augmented view."}
+    VERSION = tfds.core.Version("1.1.0")
+    RELEASE_NOTES = {
+        "1.1.0": "Whose voice each augmented recording has.",
+        "1.0.0": "Two configs, a split a session, optional augmented view.",
+    }
     MANUAL_DOWNLOAD_INSTRUCTIONS = files.INSTRUCTIONS
     BUILDER_CONFIGS = [
         IemocapConfig(
@@ -81,6 +84,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
             # All of them in a row: a ragged sequence would need tensorflow to be read.
             "augmented_audio": wav,
             "augmented_lengths": tfds.features.Tensor(shape=(None,), dtype=np.int32),
+            "augmented_voice": tfds.features.Sequence(text()),
         }
         return self.dataset_info_from_configs(
             features=tfds.features.FeaturesDict(features),
@@ -111,7 +115,8 @@ class Builder(tfds.core.GeneratorBasedBuilder):
 
     def _generate_examples(self, utterances, source, extra) -> Iterator[tuple[int, dict]]:
         for index, utterance in enumerate(utterances):
-            spoken = [audio.decode(p.read_bytes()) for p in extra.wavs.get(utterance.id, [])]
+            paths = extra.recordings.get(utterance.id, [])
+            spoken = [audio.decode(path.read_bytes()) for path in paths]
             yield (
                 index,
                 {
@@ -131,6 +136,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
                     "augmented_transcript": extra.texts.get(utterance.id, ""),
                     "augmented_audio": np.concatenate([np.zeros(0, np.int16), *spoken]),
                     "augmented_lengths": np.array([len(wav) for wav in spoken], np.int32),
+                    "augmented_voice": [extra.voices.get(path, "") for path in paths],
                 },
             )
 
@@ -146,7 +152,7 @@ def _manual_dir(dl_manager) -> pathlib.Path:
 def _wavs(utterances, source, extra: augmented.Augmented) -> Iterator[tuple[str, bytes]]:
     for utterance in utterances:
         yield utterance.wav, source.read(utterance.wav)
-    for paths in extra.wavs.values():
+    for paths in extra.recordings.values():
         for path in paths:
             yield str(path), path.read_bytes()
 

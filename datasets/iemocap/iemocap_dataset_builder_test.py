@@ -60,7 +60,7 @@ def examples(prepared):
 
 
 def test_default_is_four_emotions_with_random_access(prepared):
-    assert prepared.info.full_name == "iemocap/emotions4/1.0.0"
+    assert prepared.info.full_name == "iemocap/emotions4/1.1.0"
     assert prepared.info.file_format is tfds.core.FileFormat.ARRAY_RECORD
     assert prepared.info.features["label"].names == ["ang", "hap", "neu", "sad"]
 
@@ -90,12 +90,19 @@ def test_augmented_wavs_follow_their_utterance(examples, release):
     assert example["augmented_transcript"] == b"Well, the kettle stands on the stove."
     assert example["augmented_lengths"].tolist() == [len(wav) for wav in wavs]
     np.testing.assert_array_equal(example["augmented_audio"], np.concatenate(wavs))
+    voices = [voice.decode() for voice in example["augmented_voice"]]
+    assert voices == ["Ses03F", "narrator"]
 
 
 def test_no_augmented_data_are_empty(examples):
     example = examples["Ses02F_impro02_F000"]
     assert example["augmented_transcript"] == b""
     assert example["augmented_audio"].shape == example["augmented_lengths"].shape == (0,)
+    assert len(example["augmented_voice"]) == 0
+
+
+def test_a_voice_that_nobody_named_is_empty(examples):
+    assert list(examples["Ses05M_script01_1_F000"]["augmented_voice"]) == [b""]
 
 
 def test_reading_imports_no_tensorflow(prepared):

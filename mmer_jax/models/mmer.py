@@ -52,7 +52,7 @@ class MMER(nn.Module):
         `audio_mask`, as the audio encoder returns them, needs no audio: the encoder is not run.
         """
         rows = batch["label"].shape[0]
-        has_view = "aug_audio" in batch
+        has_view = "aug_audio" in batch or "aug_text_ids" in batch
         with nn.intercept_methods(flat_dense):
             both = self._encode(_both_views(batch) if has_view else batch, not train)
         out = {name: value[:rows] for name, value in both.items()}
@@ -102,4 +102,8 @@ class MMER(nn.Module):
 def _both_views(batch):
     """Original and augmented view, one below the other: arrays of 2b rows."""
     names = ("audio", "audio_length", "text_ids", "text_mask")
-    return {name: jnp.concatenate([batch[name], batch[f"aug_{name}"]]) for name in names}
+    return {
+        name: jnp.concatenate([batch[name], batch[f"aug_{name}"]])
+        for name in names
+        if f"aug_{name}" in batch  # a view has what the model's encoders take
+    }

@@ -5,7 +5,7 @@ import jax
 from mmer_jax.data import folds, text
 from mmer_jax.data.audio import SAMPLE_RATE
 from mmer_jax.data.corpus import Corpus
-from mmer_jax.data.pipeline import Featurizer
+from mmer_jax.data.pipeline import Featurizer, any_view
 from mmer_jax.losses import memory
 from mmer_jax.models import factory
 from mmer_jax.training import sharding, state, step
@@ -40,23 +40,26 @@ class Experiment:
             sharding.check_batch_size(option, size, self.mesh)
         self.corpus = Corpus(config.data.dir, config.data.dataset, config.data.emotions)
         tokenizer = _tokenizer(config)
+        modalities = tuple(config.model.modalities)
+        # Of all folds, whichever are run, and by who speaks alone: what is in a fold's batches
+        # must not depend on the other folds of a run, nor on any label.
+        parts = [
+            folds.sides(self.corpus.utterances, fold)[0]
+            for fold in folds.all_folds(config.protocol)
+        ]
         self.featurizer = Featurizer(
             self.corpus,
             tokenizer,
             max_samples=round(config.data.max_seconds * SAMPLE_RATE),
             normalized=factory.normalizes(config),
             buckets=config.data.buckets,
-            augmented=config.losses.acl.weight > 0,
+            augmented=config.losses.acl.weight > 0 and any_view(parts, modalities),
             batch_size=config.data.batch_size,
             max_padding=config.data.max_padding,
-            # Of all folds, whichever are run, and by who speaks alone: what is in a fold's batches
-            # must not depend on the other folds of a run, nor on any label.
-            parts=[
-                folds.sides(self.corpus.utterances, fold)[0]
-                for fold in folds.all_folds(config.protocol)
-            ],
+            parts=parts,
             text_dropout=config.train.text_dropout,
             ctc_texts=config.train.ctc_texts,
+            modalities=modalities,
         )
         self.model = factory.build_model(
             config,
