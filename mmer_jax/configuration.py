@@ -46,7 +46,7 @@ CHOICES = {
     "selection_metric": ("ua", "wa", "loss"),
 }
 # Options that came after the first published fingerprints, and the value that changes nothing.
-_LATER = {"train.ctc_texts": 0.0}
+_LATER = {"train.ctc_texts": 0.0, "train.accumulation": 1, "text.keep_brackets": True}
 # Old name -> new name, and old value -> new value; a value that isn't listed stays as it is.
 _RENAMED = {
     "losses.ctc.form": ("losses.ctc.normalization", {"literature": "symbol", "released": "sum"}),
@@ -67,6 +67,7 @@ RANGES = {
     "losses.memory.start": (0.0, 1.0),
     "train.epochs": (0, 100000),
     "train.chunk_size": (0, 65536),
+    "train.accumulation": (1, 65536),
     "train.text_dropout": (0.0, 1.0),
     "train.ctc_texts": (0.0, 1.0),
     "train.log_every": (1, 10**9),
@@ -101,7 +102,7 @@ def default() -> ml_collections.ConfigDict:
     data.emotions = "emotions4"  # its builder config
     data.max_seconds = 13.125  # longer utterances are cut here (210 000 samples) and lose their CTC
     data.normalize = "auto"  # utterance: zero mean, unit variance; none; auto: by encoder
-    data.batch_size = 8  # training utterances per step
+    data.batch_size = 8  # training utterances per batch; the contrastive losses see these
     data.eval_batch_size = 16  # utterances per evaluation batch
     data.buckets = 0  # padded lengths, each compiled once; 0: as few as max_padding allows
     data.max_padding = 0.10  # share of the samples fed that may be padding where buckets is 0
@@ -121,6 +122,7 @@ def default() -> ml_collections.ConfigDict:
     text.size = _size(768, 12, 12, 3072)  # of an encoder from scratch
     text.max_tokens = 128  # longer texts are cut
     text.keep_events = False  # keep [LAUGHTER] and the like in the encoder's text
+    text.keep_brackets = True  # keep all else that stands in [...] or (...) there
 
     c.model = model = ml_collections.ConfigDict()
     model.modalities = MODALITIES  # ("audio",) or ("text",) for one alone
@@ -161,6 +163,8 @@ def default() -> ml_collections.ConfigDict:
     c.train = train = ml_collections.ConfigDict()
     train.epochs = 30  # 0: no training, only the test of what it starts from
     train.chunk_size = 0  # rows that pass the network at once; 0: the whole batch. Saves memory
+    # batches whose gradients are averaged for one update; a contrastive loss sees each alone
+    train.accumulation = 1
     train.text_dropout = 0.0  # share of the training utterances that come without their words
     # share that comes with what the CTC head writes, from the second epoch on
     train.ctc_texts = 0.0
@@ -386,16 +390,16 @@ def released_losses(c: ml_collections.ConfigDict) -> None:
 
 
 def released(c: ml_collections.ConfigDict) -> None:
-    """Losses, padding, optimiser and choice of epoch as in the authors' code.
+    """Losses, batches, text, padding, optimiser and choice of epoch as in the authors' code.
 
-    It adds up the gradients of 4 batches of 2; here a batch is 8, so that the contrastive losses
-    see 8 utterances rather than 2. Its text features come in files, so it is not known what they
-    made of [LAUGHTER] and the like: here they stay, as the transcripts have them.
+    An update averages the gradients of 4 batches of 2: the contrastive losses see 2 utterances, and
+    CTC counts as its sum over 8 utterances / 4.
     """
     released_losses(c)
     c.selection = "published"
     c.model.padding = "published"
-    c.text.keep_events = True
+    c.text.keep_events = c.text.keep_brackets = False
+    c.data.batch_size, c.train.accumulation = 2, 4
     c.optimizer.schedule = "constant"
     c.optimizer.warmup = 0.0
     c.optimizer.clip_norm = 0.0

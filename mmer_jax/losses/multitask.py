@@ -2,7 +2,7 @@
 
 CE and CTC are sums over rows: a batch's is made of its chunks'. SCL and ACL relate every row to
 every other one and need the whole batch's embeddings. `total_loss` is both on one batch;
-`training/accumulation.py` calls the parts.
+`training/gradcache.py` calls the parts.
 """
 
 import jax
