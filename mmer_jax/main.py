@@ -220,7 +220,9 @@ def main(_) -> int:
 def parse_flags(argv):
     """Flags -> remaining arguments; a wrong option or variant is one message, not a traceback."""
     try:
-        rest = flags.FLAGS(argv)
+        # ml_collections reads the config's options from sys.argv itself.
+        sys.argv = configuration.rename_arguments(argv)
+        rest = flags.FLAGS(sys.argv)
         _CONFIG.value.name  # noqa: B018 - a config file that isn't there is only reported on use
         return rest
     except (flags.Error, UserError) as e:

@@ -13,14 +13,20 @@ CTC_SYMBOLS = ("<pad>", "<s>", "</s>", "<unk>", "|", *"ETAONIHSRDLUMWCFGYPBVK'XJ
 CTC_BLANK = 0
 _CTC_IDS = {symbol: i for i, symbol in enumerate(CTC_SYMBOLS)}
 _EVENT = re.compile(r"\[[A-Z_ ]+\]")  # [LAUGHTER], [BREATHING], [GARBAGE], ...
+_BRACKETS = re.compile(r"\[[^\]]*\]|\([^)]*\)")
 _PUNCTUATION = str.maketrans({"\u2018": "'", "\u2019": "'", "\u201c": '"', "\u201d": '"'})
 
 
-def clean(text: str, keep_events: bool = False) -> str:
-    """One line with single spaces and straight quotes; `[LAUGHTER]` and the like go unless kept."""
+def clean(text: str, keep_events: bool = False, keep_brackets: bool = True) -> str:
+    """One line with single spaces and straight quotes; `[LAUGHTER]` and the like go unless kept.
+
+    Args:
+      keep_events: keeps them.
+      keep_brackets: keeps whatever else stands in [...] or (...).
+    """
     text = unicodedata.normalize("NFC", text).translate(_PUNCTUATION)
     if not keep_events:
-        text = _EVENT.sub(" ", text)
+        text = (_EVENT if keep_brackets else _BRACKETS).sub(" ", text)
     return " ".join(text.split())
 
 
@@ -57,22 +63,24 @@ class Tokenizer:
     Args:
       source: hub name or folder.
       max_tokens: longer texts are cut, special tokens kept.
-      keep_events: see `clean`.
+      keep_events, keep_brackets: see `clean`.
 
     Raises:
       UserError: nothing at `source`, or no network to fetch it.
     """
 
-    def __init__(self, source: str, max_tokens: int, keep_events: bool = False):
+    def __init__(self, source: str, max_tokens: int, keep_events: bool = False,
+                 keep_brackets: bool = True):  # fmt: skip
         self._hf = _load_tokenizer(source)
         self.max_tokens = max_tokens
         self.keep_events = keep_events
+        self.keep_brackets = keep_brackets
         self.vocab_size = len(self._hf)
         self.pad_id = self._hf.pad_token_id or 0
 
     def ids(self, text: str) -> np.ndarray:
         """int32 [s] token ids with the special tokens; never empty."""
-        text = clean(text, self.keep_events)
+        text = clean(text, self.keep_events, self.keep_brackets)
         return np.array(
             self._hf(text, truncation=True, max_length=self.max_tokens)["input_ids"], np.int32
         )

@@ -103,7 +103,8 @@ def _abstract_state(config, model):
     def fresh(trained, frozen):
         past = memory.create(config.losses.memory.size, config.model.width)
         made = optimizer.make_optimizer(config.optimizer)
-        return state.create(trained, frozen, made, 1, past, config.seed)
+        groups = (1, 1) if config.train.accumulation > 1 else None
+        return state.create(trained, frozen, made, 1, past, config.seed, groups)
 
     frozen = tuple(config.optimizer.frozen)
     shapes = jax.eval_shape(fresh, *optimizer.split_frozen(factory.param_shapes(model), frozen))

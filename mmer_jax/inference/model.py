@@ -80,7 +80,9 @@ def read_tokenizer(config) -> tuple[text.Tokenizer | None, str]:
     if "text" not in config.model.modalities:
         return None, ""
     source = config.text.tokenizer or config.text.pretrained
-    return text.Tokenizer(source, config.text.max_tokens, config.text.keep_events), source
+    options = config.text
+    reader = text.Tokenizer(source, options.max_tokens, options.keep_events, options.keep_brackets)
+    return reader, source
 
 
 def build(config, classes: int, tokenizer: text.Tokenizer | None) -> MMER:

@@ -68,7 +68,9 @@ class Experiment:
             vocab_size=tokenizer.vocab_size if tokenizer else 1,
         )
         self.optimizer = make_optimizer(config.optimizer)
-        shapes = jax.eval_shape(self._fresh, *self._split(factory.param_shapes(self.model)), 1)
+        shapes = jax.eval_shape(
+            self._fresh, *self._split(factory.param_shapes(self.model)), 1, (1, 1)
+        )
         self.shardings = sharding.state_shardings(shapes, self.mesh)
         everything = (self.mesh, self.shardings)
         self.train_step = step.make_train_step(self.model, self.optimizer, config, *everything)
@@ -88,23 +90,32 @@ class Experiment:
         self.config = config
         self._params = None
 
-    def initial_state(self, total_steps: int) -> state.TrainState:
-        """The state before training, the same for every fold, on the mesh."""
+    def initial_state(self, total_steps: int, steps_per_epoch: int | None = None,
+                      last_step: int | None = None) -> state.TrainState:  # fmt: skip
+        """The state before training, the same for every fold, on the mesh.
+
+        Args:
+          total_steps: batches that the learning rate's schedule spans.
+          steps_per_epoch, last_step: of this training, for `train.accumulation`; None: one epoch.
+        """
         if self._params is None:
             self._params = jax.device_get(self._first_params())
         trained, frozen = self._split(self._params)
         trained = sharding.distribute(trained, self.shardings.params)
         frozen = sharding.distribute(frozen, self.shardings.frozen)
         # What is made of them is made where it is to lie.
-        return jax.jit(self._fresh, out_shardings=self.shardings)(trained, frozen, total_steps)
+        groups = (steps_per_epoch or total_steps, last_step or total_steps)
+        fresh = jax.jit(self._fresh, out_shardings=self.shardings)
+        return fresh(trained, frozen, total_steps, groups)
 
     def _split(self, params):
         return split_frozen(params, tuple(self.config.optimizer.frozen))
 
-    def _fresh(self, trained, frozen, total_steps):
+    def _fresh(self, trained, frozen, total_steps, groups):
         past = memory.create(self.config.losses.memory.size, self.config.model.width)
         seed = self.config.seed
-        return state.create(trained, frozen, self.optimizer, total_steps, past, seed)
+        groups = groups if self.config.train.accumulation > 1 else None
+        return state.create(trained, frozen, self.optimizer, total_steps, past, seed, groups)
 
     def _first_params(self):
         if not self.config.init_from:
@@ -118,4 +129,6 @@ def _tokenizer(config):
     if "text" not in config.model.modalities:
         return None
     source = config.text.tokenizer or config.text.pretrained
-    return text.Tokenizer(source, config.text.max_tokens, config.text.keep_events)
+    return text.Tokenizer(
+        source, config.text.max_tokens, config.text.keep_events, config.text.keep_brackets
+    )
