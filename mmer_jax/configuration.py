@@ -374,12 +374,14 @@ def check_variant(file: str, variant: str, variants) -> None:
 def audio_only(c: ml_collections.ConfigDict) -> None:
     """Speech alone: no text encoder, no fusion; the losses stay."""
     c.model.modalities = ("audio",)
+    c.train.text_dropout = 0.0
     c.optimizer.frozen = tuple(p for p in c.optimizer.frozen if not p.startswith("text_encoder"))
 
 
 def text_only(c: ml_collections.ConfigDict) -> None:
-    """Text alone: no audio encoder, no fusion, and so no CTC."""
+    """Text alone: no audio encoder, no fusion, and so no CTC; each utterance keeps its words."""
     c.model.modalities = ("text",)
+    c.train.text_dropout = 0.0
     c.optimizer.frozen = tuple(p for p in c.optimizer.frozen if not p.startswith("audio_encoder"))
 
 
