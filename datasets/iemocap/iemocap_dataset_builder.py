@@ -9,7 +9,7 @@ import tensorflow_datasets as tfds
 from absl import logging
 
 from . import audio, augmented, counts, files, release
-from .errors import ReleaseError
+from .errors import ReleaseError, listing
 
 FILE_FORMAT = "array_record"
 
@@ -100,6 +100,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
         _report(utterances, source)
         ids = {utterance.id for utterance in utterances}
         extra = augmented.read_augmented(manual_dir / "augmented", ids)
+        _report_views([u for u in utterances if self._class_of(u)], extra)
         logging.info("%d wavs checked.", audio.check_wavs(_wavs(utterances, source, extra)))
         splits = {}
         for session in counts.SESSIONS:
@@ -161,5 +162,25 @@ def _report(utterances: list[release.Utterance], source) -> None:
     compared = counts.check_counts(utterances, len(release.label_files(source)))
     verdict = "as published" if compared else "not compared with the release's, being too few"
     logging.info("Counts of %s, %s:\n%s", source, verdict, counts.render(utterances))
+    known = {utterance.wav for utterance in utterances}
+    spare = [path for path in source.paths if path.endswith(".wav") and path not in known]
+    unused = sorted([*source.unread, *spare])
+    if unused:
+        logging.warning("%d files are not used:\n%s", len(unused), listing(unused))
     silent = sum(not utterance.transcript for utterance in utterances)
     logging.info("%d of %d utterances have an empty transcript.", silent, len(utterances))
+
+
+def _report_views(utterances: list[release.Utterance], extra: augmented.Augmented) -> None:
+    texts = {u.id for u in utterances if extra.texts.get(u.id)}
+    spoken = {u.id for u in utterances if extra.recordings.get(u.id)}
+    logging.info(
+        "Augmented views: of %d utterances %d have a text, %d a recording, %d both.",
+        len(utterances), len(texts), len(spoken), len(texts & spoken),
+    )  # fmt: skip
+    voices = [extra.voices.get(path) for name in spoken for path in extra.recordings[name]]
+    if not all(voices):
+        logging.warning(
+            "%d of %d augmented recordings do not say whose voice they have; a column `voice` in "
+            "the table would.", voices.count(None), len(voices),
+        )  # fmt: skip

@@ -205,4 +205,4 @@ def least_padding(lengths, longest: int) -> float:
       longest: what is longer is cut.
     """
     lengths = np.minimum(np.asarray(lengths).reshape(len(lengths), -1), longest)
-    return 1.0 - lengths.mean(1).sum() / lengths.max(1).sum()
+    return float(1.0 - lengths.mean(1).sum() / lengths.max(1).sum())

@@ -116,7 +116,8 @@ def training_texts(utterances, augmented: bool) -> frozenset[str]:
 
     Args:
       utterances: those trained on.
-      augmented: whether their augmented views are drawn, whose texts are read as well.
+      augmented: whether augmented views are computed. Then every augmented text counts, also one
+        that a model of speech and text never reads because no recording goes with it.
     """
     texts = [u.transcript for u in utterances]
     if augmented:
