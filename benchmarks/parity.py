@@ -64,7 +64,7 @@ def independent_rows(case: str, steps: int, seeds=SEEDS):
         compute = compute or pair.value_and_grad(both.flax_model, options.losses)
         for name, value in _compared(both, compute, pair.draw_batch(both, lengths, seed)):
             found[name] = max(value, found.get(name, 0.0))
-    yield from ((case, f"{name}, {len(seeds)} seeds", value) for name, value in found.items())
+    yield from ((case, name, value) for name, value in found.items())
     if not steps:
         return
     batches = [pair.draw_batch(both, lengths, seed) for seed in range(4)]

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from mmer_jax import main
+from mmer_jax.inference import from_run
 from mmer_jax.training import accumulation, loop
 from mmer_jax.training.experiment import Experiment
 from mmer_jax.training.optimizer import learning_rate
@@ -69,6 +70,7 @@ def test_the_parameters_move_once_per_group_at_its_rate(config):
 def test_a_run_is_resumed_and_read(config, tmp_path):
     """The second epoch of a run of two, from the checkpoint of the first, is the whole run's."""
     main.run(config, str(tmp_path / "whole"))
+    assert from_run.load_fold(str(tmp_path / "whole/fold5")).params
     lines = (tmp_path / "whole/fold5/metrics.jsonl").read_text().splitlines()
     with pytest.MonkeyPatch.context() as patch:
         save = loop.Checkpoints.save
