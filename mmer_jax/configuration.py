@@ -37,6 +37,7 @@ CHOICES = {
     "model.padding": ("masked", "published"),
     "model.fusion": ("cross_modal", "concat"),
     "model.dtype": ("float32", "bfloat16"),
+    "model.precision": ("default", "tensorfloat32", "float32"),
     "model.remat": ("none", "layers"),
     "losses.ctc.normalization": ("utterance", "symbol", "sum"),
     "losses.scl.form": ("literature", "released"),
@@ -46,7 +47,12 @@ CHOICES = {
     "selection_metric": ("ua", "wa", "loss"),
 }
 # Options that came after the first published fingerprints, and the value that changes nothing.
-_LATER = {"train.ctc_texts": 0.0, "train.accumulation": 1, "text.keep_brackets": True}
+_LATER = {
+    "train.ctc_texts": 0.0,
+    "train.accumulation": 1,
+    "text.keep_brackets": True,
+    "model.precision": "default",
+}
 # Old name -> new name, and old value -> new value; a value that isn't listed stays as it is.
 _RENAMED = {
     "losses.ctc.form": ("losses.ctc.normalization", {"literature": "symbol", "released": "sum"}),
@@ -134,6 +140,7 @@ def default() -> ml_collections.ConfigDict:
     model.dropout = 0.1  # of the fusion network and the heads
     model.padding = "masked"  # published: padding leaks into the audio encoder, for parity alone
     model.dtype = "float32"  # of the computation; parameters, softmax, norms, losses stay float32
+    model.precision = "default"  # of products: the device's; tensorfloat32 or float32 at least
     model.remat = "none"  # layers: computed again for the gradient; less memory on accelerators
 
     c.losses = losses = ml_collections.ConfigDict()

@@ -47,9 +47,10 @@ def test_the_fingerprint_ignores_where_files_lie_and_the_seed():
     assert configuration.fingerprint(a) != configuration.fingerprint(b)
 
 
-def test_a_later_option_counts_where_it_is_used():
+@pytest.mark.parametrize("path, value", [("train.ctc_texts", 0.5), ("model.precision", "float32")])
+def test_a_later_option_counts_where_it_is_used(path, value):
     a, b = configuration.default(), configuration.default()
-    b.train.ctc_texts = 0.5
+    b.update_from_flattened_dict({path: value})
     assert configuration.fingerprint(a) != configuration.fingerprint(b)
     # The fingerprint is of before the option came, see docs/results.md.
     old = OLD["demo:default"]

@@ -61,7 +61,7 @@ class Tokenizer:
     """A Hugging Face tokenizer behind the two calls that the pipeline needs.
 
     Args:
-      source: hub name or folder.
+      source: hub name, folder or tokenizer.json, see `load_tokenizer`.
       max_tokens: longer texts are cut, special tokens kept.
       keep_events, keep_brackets: see `clean`.
 
@@ -71,11 +71,12 @@ class Tokenizer:
 
     def __init__(self, source: str, max_tokens: int, keep_events: bool = False,
                  keep_brackets: bool = True):  # fmt: skip
-        self._hf = _load_tokenizer(source)
+        self._hf = load_tokenizer(source)
         self.max_tokens = max_tokens
         self.keep_events = keep_events
         self.keep_brackets = keep_brackets
-        self.vocab_size = len(self._hf)
+        # Ids need not be without gaps: what counts is the largest.
+        self.vocab_size = max(len(self._hf), 1 + max(self._hf.get_vocab().values(), default=0))
         self.pad_id = self._hf.pad_token_id or 0
 
     def ids(self, text: str) -> np.ndarray:
@@ -86,12 +87,24 @@ class Tokenizer:
         )
 
 
-def _load_tokenizer(source):
-    # Imported late: transformers takes seconds, and audio-only runs need none of it here.
-    from transformers import AutoTokenizer
+def load_tokenizer(source: str):
+    """Hugging Face's tokenizer; code that comes with one is not run.
 
+    Args:
+      source: hub name or folder; or the path of a tokenizer.json, which is read as data alone, so
+        that no other file beside it chooses a class.
+
+    Raises:
+      UserError: nothing at `source`, or no network to fetch it.
+    """
+    # Imported late: transformers takes seconds, and audio-only runs need none of it here.
+    from transformers import AutoTokenizer, PreTrainedTokenizerFast
+
+    source = os.path.expanduser(source)
     try:
-        return AutoTokenizer.from_pretrained(os.path.expanduser(source))
+        if os.path.isfile(source):
+            return PreTrainedTokenizerFast(tokenizer_file=source)
+        return AutoTokenizer.from_pretrained(source, trust_remote_code=False)
     except Exception as e:  # transformers raises OSError, ValueError, or its hub's own errors
         raise UserError(
             f"No tokenizer could be loaded from {source!r} ({_first_line(e)}). Expected a folder "

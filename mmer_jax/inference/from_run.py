@@ -28,8 +28,9 @@ def load_fold(folder: str) -> LoadedModel:
       UserError: no finished fold there; checkpoint, tokenizer or an encoder's config are gone.
     """
     fold = _fold(files.resolve(folder))
-    config, names = fold.config, tuple(fold.result["label_names"])
+    names = tuple(fold.result["label_names"])
     try:
+        config = factory.as_trained(fold.config, fold.result)
         tokenizer, tokenizer_folder = read_tokenizer(config)
         model = build(config, len(names), tokenizer)
     except UserError as e:

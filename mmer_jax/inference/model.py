@@ -96,9 +96,11 @@ def build(config, classes: int, tokenizer: text.Tokenizer | None) -> MMER:
     Raises:
       UserError: a pretrained encoder's config can't be had.
     """
-    return factory.build_model(
+    model = factory.build_model(
         config,
         classes=classes,
         symbols=len(text.CTC_SYMBOLS),
         vocab_size=tokenizer.vocab_size if tokenizer else 1,
     )
+    factory.check_limits(model, config, tokenizer)
+    return model

@@ -26,6 +26,7 @@ class MMER(nn.Module):
       remat: of the fusion network's layers, see `DynamicFusion`.
       fusion: `cross_modal` as in the paper, or `concat`, see `LateFusion`.
       gated: whether cross-modal fusion has its gate.
+      precision: of its products, for whoever compiles it, see `models/precision.py`.
     """
 
     audio_encoder: nn.Module | None
@@ -41,6 +42,7 @@ class MMER(nn.Module):
     remat: str = "none"
     fusion: str = "cross_modal"
     gated: bool = True
+    precision: str = "default"
 
     @nn.compact
     def __call__(self, batch: dict, train: bool = False) -> tuple[jax.Array, dict]:

@@ -23,6 +23,7 @@ class Experiment:
       model: the Flax module.
       mesh, shardings: all devices, and where each leaf of the state lies on them.
       train_step, eval_step: jitted, see `training/step.py`.
+      pretrained: which weights were read, see `factory.provenance`; {} before they are.
 
     Raises:
       UserError: no dataset, no tokenizer, no checkpoint, or options that don't go together.
@@ -61,12 +62,14 @@ class Experiment:
             ctc_texts=config.train.ctc_texts,
             modalities=modalities,
         )
+        self.pretrained = {}
         self.model = factory.build_model(
             config,
             classes=len(self.corpus.label_names),
             symbols=len(text.CTC_SYMBOLS),
             vocab_size=tokenizer.vocab_size if tokenizer else 1,
         )
+        factory.check_limits(self.model, config, tokenizer, self.featurizer.edges[-1])
         self.optimizer = make_optimizer(config.optimizer)
         shapes = jax.eval_shape(
             self._fresh, *self._split(factory.param_shapes(self.model)), 1, (1, 1)
@@ -119,7 +122,9 @@ class Experiment:
 
     def _first_params(self):
         if not self.config.init_from:
-            return factory.init_params(self.model, self.config, self.config.seed)
+            params = factory.init_params(self.model, self.config, self.config.seed)
+            self.pretrained = factory.provenance(self.model, self.config)
+            return params
         params = read_params(self.config.init_from)
         factory.check_params(self.model, params, self.config.init_from)
         return params

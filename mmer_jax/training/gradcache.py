@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from mmer_jax.losses import multitask
+from mmer_jax.models.precision import HIGHEST
 
 
 def value_and_grad(forward, params, batch, chunk_size: int, losses, memory, constrain):
@@ -66,7 +67,9 @@ def value_and_grad(forward, params, batch, chunk_size: int, losses, memory, cons
         sums, _ = multitask.row_sums(out, chunk, losses)
         rows = multitask.row_means(sums, counts, losses)
         # Its derivative is the chain rule through the embeddings.
-        through = sum(jnp.vdot(out[k].astype(c.dtype), c) for k, c in cotangent.items())
+        through = sum(
+            jnp.vdot(out[k].astype(c.dtype), c, precision=HIGHEST) for k, c in cotangent.items()
+        )
         return multitask.weighted(rows, losses) + through, (rows, correct(out, chunk))
 
     def accumulate(carry, inputs):

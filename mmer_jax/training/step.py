@@ -7,6 +7,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from mmer_jax.losses import memory, multitask
 from mmer_jax.losses.ctc import greedy
+from mmer_jax.models.precision import jit_at
 from mmer_jax.training import accumulation, gradcache, schedule, sharding
 from mmer_jax.training.optimizer import learning_rate, merge
 from mmer_jax.training.state import TrainState
@@ -43,8 +44,9 @@ def make_train_step(model, optimizer, config, mesh, shardings):
         )
         return state, metrics
 
-    return jax.jit(
+    return jit_at(
         train_step,
+        model.precision,
         in_shardings=(shardings, sharding.batch_sharding(mesh)),
         out_shardings=(shardings, sharding.replicated(mesh)),
         donate_argnums=0,
@@ -62,8 +64,9 @@ def make_gradients(model, config, mesh, shardings):
 
     whole = sharding.replicated(mesh)
     rows = sharding.batch_sharding(mesh)
-    return jax.jit(
+    return jit_at(
         compute,
+        model.precision,
         in_shardings=(shardings, rows),
         out_shardings=whole,
         compiler_options=schedule.compiler_options(),
@@ -125,8 +128,9 @@ def make_eval_step(model, mesh, shardings):
             return {"logits": logits}
         return {"logits": logits, "symbols": greedy(out["ctc_logits"], out["audio_mask"])}
 
-    return jax.jit(
+    return jit_at(
         eval_step,
+        model.precision,
         in_shardings=(shardings.params, shardings.frozen, sharding.batch_sharding(mesh)),
         out_shardings=sharding.replicated(mesh),
     )

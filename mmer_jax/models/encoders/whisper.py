@@ -11,6 +11,7 @@ from mmer_jax.models.activations import activation, gelu
 from mmer_jax.models.dropout import Dropout
 from mmer_jax.models.encoders.attention import SelfAttention, normal_dense
 from mmer_jax.models.layers import rematerialized
+from mmer_jax.models.precision import HIGHEST
 
 WINDOW, HOP = 400, 160  # samples: 25 ms every 10 ms at 16 kHz
 
@@ -39,7 +40,8 @@ def log_mel(audio: jax.Array, length: jax.Array, bins: int) -> tuple[jax.Array, 
     filters = mel_filter_bank(
         WINDOW // 2 + 1, bins, 0.0, 8000.0, 16_000, norm="slaney", mel_scale="slaney"
     )
-    log = jnp.log10(jnp.maximum(power @ jnp.asarray(filters, jnp.float32), 1e-10))
+    mel = jnp.matmul(power, jnp.asarray(filters, jnp.float32), precision=HIGHEST)
+    log = jnp.log10(jnp.maximum(mel, 1e-10))
     # Whole hops only, as Whisper counts: then a frame exists alone if it exists in a batch.
     mask = _mask(length // HOP, count)
     kept = mask[..., None]
