@@ -17,10 +17,11 @@ def test_equals_the_independent_model(case, steps):
     rows = {name: value for _, name, value in parity.independent_rows(case, steps)}
     curve = rows.pop(f"losses of {steps} AdamW steps, worst", None)
     first_and_last = rows.pop("  (PyTorch's loss, first and last step)", None)
-    assert len(rows) == 10 and "gradients, worst entry" in rows
+    assert rows.pop("gradients, worst entry") < 2e-5
+    assert len(rows) == 9
     assert max(rows.values()) < 1e-4, rows
     if steps:
-        assert curve < 1e-2
+        assert curve < 1e-4
         assert first_and_last[1] < 0.9 * first_and_last[0]  # it did train
 
 
