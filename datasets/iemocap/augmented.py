@@ -107,16 +107,26 @@ def _sorted_out(folder: pathlib.Path) -> tuple[list, list, list[str]]:
 
 def _read_csv(path: pathlib.Path, folder: pathlib.Path, ids) -> tuple[list[_Row], list[str]]:
     text = path.read_bytes().decode("utf-8-sig", errors="replace")
-    lines = csv.reader(io.StringIO(text, newline=""))
-    header, name = next(lines, []), _name(path, folder)
+    name = _name(path, folder)
+    # Strict: an unclosed quote would otherwise take the rows below into its text.
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    lines = []
+    try:
+        for line in reader:
+            lines.append((f"{name}:{reader.line_num}", line))
+    except csv.Error as error:
+        problem = f"{name}:{reader.line_num}: {error}, expected every quote to be closed"
+        return [], [problem]
+    header = lines[0][1] if lines else []
     known = set(header) <= {*NEEDED, *OPTIONAL} and len(set(header)) == len(header)
     if not known or not set(NEEDED) <= set(header):
         found = ",".join(header) or "nothing"
         expected = f"expected {','.join(NEEDED)} and, where wanted, {' and '.join(OPTIONAL)}"
         return [], [f"{name}:1: the header is {found}, {expected}"]
     rows, problems = [], []
-    for line in filter(None, lines):
-        place = f"{name}:{lines.line_num}"
+    for place, line in lines[1:]:
+        if not line:
+            continue
         if len(line) != len(header):
             expected = f"expected {len(header)}: quote a text that has commas"
             problems.append(f"{place}: {len(line)} fields, {expected}")
@@ -124,7 +134,9 @@ def _read_csv(path: pathlib.Path, folder: pathlib.Path, ids) -> tuple[list[_Row]
         fields = {column: field.strip() for column, field in zip(header, line)}
         audio, voice = fields.get("audio", ""), fields.get("voice", "")
         if fields["utterance"] not in ids:
-            problems.append(f"{place}: {line[0]!r} is no labelled utterance of the release")
+            problems.append(
+                f"{place}: {fields['utterance']!r} is no labelled utterance of the release"
+            )
         elif voice.lower().startswith("ses0") and not _SPEAKER.fullmatch(voice):
             problems.append(f"{place}: the voice {voice!r} is no speaker, expected as Ses05F")
         else:

@@ -129,6 +129,12 @@ def test_wrong_header(table, tmp_path):
     assert "expected utterance,text" in error_of(write(tmp_path / "a", table))
 
 
+@pytest.mark.parametrize("rest", ["", f'{LETTERED},"Two."\n'])
+def test_a_quote_that_is_not_closed_takes_no_rows_with_it(rest, tmp_path):
+    table = f'utterance,text\n{PLAIN},"One.\nSes01F_impro01_F000,Three.\n{rest}'
+    assert "expected every quote to be closed" in error_of(write(tmp_path / "a", table))
+
+
 def test_two_tables(tmp_path):
     folder = write(tmp_path / "a", "utterance,text\n")
     (folder / "other.csv").write_text("utterance,text\n")
