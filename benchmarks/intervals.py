@@ -37,7 +37,7 @@ class Cell:
       luck: deviation of a training's effect, in logits.
       shared: variance of what a fold's training sessions do to it / of what its test session does.
       recall: of the population, in logits.
-      printed: whether the reports print such an interval and vouch for it.
+      printed: whether the reports print such an interval: `yes`, `no`, or `with NB` beside it.
     """
 
     title: str
@@ -47,7 +47,7 @@ class Cell:
     luck: float = 0.0
     shared: float = 0.0
     recall: float = 0.85
-    printed: bool = True
+    printed: str = "yes"
 
 
 CELLS = (
@@ -59,9 +59,9 @@ CELLS = (
     Cell("1 fold, 6 speakers, 2 seeds", 6, seeds=2, luck=0.3),
     Cell("1 fold, 10 speakers, 3 seeds", 10, seeds=3, luck=0.3),
     Cell("1 fold, 10 speakers, 3 equal seeds", 10, seeds=3),
-    Cell("2 groups", 2, printed=False),
-    Cell("4 groups", 4, printed=False),
-    *(Cell(f"5 folds, training sessions share {s} x", 5, folds=True, shared=s, printed=False)
+    Cell("2 groups", 2, printed="no"),
+    Cell("4 groups", 4, printed="no"),
+    *(Cell(f"5 folds, training sessions share {s} x", 5, folds=True, shared=s, printed="with NB")
       for s in (0.25, 0.5, 1.0)),
 )  # fmt: skip
 
@@ -116,40 +116,42 @@ def simulate(cell: Cell, draws: int, seed: int = 0) -> dict[str, dict[str, float
 def _held(cell, counts, truth):
     """Metric -> whether each draw's interval covers and whether each p is below 0.05."""
     groups, by_seed = counts.sum(2), metrics.overall(counts.sum(3))
-    spreads = [jackknife.spreads(groups[:, :systems]) for systems in (1, 2)]
-    held = {}
-    for name in metrics.RATES:
-        both = []
-        for systems, spread in zip((1, 2), spreads):
-            value, variance = spread[name]
+    ratio = 1 / (cell.groups - 1)  # n_test / n_train of leave one session out
+    held = {name: {} for name in metrics.RATES}
+    for systems in (1, 2):
+        for name, (value, v) in jackknife.spreads(groups[:, :systems]).items():
             degrees = jackknife.degrees(groups)
             if cell.seeds:
                 seeds = np.moveaxis(by_seed[name], 1, 0)[:systems]
-                variance, degrees = jackknife.with_seeds(variance, degrees, seeds)
-            both.append((value, variance, degrees))
-        held[name] = _verdicts(both, truth[name])
-        if cell.folds:
-            ratio = 1 / (cell.groups - 1)
-            both = [(x, jackknife.corrected(v, cell.groups, ratio), d) for x, v, d in both]
-            held[name] |= {f"nb_{k}": v for k, v in _verdicts(both, truth[name]).items()}
+                v, degrees = jackknife.with_seeds(v, degrees, seeds)
+            held[name] |= _verdict(systems, value, v, degrees, truth[name])
+            if cell.folds:
+                v = jackknife.corrected(v, cell.groups, ratio)
+                nb = _verdict(systems, value, v, degrees, truth[name])
+                held[name] |= {f"nb_{k}": x for k, x in nb.items()}
     return held
 
 
-def _verdicts(both, truth):
-    low, high = jackknife.interval(*both[0], False)
-    p = jackknife.p_value(*both[1])
-    covered = np.where(np.isfinite(low), (low <= truth) & (truth <= high), np.nan)
-    return {"coverage": covered, "false_positives": np.where(np.isfinite(p), p < 0.05, np.nan)}
+def _verdict(systems, value, variance, degrees, truth):
+    if systems == 2:
+        p = jackknife.p_value(value, variance, degrees)
+        return {"false_positives": np.where(np.isfinite(p), p < 0.05, np.nan)}
+    low, high = jackknife.interval(value, variance, degrees, False)
+    return {"coverage": np.where(np.isfinite(low), (low <= truth) & (truth <= high), np.nan)}
 
 
 def _share(values):
     known = values[np.isfinite(values)]
-    return float(known.mean()) if len(known) else np.nan
+    return float(known.mean()) if len(known) else None
 
 
 def error(share: float, draws: int) -> float:
     """Monte Carlo standard error of a share."""
     return (share * (1 - share) / draws) ** 0.5
+
+
+def _percent(share):
+    return "-" if share is None else f"{100 * share:.1f}"
 
 
 def main(argv=None) -> None:
@@ -164,10 +166,8 @@ def main(argv=None) -> None:
     print("| setting | printed |", " | ".join(titles), "|\n|-|-|-|-|-|-|")
     for cell in CELLS:
         found = simulate(cell, args.draws, args.seed).values()
-        cells = [" / ".join(f"{100 * m[k]:.1f}" for m in found if k in m) for k in kinds]
-        print(
-            "|", " | ".join([cell.title, "yes" if cell.printed else "no", *cells]), "|", flush=True
-        )
+        cells = [" / ".join(_percent(m[k]) for m in found if k in m) for k in kinds]
+        print("|", " | ".join([cell.title, cell.printed, *cells]), "|", flush=True)
     errors = (f"{100 * error(share, args.draws):.1f} at {share:.0%}" for share in (0.95, 0.05))
     print("\nIn percent, each of WA / UA / macro-F1 / weighted F1. Monte Carlo standard error in "
           f"points: {', '.join(errors)}.\n{args.draws} draws a setting, seed {args.seed}; Python "

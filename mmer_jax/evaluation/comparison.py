@@ -189,7 +189,7 @@ def latex(head: list[str], body: list[list[str]], caption: str) -> str:
 def _tex(text):
     special = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
     out = "".join(special.get(c, f"\\{c}" if c in "&%$#_{}" else c) for c in text)
-    return out.replace("±", r"$\pm$").replace(" - ", " $-$ ")
+    return out.replace("±", r"$\pm$").replace(" - ", " $-$ ").replace("<", "$<$")
 
 
 def csv_text(found: dict[str, dict], titles: dict[str, str], extra: dict[str, dict]) -> str:

@@ -13,9 +13,10 @@ from scipy import special, stats
 from mmer_jax.evaluation import metrics
 
 LEVEL = 0.95
-# The fewest of each for which the simulation shows that an interval holds.
+# The fewest of each: below, t quantiles are so large that an interval would say next to nothing.
 FOLDS, SPEAKERS, SEEDS = 5, 6, 2
-# A class must be in this many groups and in this share of them, or means over classes have none.
+# A class must be in this many groups and in this share of them, or means over classes have no
+# interval: UA's covers 90 % with a class in 2 of 24 groups.
 CLASS_GROUPS, CLASS_SHARE = 3, 0.2
 OVER_CLASSES = ("ua", "macro_f1")
 

@@ -275,7 +275,10 @@ def _interval_lines(summary):
     found = summary["intervals"]
     head = ["", *TITLES.values()]
     rows = _interval_rows(found) if found["over"] else _part_rows(found["parts"])
-    return [intervals.explain(found), "", *table(head, rows), ""]
+    words = intervals.explain(found)
+    if any("-" in row for row in rows):
+        words += " A dash: no spread to go by, or a class that too few folds or speakers have."
+    return [words, "", *table(head, rows), ""]
 
 
 def _interval_rows(found):

@@ -84,8 +84,12 @@ def test_holm_corrects_for_what_was_planned_and_run():
 
 
 def test_latex_escapes_and_counts():
-    text = comparison.latex(["a_b", "95 %"], [["x & y", "1.0 ± 0.1"]], "50 % of #1")
-    assert r"a\_b & 95 \%" in text and r"x \& y & 1.0 $\pm$ 0.1" in text and r"50 \% of \#1" in text
+    text = comparison.latex(["a_b", "95 %"], [["x & y", "1.0 ± 0.1", "<0.001"]], "50 % of #1")
+    assert (
+        r"a\_b & 95 \%" in text
+        and r"x \& y & 1.0 $\pm$ 0.1 & $<$0.001" in text
+        and r"50 \% of \#1" in text
+    )
 
 
 def test_the_picture_is_a_png():
