@@ -49,7 +49,7 @@ def test_the_tables_agree_with_the_runs(finished):
     table = (finished / "ablation.md").read_text()
     assert "without CTC" in table and summary["systems"]["no_ctc"]["config"] in table
     tex = (finished / "ablation.tex").read_text()
-    assert tex.count(r"\\") == 4 and "UA, over seeds" in tex
+    assert tex.count(r"\\") == 4 and "UA, deviation over seeds" in tex
     assert "±" not in table + tex and "No interval and no p" in table and "| seed 0 |" in table
     assert (finished / "ablation.png").read_bytes()[:4] == b"\x89PNG"
 

@@ -132,7 +132,7 @@ def _holm(d):
 
 _COLUMNS = {
     **{title: _of_rate(name) for name, title in report.TITLES.items()},
-    "UA, over seeds": _over_seeds,
+    "UA, deviation over seeds": _over_seeds,
     "UA - full": _of_difference(lambda d: f"{100 * d['difference']:+.1f}"),
     "95 % interval": _of_difference(_ends),
     "p": _of_difference(lambda d: _p(d["p"])),

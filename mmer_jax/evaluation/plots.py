@@ -120,6 +120,6 @@ def _difference(axes, y, d):
 def _difference_label(differences):
     text = "difference to the first"
     if not any(d["interval"] for d in differences):
-        return text + "; grey: single folds, speakers or seeds\n(no interval; hollow: exploratory)"
-    thin = "; thin: with NB's error" if any(d["corrected"] for d in differences) else ""
-    return f"{text}, 95 % interval{thin}\n(orange: without 0; hollow: exploratory, not corrected)"
+        return f"{text} (hollow: exploratory)\ngrey: single folds, speakers or seeds; no interval"
+    thin = "; thin: NB" if any(d["corrected"] for d in differences) else ""
+    return f"{text}, 95 % interval{thin}\norange: without 0; hollow: exploratory"

@@ -49,7 +49,7 @@ def test_one_fold_of_two_speakers_has_a_difference_and_no_p():
     assert found["half"]["runs"] == 1 and found["half"]["ua"]["std_seeds"] is None
     titles = {n: n for n in systems}
     head, rows = comparison.rows(found, titles)
-    assert head[-3:] == ["UA, over seeds", "UA - full", "runs"]
+    assert head[-3:] == ["UA, deviation over seeds", "UA - full", "runs"]
     assert all(len(row) == len(head) for row in rows)
     assert rows[1][2] == "50.0" and rows[1][5:7] == ["0.0", "-40.0"] and rows[3][-1] == "0"
     assert rows[2][5] == ""  # one seed has no deviation
