@@ -123,7 +123,7 @@ def _drawn(system):
 
 
 def _parts(parts):
-    """Differences of the parts that there are several of: folds, else speakers and seeds."""
+    """Differences of the first kind of part that there are several of: folds, speakers, seeds."""
     several = [list(parts[k].values()) for k in ("fold", "speaker", "seed") if len(parts[k]) > 1]
     return several[0] if several else []
 
@@ -164,9 +164,9 @@ def _tests(figures):
     planned = sum(d["p_holm"] is not None for d in compared)
     if any(d["p"] is not None for d in compared):
         text += (
-            f" p is two-sided. Comparisons named beforehand: without CTC, SCL or ACL, late fusion, "
-            f"no gate; p (Holm) corrects for the {planned} of them that were run. The other p "
-            "values are exploratory and not corrected."
+            " p is two-sided. Comparisons named beforehand: without CTC, without SCL, without ACL, "
+            f"late fusion, no gate; p (Holm) corrects for the {planned} of them that were run. The "
+            "other p values are exploratory and not corrected."
         )
     return text
 

@@ -71,7 +71,8 @@ def test_satterthwaite_by_hand():
     "cell", [c for c in simulation.CELLS if c.printed == "yes"], ids=lambda c: c.title
 )
 def test_intervals_hold_where_they_are_printed(cell):
-    # The percentile bootstrap, for comparison: coverage 50 to 92 %, false positives up to 50 %.
+    # The percentile bootstrap on such draws: UA covered 54 % of the time with 2 groups, 84 with 6,
+    # 89 with 10; false positives 47, 13 and 10 %.
     found = simulation.simulate(cell, draws=1000, seed=1)
     for name, shares in found.items():
         assert shares["coverage"] >= 0.92 - 2 * simulation.error(0.92, 1000), name
