@@ -158,9 +158,16 @@ def _tests(figures):
     compared = [f["difference"] for f in figures.values() if f["difference"]]
     if not compared:
         return ""
-    text = (
-        f"The difference is over all test utterances of all runs. {intervals.explain(compared[0])}"
-    )
+    # Of a table over parts of several calls, each system may have other folds.
+    explained = {}
+    for name, f in figures.items():
+        if f["difference"]:
+            explained.setdefault(intervals.explain(f["difference"]), []).append(name)
+    words = [
+        text if len(explained) == 1 else f"{', '.join(names)}: {text}"
+        for text, names in explained.items()
+    ]
+    text = f"The difference is over all test utterances of all runs. {' '.join(words)}"
     planned = sum(d["p_holm"] is not None for d in compared)
     if any(d["p"] is not None for d in compared):
         text += (

@@ -150,11 +150,10 @@ def part_rows(found: dict[str, dict], titles: dict[str, str]):
       found, titles: as for `rows`.
 
     Returns:
-      Head and rows; None where a difference has an interval or no system has a difference.
+      Head and rows of those systems whose difference has no interval; None where there are none.
     """
     differences = {n: f["difference"] for n, f in found.items() if f["difference"]}
-    if not differences or any(d["over"] for d in differences.values()):
-        return None
+    differences = {n: d for n, d in differences.items() if not d["over"]}
     names = {(kind, part): None for d in differences.values() for kind in d["parts"]
              for part in d["parts"][kind]
              if 1 < len(d["parts"][kind]) <= report.MOST_PARTS}  # fmt: skip

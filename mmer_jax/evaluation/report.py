@@ -126,20 +126,14 @@ def mean(per_fold: list[dict], name: str) -> dict:
 
     Returns:
       `mean`; `std` over the folds and `std_seeds` over the seeds' means, None for fewer than two.
-      A seed that lacks a fold which another one has counts in no `std_seeds`.
     """
-
-    def means(key):
-        return {
-            value: np.mean([f[name] for f in per_fold if f[key] == value])
-            for value in sorted({f[key] for f in per_fold})
-        }
-
-    folds = len({f["fold"] for f in per_fold})
-    whole = [s for s in means("seed") if sum(f["seed"] == s for f in per_fold) == folds]
-    by_seed = [means("seed")[s] for s in whole]
-    over_seeds = metrics.mean_and_std(by_seed)["std"] if by_seed else None
-    return metrics.mean_and_std(list(means("fold").values())) | {"std_seeds": over_seeds}
+    values = {(f["seed"], f["fold"]): f[name] for f in per_fold}
+    seeds, folds = (sorted({key[i] for key in values}) for i in (0, 1))
+    by_fold = [np.mean([v for (_, k), v in values.items() if k == fold]) for fold in folds]
+    # Seeds differ by chance alone where they are means of the same folds.
+    shared = [k for k in folds if all((s, k) in values for s in seeds)]
+    by_seed = [np.mean([values[s, k] for k in shared]) for s in seeds] if shared else [0.0]
+    return metrics.mean_and_std(by_fold) | {"std_seeds": metrics.mean_and_std(by_seed)["std"]}
 
 
 def labels_of(result: dict) -> list[int]:
@@ -245,7 +239,7 @@ def _fold_row(summary, number):
 def _mean_row(summary):
     mean, pooled = summary["mean"], summary["pooled"]
     rates = [spread(mean[name]) for name in RATES]
-    tested = int(np.sum(pooled["confusion"])) // len(summary["seeds"])
+    tested = sum({f["fold"]: f["counts"]["test"] for f in summary["folds"]}.values())
     return ["all", *rates, *map(percent, pooled["recall"]), str(tested), ""]
 
 

@@ -78,10 +78,13 @@ def test_one_fold_has_no_deviation():
     assert "No interval" in table and "| speaker s10 |" in table
 
 
-def test_seeds_that_lack_a_fold_have_no_deviation_of_their_own():
-    folds = [(0, 1, 0.8), (0, 2, 0.6), (1, 1, 0.9)]
-    found = report.mean([{"seed": s, "fold": f, "wa": wa} for s, f, wa in folds], "wa")
-    assert found["mean"] == pytest.approx((0.85 + 0.6) / 2) and found["std_seeds"] is None
+def test_a_seed_that_lacks_folds_takes_none_away():
+    summary = report.summarize(configuration.default(), [*RESULTS, result(2, [[4, 1], [1, 4]], 1)])
+    wa = summary["mean"]["wa"]
+    assert wa["mean"] == pytest.approx((0.8 + (0.5 + 0.8) / 2) / 2)
+    assert wa["std_seeds"] == pytest.approx(np.std([0.5, 0.8], ddof=1))  # of the fold of both
+    summary |= {"seconds": 1.0, "hardware": "1 x test", "versions": {"jax": "0"}}
+    assert "| 20 |  |" in report.markdown(summary)
 
 
 def test_five_folds_have_both_intervals():
