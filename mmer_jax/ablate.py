@@ -93,7 +93,7 @@ def _live(variants, found):
     from mmer_jax.evaluation import comparison
 
     kept = {v.name: found[v.name] for v in variants if found[v.name]}
-    figures = comparison.compare(kept, "dialog")  # no interval is shown: any grouping would do
+    figures = comparison.compare(kept)
     width = max(len(v.title) for v in variants)
     lines = []
     for v in variants:
@@ -109,12 +109,12 @@ def _live(variants, found):
 
 def _write(config, workdir, variants, same, found):
     from mmer_jax import configuration
-    from mmer_jax.evaluation import comparison, plots
+    from mmer_jax.evaluation import ablations, comparison, plots
 
-    figures = comparison.compare(found, config.bootstrap)
+    figures = comparison.compare(found, ablations.PRIMARY)
     titles = {v.name: v.title for v in variants}
     head, rows = comparison.rows(figures, titles)
-    table = _markdown(config, variants, same, head, rows, figures)
+    table = _markdown(config, variants, same, (head, rows), figures)
     traces = {
         v.name: {"config": v.fingerprint, "results": f"{v.name}/{v.fingerprint}/results.json"}
         for v in variants
@@ -122,12 +122,14 @@ def _write(config, workdir, variants, same, found):
     systems = {v.name: traces[v.name] | {"title": v.title} | figures[v.name] for v in variants}
     summary = {
         "name": config.name, "fingerprint": configuration.fingerprint(config),
-        "bootstrap": config.bootstrap, "selection": config.selection, "same": same,
+        "selection": config.selection, "same": same, "primary": ablations.PRIMARY,
         "systems": systems, "config": configuration.to_json(config),
     }  # fmt: skip
     content = {
         "ablation.md": table,
-        "ablation.tex": comparison.latex(head, rows, _caption(config, figures)),
+        "ablation.tex": comparison.latex(
+            head, rows, f"{_caption(config, figures)} {_tests(figures)}"
+        ),
         "ablation.csv": comparison.csv_text(figures, titles, traces),
         "ablation.json": json.dumps(summary, indent=2) + "\n",
         "ablation.png": plots.comparison_png([_drawn(systems[v.name]) for v in variants]),
@@ -139,11 +141,17 @@ def _write(config, workdir, variants, same, found):
 
 
 def _drawn(system):
-    tested = system["difference"] or {"difference": None, "interval": None}
-    return {
-        "title": system["title"], "values": system["ua"]["values"], "mean": system["ua"]["mean"],
-        "difference": tested["difference"], "interval": tested["interval"],
+    d = system["difference"]
+    return {k: system[k] for k in ("title", "difference")} | {
+        "values": system["ua"]["values"], "mean": system["ua"]["mean"],
+        "parts": [] if d is None or d["over"] else _parts(d["parts"]),
     }  # fmt: skip
+
+
+def _parts(parts):
+    """Differences of the first kind of part that there are several of: folds, speakers, seeds."""
+    several = [list(parts[k].values()) for k in ("fold", "speaker", "seed") if len(parts[k]) > 1]
+    return several[0] if several else []
 
 
 def _counted(name, numbers):
@@ -158,27 +166,56 @@ def _caption(config, figures):
         if config.selection == "published"
         else "the epoch chosen on held-out dialogs of the training side"
     )
-    spread = "the seeds' means" if len(full["seeds"]) > 1 else "the folds"
+    over = {
+        "± the standard deviation over the folds": len(full["folds"]) > 1,
+        "beside it UA's standard deviation over the seeds' means": len(full["seeds"]) > 1,
+    }
+    known = [words for words, there in over.items() if there]
     return (
-        f"Ablation of {config.name}: {config.protocol} {folds}, {seeds}, {chosen}. In "
-        f"percent; mean and standard deviation over {spread}."
+        f"Ablation of {config.name}: {config.protocol} {folds}, {seeds}, {chosen}. In percent: "
+        f"{', '.join(['mean', *known])}."
     )
 
 
-def _markdown(config, variants, same, head, rows, figures):
-    from mmer_jax.evaluation import analysis, report
+def _tests(figures):
+    """Words for what the columns of differences hold."""
+    from mmer_jax.evaluation import intervals
 
-    tested = sum(f["difference"] is not None for f in figures.values())
-    lines = [f"# Ablation of {config.name}", "", *report.table(head, rows), ""]
+    compared = [f["difference"] for f in figures.values() if f["difference"]]
+    if not compared:
+        return ""
+    # Of a table over parts of several calls, each system may have other folds.
+    explained = {}
+    for name, f in figures.items():
+        if f["difference"]:
+            explained.setdefault(intervals.explain(f["difference"]), []).append(name)
+    words = [
+        text if len(explained) == 1 else f"{', '.join(names)}: {text}"
+        for text, names in explained.items()
+    ]
+    text = f"The difference is over all test utterances of all runs. {' '.join(words)}"
+    planned = sum(d["p_holm"] is not None for d in compared)
+    if any(d["p"] is not None for d in compared):
+        text += (
+            " p is two-sided. Comparisons named beforehand: without CTC, without SCL, without ACL, "
+            f"late fusion, no gate; p (Holm) corrects for the {planned} of them that were run. The "
+            "other p values are exploratory and not corrected."
+        )
+    return text
+
+
+def _markdown(config, variants, same, table, figures):
+    from mmer_jax.evaluation import analysis, comparison, report
+
+    lines = [f"# Ablation of {config.name}", "", *report.table(*table), ""]
     lines += [
         _caption(config, figures),
         "",
-        "WA = correct / all; UA = mean of the classes' recalls. The difference is over all test "
-        f"utterances of all runs together; interval and two-sided p by drawing whole "
-        f"{config.bootstrap}s, the same ones for both systems; p (Holm) corrects for the {tested} "
-        "differences that are tested.",
+        f"WA = correct / all; UA = mean of the classes' recalls. {_tests(figures)}",
         "",
     ]
+    parts = comparison.part_rows(figures, {v.name: v.title for v in variants})
+    lines += ["The parts of the differences:", "", *report.table(*parts), ""] if parts else []
     if analysis.is_synthetic(config):
         lines += [
             "**The corpus is synthetic**: this shows that the machinery works, and nothing about "

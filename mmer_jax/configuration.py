@@ -17,7 +17,6 @@ NOT_IN_FINGERPRINT = (
     "name",
     "folds",
     "seeds",
-    "bootstrap",
     "data.dir",
     "data.threads",
     "data.prefetch",
@@ -29,7 +28,6 @@ NOT_IN_FINGERPRINT = (
 CHOICES = {
     "protocol": ("session", "speaker"),
     "selection": ("heldout", "published"),
-    "bootstrap": ("speaker", "dialog"),
     "data.emotions": ("emotions4",),
     "data.normalize": ("auto", "utterance", "none"),
     "audio.family": ("whisper", "wav2vec2"),
@@ -57,6 +55,8 @@ _LATER = {
 _RENAMED = {
     "losses.ctc.form": ("losses.ctc.normalization", {"literature": "symbol", "released": "sum"}),
 }
+# Options of older versions that changed no number: passed over where a config.json has them.
+_GONE = ("bootstrap",)
 # Lowest and highest value of each option that has them.
 RANGES = {
     "heldout_fraction": (0.01, 0.5),
@@ -97,7 +97,6 @@ def default() -> ml_collections.ConfigDict:
     c.selection_metric = "ua"  # what the epoch is chosen by: ua, wa or loss
     c.refit = False  # afterwards train anew, held-out dialogs too, for the chosen number of steps
     c.exclude_seen_transcripts = False  # take out of training what the test side says word for word
-    c.bootstrap = "speaker"  # what the tables' intervals draw: speaker or dialog
     c.heldout_fraction = 0.12  # share of the training utterances held out, in whole dialogs
 
     c.init_from = ""  # folder of a converted checkpoint to start from; see configs/converted.py
@@ -315,7 +314,7 @@ def differences(old: dict, new: dict) -> list[tuple[str, object, object]]:
     """
     known = _flat(to_json(default()))
     a, b = known | _renamed(_flat(old)), known | _renamed(_flat(new))
-    keys = sorted(k for k in a.keys() | b.keys() if k not in NOT_IN_FINGERPRINT)
+    keys = sorted((a.keys() | b.keys()) - {*NOT_IN_FINGERPRINT, *_GONE})
     return [(k, a.get(k), b.get(k)) for k in keys if a.get(k) != b.get(k)]
 
 
@@ -429,6 +428,8 @@ def from_json(plain: dict) -> ml_collections.ConfigDict:
     """
     config = default()
     for path, value in _renamed(_flat(plain)).items():
+        if path in _GONE:
+            continue
         *groups, name = path.split(".")
         try:
             group = _lookup(config, ".".join(groups)) if groups else config

@@ -20,8 +20,8 @@ VARIANTS = ("text_only", "no_ctc")
 
 
 def small(config):
-    """Seconds per run, text alone is quick; two dialog groups at least."""
-    config.seeds, config.bootstrap = (0, 1), "dialog"
+    """Seconds per run; text alone is quick."""
+    config.seeds = (0, 1)
     return config
 
 
@@ -45,12 +45,13 @@ def test_the_tables_agree_with_the_runs(finished):
         assert float(rows[name]["ua_mean"]) == pytest.approx(sum(runs) / 2)
         assert (system["difference"] is None) == (name == "full")
     difference = summary["systems"]["text_only"]["difference"]
-    assert difference["p"] <= difference["p_holm"] <= 1
-    assert difference["interval"][0] <= difference["difference"] <= difference["interval"][1]
+    assert difference["p"] is difference["interval"] is None  # one fold of two speakers
+    assert not difference["primary"] and summary["systems"]["no_ctc"]["difference"]["primary"]
     table = (finished / "ablation.md").read_text()
     assert "without CTC" in table and summary["systems"]["no_ctc"]["config"] in table
     tex = (finished / "ablation.tex").read_text()
-    assert r"$\pm$" in tex and tex.count(r"\\") == 4 and r"95 \% interval" in tex
+    assert tex.count(r"\\") == 4 and "UA, deviation over seeds" in tex
+    assert "±" not in table + tex and "No interval and no p" in table and "| seed 0 |" in table
     assert (finished / "ablation.png").read_bytes()[:4] == b"\x89PNG"
 
 
@@ -84,8 +85,8 @@ def test_a_part_asked_for_again_leaves_the_whole_table(finished, prepared, tiny_
 def start(prepared, folder, log):
     command = [
         *(sys.executable, "-m", "mmer_jax.ablate", "--config=configs/demo.py:smoke"),
-        *(f"--config.data.dir={prepared}/tfds", "--config.bootstrap=dialog"),
-        *(f"--config.text.tokenizer={prepared}/corpus/tokenizer", "--config.seeds=(0, 1)"),
+        *(f"--config.data.dir={prepared}/tfds", "--config.seeds=(0, 1)"),
+        f"--config.text.tokenizer={prepared}/corpus/tokenizer",
         *("--config.train.epochs=2", "--variants=no_scl", f"--workdir={folder}"),
     ]
     env = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}

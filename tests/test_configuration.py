@@ -103,6 +103,13 @@ def test_a_run_of_a_version_with_fewer_options_can_be_continued():
     assert found == [("train.text_dropout", 0.0, 0.5)]
 
 
+def test_an_option_that_is_gone_is_passed_over():
+    old = configuration.to_json(load("demo").get_config()) | {"bootstrap": "dialog"}
+    config = configuration.from_json(old)
+    assert "bootstrap" not in config
+    assert configuration.differences(old, configuration.to_json(config)) == []
+
+
 @pytest.mark.parametrize(
     "option, value",
     [

@@ -9,6 +9,8 @@ from mmer_jax import configuration
 from mmer_jax.errors import UserError
 
 BASE = "full"
+# Named before anything is run: p values are corrected for these comparisons. Others explore.
+PRIMARY = ("no_ctc", "no_scl", "no_acl", "late_fusion", "no_gate")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -2,6 +2,8 @@
 
 import numpy as np
 
+RATES = ("wa", "ua", "macro_f1", "weighted_f1")
+
 
 def confusion(label, prediction, classes: int) -> np.ndarray:
     """int64 [c, c]: utterances of class (row) that were taken for class (column)."""
@@ -27,17 +29,42 @@ def rates(matrix: np.ndarray) -> dict:
     """
     matrix = np.asarray(matrix, np.float64)
     right, present, guessed = np.diag(matrix), matrix.sum(1), matrix.sum(0)
-    recall, precision = _divide(right, present), _divide(right, guessed)
-    f1 = _divide(2 * right, present + guessed)
     return {
-        "wa": _mean(_divide(right.sum(keepdims=True), present.sum(keepdims=True))),
-        "ua": _mean(recall),
-        "macro_f1": _mean(f1),
-        "weighted_f1": float(np.nansum(f1 * present) / max(present.sum(), 1)),
-        "recall": _plain(recall),
-        "precision": _plain(precision),
-        "f1": _plain(f1),
+        **{name: float(value) for name, value in overall(matrix).items()},
+        "recall": _plain(_divide(right, present)),
+        "precision": _plain(_divide(right, guessed)),
+        "f1": _plain(_divide(2 * right, present + guessed)),
     }
+
+
+def overall(matrix: np.ndarray) -> dict[str, np.ndarray]:
+    """The four figures of `rates` for many confusion matrices at once: [..., c, c] -> [...]."""
+    matrix = np.asarray(matrix, np.float64)
+    right = np.diagonal(matrix, axis1=-2, axis2=-1)
+    present, guessed = matrix.sum(-1), matrix.sum(-2)
+    f1 = _divide(2 * right, present + guessed)
+    count = np.maximum(present.sum(-1), 1)
+    return {
+        "wa": right.sum(-1) / count,
+        "ua": _mean(_divide(right, present)),
+        "macro_f1": _mean(f1),
+        "weighted_f1": np.nansum(f1 * present, -1) / count,
+    }
+
+
+def by_group(groups, label, prediction, classes: int) -> dict[str, np.ndarray]:
+    """Confusion counts int64 [c, c] of each group's utterances.
+
+    Args:
+      groups: name of each utterance's group, for example its speaker, [n].
+      label, prediction: int [n].
+      classes: c.
+    """
+    names = sorted(set(groups))
+    at = {name: i for i, name in enumerate(names)}
+    counts = np.zeros((len(names), classes, classes), np.int64)
+    np.add.at(counts, ([at[g] for g in groups], np.asarray(label), np.asarray(prediction)), 1)
+    return dict(zip(names, counts))
 
 
 def _divide(a, b):
@@ -45,7 +72,9 @@ def _divide(a, b):
 
 
 def _mean(values):
-    return float(np.nanmean(values)) if np.isfinite(values).any() else 0.0
+    """Over the last axis, without NaN; 0 where all are."""
+    known = np.isfinite(values)
+    return np.where(known, values, 0).sum(-1) / np.maximum(known.sum(-1), 1)
 
 
 def _plain(values):
@@ -66,9 +95,9 @@ def log_loss(logits: np.ndarray, label: np.ndarray) -> float:
 
 
 def mean_and_std(values) -> dict:
-    """Mean and sample standard deviation over folds (0 for a single fold)."""
+    """Mean and sample standard deviation; None for the deviation of a single value."""
     values = np.asarray(values, np.float64)
     return {
         "mean": float(values.mean()),
-        "std": float(values.std(ddof=1)) if len(values) > 1 else 0.0,
+        "std": float(values.std(ddof=1)) if len(values) > 1 else None,
     }

@@ -79,9 +79,11 @@ def _bars(axes, at, values, width, colour, title):
     axes.bar(at, mean, width, color=colour, label=title)
     top = mean.copy()
     if len(values) > 1:
-        # As np.nanstd with ddof=1, but 0 where a fold has one seed yet.
+        # As np.nanstd with ddof=1, without its warning where a fold has one seed yet: no whisker.
         count = (~np.isnan(values)).sum(0)
-        spread = (np.nansum((values - mean) ** 2, 0) / np.maximum(count - 1, 1)) ** 0.5
+        spread = (
+            np.nansum((values - mean) ** 2, 0) / np.where(count > 1, count - 1, np.nan)
+        ) ** 0.5
         axes.errorbar(at, mean, spread, fmt="none", ecolor="black", capsize=3)
         axes.scatter(np.tile(at, len(values)), values.ravel(), 12, "white", edgecolors="black",
                      linewidths=0.7, zorder=3)  # fmt: skip

@@ -77,30 +77,49 @@ def reliability_png(plain: dict, scaled: dict | None) -> bytes:
 
 
 def comparison_png(systems: list[dict]) -> bytes:
-    """Each system's UA, and its difference to the first with a 95 % interval; in percent.
+    """Each system's UA, and its difference to the first with its 95 % intervals; in percent.
 
     Args:
-      systems: from top to bottom: `title`, `values` (one per run), `mean`, and `difference` and
-        `interval`, None where there is none.
+      systems: from top to bottom: `title`, `values` (one per run), `mean`, `difference` (see
+        `comparison.compare`; None where there is none) and `parts` (differences of single folds,
+        speakers or seeds, drawn where there is no interval).
     """
-    figure = new_figure(8.6, 1.3 + 0.36 * len(systems))
+    figure = new_figure(8.6, 1.5 + 0.36 * len(systems))
     left, right = figure.subplots(1, 2, sharey=True)
     places = range(len(systems))
     for y, s in zip(places, systems):
         left.plot(100 * np.array(s["values"]), [y] * len(s["values"]), "o", color="0.6", ms=4)
         left.plot([100 * s["mean"]], [y], "D", color=COLOURS[0], ms=6)
+        right.plot(100 * np.array(s["parts"]), [y] * len(s["parts"]), "o", color="0.6", ms=4)
         if s["difference"] is not None:
-            low, high = (100 * x for x in s["interval"])
-            clear = low > 0 or high < 0
-            right.plot([low, high], [y, y], "-", color=COLOURS[5] if clear else "0.45", lw=2)
-            right.plot([100 * s["difference"]], [y], "D", color=COLOURS[0], ms=6)
+            _difference(right, y, s["difference"])
     left.set_yticks(places, [s["title"] for s in systems])
     left.set_ylim(len(systems) - 0.5, -0.5)
     left.set_xlabel("UA, %: runs (grey) and their mean")
     right.axvline(0, color="0.35", linestyle=":")
-    right.set_xlabel("difference to the first, 95 % interval\n(orange: without 0)")
+    right.set_xlabel(_difference_label([s["difference"] for s in systems if s["difference"]]))
     for axes in (left, right):
         axes.grid(axis="x", color="0.9")
         axes.set_axisbelow(True)
         axes.spines[["top", "right"]].set_visible(False)
     return png(figure)
+
+
+def _difference(axes, y, d):
+    """One difference: thick its interval, thin Nadeau and Bengio's, hollow if exploratory."""
+    larger = d["corrected"] and d["corrected"]["interval"]
+    for ends, width in ((larger, 1), (d["interval"], 3)):
+        if ends:
+            clear = ends[0] > 0 or ends[1] < 0
+            colour = COLOURS[5] if clear else "0.45"
+            axes.plot([100 * x for x in ends], [y, y], "-", color=colour, lw=width)
+    fill = COLOURS[0] if d["primary"] else "white"
+    axes.plot([100 * d["difference"]], [y], "D", color=COLOURS[0], markerfacecolor=fill, ms=6)
+
+
+def _difference_label(differences):
+    text = "difference to the first"
+    if not any(d["interval"] for d in differences):
+        return f"{text} (hollow: exploratory)\ngrey: single folds, speakers or seeds; no interval"
+    thin = "; thin: NB" if any(d["corrected"] for d in differences) else ""
+    return f"{text}, 95 % interval{thin}\norange: without 0; hollow: exploratory"

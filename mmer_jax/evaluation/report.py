@@ -11,9 +11,9 @@ import numpy as np
 
 from mmer_jax import configuration, files, processes
 from mmer_jax.errors import UserError
-from mmer_jax.evaluation import bootstrap, calibration, leakage, metrics, plots, recognition
+from mmer_jax.evaluation import calibration, intervals, leakage, metrics, plots, recognition
 
-RATES = ("wa", "ua", "macro_f1", "weighted_f1")
+RATES = metrics.RATES
 TITLES = {"wa": "WA", "ua": "UA", "macro_f1": "macro-F1", "weighted_f1": "weighted F1"}
 TEXT_SOURCES = {
     "gold": "the transcripts",
@@ -107,9 +107,9 @@ def summarize(config, results: list[dict]) -> dict:
         "refit": config.refit,
         "label_names": names,
         "folds": per_fold,
-        "mean": {name: _mean(per_fold, seeds, name) for name in RATES},
+        "mean": {name: mean(per_fold, name) for name in RATES},
         "pooled": {**metrics.rates(pooled), "confusion": pooled.tolist()},
-        "intervals": {by: _intervals(results, names, by) for by in ("speaker", "dialog")},
+        "intervals": intervals.estimate(results),
         "calibration": _calibration(results, names),
         "recognition": recognition_of(results),
         "leakage": _leakage(results, names),
@@ -129,10 +129,18 @@ def _fold(result):
     }
 
 
-def _mean(per_fold, seeds, name):
-    """Over folds of the mean over seeds, and the other way round: two deviations."""
-    folds = sorted({f["fold"] for f in per_fold})
+def mean(per_fold: list[dict], name: str) -> dict:
+    """A metric's mean over folds of the mean over seeds, and its deviations.
+
+    Args:
+      per_fold: entries with `fold`, `seed` and the metric.
+      name: of the metric.
+
+    Returns:
+      `mean`; `std` over the folds and `std_seeds` over the seeds' means, None for fewer than two.
+    """
     values = {(f["seed"], f["fold"]): f[name] for f in per_fold}
+    seeds, folds = (sorted({key[i] for key in values}) for i in (0, 1))
     by_fold = [np.mean([v for (_, k), v in values.items() if k == fold]) for fold in folds]
     # Seeds differ by chance alone where they are means of the same folds.
     shared = [k for k in folds if all((s, k) in values for s in seeds)]
@@ -149,17 +157,6 @@ def probabilities_of(result: dict, scaled: bool = False) -> list[np.ndarray]:
     """Class probabilities [c] of each prediction; `scaled` by the fold's temperature, if any."""
     temperature = (result["temperature"] if scaled else None) or 1.0
     return [metrics.softmax(np.array(p["logits"]) / temperature) for p in result["predictions"]]
-
-
-def counts_by(results: list[dict], names, by: str) -> dict[str, np.ndarray]:
-    """Confusion counts of each speaker's or dialog's utterances, see `bootstrap.by_group`."""
-    rows = [p for r in results for p in r["predictions"]]
-    label, guess = ([names.index(p[k]) for p in rows] for k in ("label", "prediction"))
-    return bootstrap.by_group([p[by] for p in rows], label, guess, len(names))
-
-
-def _intervals(results, names, by):
-    return bootstrap.intervals(counts_by(results, names, by))
 
 
 def _calibration(results, names):
@@ -234,6 +231,9 @@ def table(head, rows) -> list[str]:
     return lines + ["| " + " | ".join(row) + " |" for row in rows]
 
 
+MOST_PARTS = 12  # speakers in a table
+
+
 def percent(value) -> str:
     """0.785 -> 78.5; a dash where there is nothing."""
     return "-" if value is None else f"{100 * value:.1f}"
@@ -250,33 +250,69 @@ def _fold_row(summary, number):
 
 def _mean_row(summary):
     mean, pooled = summary["mean"], summary["pooled"]
-    rates = [f"{percent(mean[name]['mean'])} ± {percent(mean[name]['std'])}" for name in RATES]
+    rates = [spread(mean[name]) for name in RATES]
     tested = sum({f["fold"]: f["counts"]["test"] for f in summary["folds"]}.values())
     return ["all", *rates, *map(percent, pooled["recall"]), str(tested), ""]
 
 
+def spread(rate: dict) -> str:
+    """Mean ± deviation over the folds, see `mean`; the mean alone for one fold."""
+    text = percent(rate["mean"])
+    return text if rate["std"] is None else f"{text} ± {percent(rate['std'])}"
+
+
 def _legend(summary):
+    folds = len({f["fold"] for f in summary["folds"]})
+    last = f"mean ± standard deviation over the {folds} folds" if folds > 1 else "the one fold"
     text = (
-        "WA = correct / all; UA = mean of the classes' recalls. In percent; last row: mean and "
-        "standard deviation over the folds, recalls over all utterances."
+        "WA = correct / all; UA = mean of the classes' recalls. In percent; last row: "
+        f"{last}, recalls over all utterances."
     )
     if len(summary["seeds"]) > 1:
-        stds = ", ".join(f"{TITLES[n]} {percent(summary['mean'][n]['std_seeds'])}" for n in RATES)
-        text += f" Each row is the mean of the seeds; the deviation over seeds of {stds}."
+        text += f" Each row is the mean of {len(summary['seeds'])} seeds."
+    stds = {TITLES[n]: summary["mean"][n]["std_seeds"] for n in RATES}
+    if None not in stds.values():
+        listed = ", ".join(f"{title} {percent(std)}" for title, std in stds.items())
+        text += f" Standard deviation over the seeds' means: {listed}."
     return text
 
 
 def _interval_lines(summary):
-    by = summary["config"]["bootstrap"]
-    found = summary["intervals"][by]
-    if found["ua"] is None:
-        return [f"No intervals: there is only one {by} to draw from.", ""]
-    text = "; ".join(f"{TITLES[n]} {percent(found[n][0])} to {percent(found[n][1])}" for n in RATES)
-    return [
-        f"95 % intervals over all utterances, by drawing {found['groups']} {by}s "
-        f"{found['resamples']} times: {text}.",
-        "",
-    ]
+    found = summary["intervals"]
+    head = ["", *TITLES.values()]
+    rows = _interval_rows(found) if found["over"] else _part_rows(found["parts"])
+    words = intervals.explain(found)
+    if any("-" in row for row in rows):
+        words += " A dash: no spread to go by, or a class that too few folds or speakers have."
+    return [words, "", *table(head, rows), ""]
+
+
+def _interval_rows(found):
+    known = found["metrics"]
+    rows = [_rates_row("all test utterances", {n: known[n]["value"] for n in RATES})]
+    rows += [["95 % interval", *(bounds(known[n]["interval"]) for n in RATES)]]
+    if found["over"] == "folds":
+        larger = [(known[n]["corrected"] or {}).get("interval") for n in RATES]
+        rows += [["95 % interval (NB)", *map(bounds, larger)]]
+    return rows
+
+
+def _part_rows(parts):
+    """Speakers and seeds by themselves; the folds are in the table above."""
+    rows = [_rates_row(f"speaker {name}", values) for name, values in parts["speaker"].items()]
+    if len(rows) > MOST_PARTS:
+        rows = [[f"{len(rows)} speakers: in results.json", *[""] * len(RATES)]]
+    seeds = parts["seed"].items() if len(parts["seed"]) > 1 else ()
+    return rows + [_rates_row(f"seed {seed}", values) for seed, values in seeds]
+
+
+def _rates_row(title, values):
+    return [title, *(percent(values[n]) for n in RATES)]
+
+
+def bounds(ends, sign: str = "") -> str:
+    """`74.1 to 84.3`; a dash where there is no interval. `sign` is `+` for differences."""
+    return "-" if ends is None else " to ".join(f"{100 * x:{sign}.1f}" for x in ends)
 
 
 def _leakage_lines(summary):

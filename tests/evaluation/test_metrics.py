@@ -44,6 +44,31 @@ def test_an_absent_class_counts_in_no_mean():
     assert found["recall"][2] is None
 
 
+def test_many_matrices_at_once_are_as_one_by_one():
+    matrices = np.random.default_rng(0).integers(0, 9, (20, 4, 4))
+    matrices[0, 2] = 0  # a class without utterances
+    matrices[1, :, 3] = 0  # one that is never predicted
+    matrices[2, 1] = matrices[2, :, 1] = 0  # one that is neither
+    found = metrics.overall(matrices.reshape(4, 5, 4, 4))
+    for i, matrix in enumerate(matrices):
+        label, prediction = (np.repeat(x.ravel(), matrix.ravel()) for x in np.indices((4, 4)))
+        expected = {
+            "wa": sk.accuracy_score(label, prediction),
+            "ua": sk.recall_score(label, prediction, average="macro", labels=np.unique(label)),
+            "macro_f1": sk.f1_score(label, prediction, average="macro", zero_division=0),
+            "weighted_f1": sk.f1_score(label, prediction, average="weighted", zero_division=0),
+        }
+        for name, value in expected.items():
+            assert found[name].ravel()[i] == pytest.approx(value, abs=1e-12), (i, name)
+
+
+def test_counts_of_groups_add_up_to_the_confusion_matrix():
+    label, prediction = [0, 1, 1, 0], [0, 1, 0, 0]
+    counts = metrics.by_group(["b", "a", "a", "b"], label, prediction, 2)
+    assert list(counts) == ["a", "b"]
+    np.testing.assert_array_equal(sum(counts.values()), metrics.confusion(label, prediction, 2))
+
+
 def test_confusion_matrices_add_up():
     rng = np.random.default_rng(0)
     label, prediction = rng.integers(0, 4, 60), rng.integers(0, 4, 60)
@@ -63,4 +88,4 @@ def test_log_loss_and_softmax():
 
 def test_mean_and_std():
     assert metrics.mean_and_std([1.0, 3.0]) == {"mean": 2.0, "std": pytest.approx(2**0.5)}
-    assert metrics.mean_and_std([1.0])["std"] == 0.0
+    assert metrics.mean_and_std([1.0])["std"] is None  # one value has no deviation

@@ -62,8 +62,20 @@ def test_several_seeds_are_averaged_and_their_deviation_is_told():
     summary |= {"seconds": 1.0, "hardware": "1 x test", "versions": {"jax": "0"}}
     table = report.markdown(summary)
     assert "| 1 | 90.0 | 90.0 |" in table and "| 3, 3 |" in table
-    assert "deviation over seeds of WA 24.7" in table and "Seeds 0, 1" in table
+    assert "over the seeds' means: WA 24.7" in table and "Seeds 0, 1" in table
+    alone = summary["intervals"]["parts"]["seed"]
+    assert [alone[s]["wa"] for s in (0, 1)] == pytest.approx([0.65, 1.0])
+    assert "| seed 0 | 65.0 |" in table and "| speaker s10 |" in table
     assert "| 20 |  |" in table  # utterances, each once
+
+
+def test_one_fold_has_no_deviation():
+    summary = report.summarize(configuration.default(), RESULTS[:1])
+    assert summary["mean"]["wa"] == {"mean": 0.8, "std": None, "std_seeds": None}
+    summary |= {"seconds": 1.0, "hardware": "1 x test", "versions": {"jax": "0"}}
+    table = report.markdown(summary)
+    assert "±" not in table and "| all | 80.0 | 80.0 |" in table
+    assert "No interval" in table and "| speaker s10 |" in table
 
 
 def test_a_seed_that_lacks_folds_takes_none_away():
@@ -75,11 +87,20 @@ def test_a_seed_that_lacks_folds_takes_none_away():
     assert "| 20 |  |" in report.markdown(summary)
 
 
+def test_five_folds_have_both_intervals():
+    five = [result(k, [[n, 10 - n], [10 - n, n]]) for k, n in enumerate((9, 8, 9, 7, 8), 1)]
+    summary = report.summarize(configuration.default(), five)
+    summary |= {"seconds": 1.0, "hardware": "1 x test", "versions": {"jax": "0"}}
+    known = summary["intervals"]["metrics"]["ua"]
+    for ends in (known["interval"], known["corrected"]["interval"]):
+        assert ends[0] < summary["pooled"]["ua"] < ends[1]
+        assert f"{100 * ends[0]:.1f} to {100 * ends[1]:.1f}" in report.markdown(summary)
+    assert "share training data" in report.markdown(summary)
+
+
 def test_intervals_leakage_calibration_and_words():
     summary = report.summarize(configuration.default(), RESULTS)
-    assert summary["intervals"]["speaker"]["groups"] == 4
-    low, high = summary["intervals"]["speaker"]["ua"]
-    assert low <= summary["pooled"]["ua"] <= high
+    assert summary["intervals"]["over"] is None and len(summary["intervals"]["speakers"]) == 4
     leak = summary["leakage"]
     seen = [p for r in RESULTS for p in r["predictions"] if p["seen"]]
     assert leak["seen"]["count"] == len(seen)
