@@ -61,7 +61,7 @@ def run(config, workdir: str, on_fold=None) -> str:
             if folder != workdir:
                 cross_validation.open_workdir(folder, one)
             make = functools.partial(experiments.get, one)
-            results += cross_validation.run(one, folder, make, on_fold)
+            results += cross_validation.run(one, folder, make, on_fold, workdir)
     seconds = time.monotonic() - began if experiments.needed else None
     return report.write(config, results, workdir, seconds, hardware())
 

@@ -56,7 +56,8 @@ def train_fold(experiment: Experiment, fold: folds.Fold, folder: str) -> dict:
     Returns:
       `answers` to the test utterances (see `predict`) and those `utterances`; `chosen` (the
       history's entry that was selected), `history`, `counts` of the three parts, and `temperature`,
-      fitted on the held-out utterances (None where nothing is held out).
+      fitted on the held-out utterances (None where nothing is held out); the `state` that was
+      tested.
 
     Raises:
       UserError: training diverged, or a checkpoint can't be read.
@@ -75,6 +76,7 @@ def train_fold(experiment: Experiment, fold: folds.Fold, folder: str) -> dict:
         again = Course(f"{course.title}, refit", everyone, None, chosen["step"], total)
         state, _, _ = _train(experiment, again, os.path.join(folder, "refit"))
     return {
+        "state": state,
         "answers": predict(experiment, state, parts.test),
         "utterances": parts.test,
         "chosen": chosen,
