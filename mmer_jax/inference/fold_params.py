@@ -24,7 +24,10 @@ from mmer_jax.training.optimizer import merge
 PARAMS, SHARED = "params.safetensors", "shared"
 KEY = "shared"  # of the metadata: where the shared parameters lie, from the fold's folder
 CHECKPOINTS, REFIT = "checkpoints", "refit"
-ADVICE = "Copy the run again, as a whole."
+ADVICE = (
+    "Copy the run again, as a whole; or delete the fold's result.json and run `python -m "
+    "mmer_jax.main` again with the same options and --workdir."
+)
 
 
 def write(experiment, state, folder: str, run: str) -> None:
@@ -48,11 +51,18 @@ def write(experiment, state, folder: str, run: str) -> None:
         trained, frozen = {}, merge(trained, frozen)
     shared = os.path.join(run, SHARED)
     path = os.path.join(shared, f"{params_file.params_digest(frozen)}.safetensors")
-    if not files.exists(path):
+    if not _is_whole(path):
         _write_parts(experiment, shared)
         params_file.write(path, frozen, {})
     # Last, for it makes the rest count.
     params_file.write(os.path.join(folder, PARAMS), trained, {KEY: os.path.relpath(path, folder)})
+
+
+def _is_whole(path):
+    try:
+        return files.exists(path) and params_file.read_metadata(path, "") is not None
+    except UserError:
+        return False
 
 
 def _write_parts(experiment, shared):
@@ -69,7 +79,7 @@ def clean_up(folder: str) -> None:
       folder: of a fold that has its result.json.
     """
     rest = [os.path.join(folder, CHECKPOINTS), os.path.join(folder, REFIT, CHECKPOINTS)]
-    if not processes.is_first() or not files.exists(os.path.join(folder, PARAMS)):
+    if not processes.is_first() or not is_written(folder):
         return
     for path in (p for p in rest if files.exists(p)):
         params_file.read_metadata(_shared_path(folder), ADVICE)  # not without the whole of it
