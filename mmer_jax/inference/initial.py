@@ -49,6 +49,7 @@ def _read(source, config):
     from mmer_jax.inference import loading
 
     if files.exists(os.path.join(files.resolve(source), checkpoint.PARAMS_FOLDER)):
+        released.load_config(source)  # refuses a folder that the converter did not write so
         return checkpoint.read_params(source), released.LABELS, ""
     found = loading.read(source)
     return found.params, found.label_names, _seen(found, config)
