@@ -28,6 +28,7 @@ def load_fold(folder: str) -> LoadedModel:
     config, params = fold_params.read(fold)
     names = tuple(fold.result["label_names"])
     try:
+        config = factory.as_trained(config, fold.result)
         tokenizer, tokenizer_folder = read_tokenizer(config)
         model = build(config, len(names), tokenizer)
     except UserError as e:

@@ -9,6 +9,7 @@ import numpy as np
 from flax import traverse_util
 
 from mmer_jax import configuration, files
+from mmer_jax.data.text import load_tokenizer
 from mmer_jax.errors import UserError
 from mmer_jax.inference import model_card, params_file
 from mmer_jax.inference.model import LoadedModel, read_tokenizer
@@ -18,6 +19,7 @@ from mmer_jax.models.mmer import MMER
 FORMAT = 1  # of the folder; raised when an older version could not read it
 PARAMS, CONFIG, CARD = "model.safetensors", "config.json", "README.md"
 AUDIO, TEXT, TOKENIZER = "audio_encoder", "text_encoder", "tokenizer"
+TOKENIZER_FILE = "tokenizer.json"  # all that is read of the tokenizer's folder
 KEYS = ("config", "label_names", "temperature", "card", "sizes")  # of config.json
 AGAIN = "Export it again: python -m mmer_jax.export WORKDIR OUT; or copy it again, as a whole."
 
@@ -116,20 +118,28 @@ def use_parts(config: ml_collections.ConfigDict, folder: str) -> None:
         needed = name.split("_")[0] in modalities
         part.pretrained = files.local_copy(os.path.join(folder, name)) if needed else ""
     words = os.path.join(folder, TOKENIZER)
-    config.text.tokenizer = files.local_copy(words) if "text" in modalities else ""
+    tokenizer_file = os.path.join(files.local_copy(words), TOKENIZER_FILE)
+    config.text.tokenizer = tokenizer_file if "text" in modalities else ""
 
 
 def _write_tokenizer(source, folder):
-    from transformers import AutoTokenizer
-
     try:
-        tokenizer = AutoTokenizer.from_pretrained(os.path.expanduser(source))
-    except Exception as e:  # transformers raises OSError, ValueError, or its hub's own errors
+        tokenizer = load_tokenizer(source)
+    except UserError as e:
         raise UserError(
-            f"The model's tokenizer can't be read from {source!r} any more "
-            f"({_first_line(e)}). Put it back there, or fetch it again."
+            f"The model's tokenizer can't be read from {source!r} any more. {e} Put it back "
+            "there, or fetch it again."
         ) from e
-    tokenizer.save_pretrained(folder)
+    if not tokenizer.is_fast:
+        raise UserError(
+            f"The tokenizer in {source!r} has no form that {TOKENIZER_FILE} could hold (it is a "
+            f"{type(tokenizer).__name__}, in Python). Train with a fast one."
+        )
+    # As it will be read: by its data alone, whatever class it had.
+    os.makedirs(folder)
+    path = os.path.join(folder, TOKENIZER_FILE)
+    tokenizer.backend_tokenizer.save(path)
+    load_tokenizer(path).save_pretrained(folder)
 
 
 def read(folder: str) -> LoadedModel:
@@ -218,7 +228,7 @@ def _checked(stored, path):
 def parts(modalities) -> list[str]:
     """Files that `write_parts` wrote for a model of these modalities, one of each folder."""
     needed = [f"{name}_encoder/config.json" for name in modalities]
-    return needed + ([f"{TOKENIZER}/tokenizer_config.json"] if "text" in modalities else [])
+    return needed + ([f"{TOKENIZER}/{TOKENIZER_FILE}"] if "text" in modalities else [])
 
 
 def _check_whole(folder, modalities):
@@ -262,12 +272,10 @@ def _check_sizes(model, source):
         raise UserError(f"{source} names {len(names)} classes, but its model has {classes}.")
     if model.tokenizer is None:
         return
-    known, embedded = model.tokenizer.vocab_size, model.model.text_encoder.config.vocab_size
-    if known > embedded:
-        raise UserError(
-            f"{source} has a tokenizer of {known} tokens, but its text encoder knows {embedded}: "
-            "they are not of the same model."
-        )
+    try:
+        factory.check_limits(model.model, model.config, model.tokenizer)
+    except UserError as e:
+        raise UserError(f"{source}: {e} {AGAIN}") from e
 
 
 def _some(names, most=5):

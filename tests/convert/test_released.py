@@ -110,7 +110,8 @@ def test_the_config_is_the_released_recipe(folder):
     _, _, config = released.load(folder)
     configuration.validate(config)
     assert config.model.padding == config.selection == "published"
-    assert {config.losses[name].form for name in ("ctc", "scl", "acl")} == {"released"}
+    assert config.losses.ctc.normalization == "sum"
+    assert config.losses.scl.form == config.losses.acl.form == "released"
 
 
 def test_dropouts_are_those_that_it_was_trained_with(folder):

@@ -123,7 +123,7 @@ def test_a_fold_copied_alone_names_what_it_lacks(run, tmp_path):
     with pytest.raises(UserError) as e:
         features.open_fold(finished.read(str(fold.parent)).of(0, 5))
     assert f"{fold.parent}/config.json" not in str(e.value)
-    assert f"{tmp_path}/a/shared/tokenizer/tokenizer_config.json" in str(e.value)
+    assert f"{tmp_path}/a/shared/tokenizer/tokenizer.json" in str(e.value)
     shutil.copytree(run / "shared", tmp_path / "a" / "shared")
     assert digest(loading.read(str(fold))) == digest(loading.read(str(run / "seed0" / "fold5")))
 
@@ -311,7 +311,7 @@ def test_a_run_in_a_bucket(tiny_run, prepared, tiny_config, tmp_path, monkeypatc
     assert not (bucket / "fold5" / "checkpoints").exists()
     config, params = fold_params.read(finished.read("gs://bucket").of(0, 5))
     jax.tree.map(np.testing.assert_array_equal, params, expected)
-    assert pathlib.Path(config.text.tokenizer, "tokenizer_config.json").exists()
+    assert pathlib.Path(config.text.tokenizer).name == "tokenizer.json"
     assert [p.name for p in tmp_path.iterdir()] == ["bucket"]
 
 

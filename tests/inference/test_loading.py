@@ -119,7 +119,7 @@ def test_what_is_gone_is_named(copy, part):
     fold = copy / "fold5"
     if part == "tokenizer":
         shutil.rmtree(copy / "shared" / "tokenizer")
-        message = f"there is no {copy}/shared/tokenizer/tokenizer_config.json. Copy"
+        message = f"there is no {copy}/shared/tokenizer/tokenizer.json. Copy"
     elif part == "parameters":
         (fold / "params.safetensors").unlink()
         message = "The checkpoint of step .* and params.safetensors is not in"
