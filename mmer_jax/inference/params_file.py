@@ -33,7 +33,8 @@ def write(path: str, params: dict, metadata: dict[str, str]) -> None:
     arrays = {name: np.asarray(x, np.float32, order="C") for name, x in flat.items()}
     with files.replacing(path) as temporary:
         try:
-            save_file(arrays, temporary, metadata)
+            # Without arrays, an empty table of metadata would make a file that can't be read.
+            save_file(arrays, temporary, metadata or None)
         except SafetensorError as e:  # what the system said is in it
             raise OSError(str(e)) from e
 

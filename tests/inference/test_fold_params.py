@@ -100,6 +100,16 @@ def test_a_fold_keeps_what_it_trained_and_the_run_the_rest_once(run, checkpointe
     assert before > 2 * after
 
 
+@pytest.mark.parametrize("metadata", [{}, {"shared": "x"}])
+@pytest.mark.parametrize("params", [{}, {"a": {"kernel": np.ones((2, 3), np.float32)}}])
+def test_a_file_of_parameters_may_be_empty(params, metadata, tmp_path):
+    path = str(tmp_path / "params.safetensors")
+    params_file.write(path, params, metadata)
+    flat, found = params_file.read(path, "")
+    assert found == metadata == params_file.read_metadata(path, "")
+    assert list(flat) == (["a/kernel"] if params else [])
+
+
 def test_a_fold_opens_without_what_it_began_with(run, prepared, tmp_path, monkeypatch):
     fold = run / "seed1" / "fold5"
     monkeypatch.chdir(tmp_path)
