@@ -99,7 +99,9 @@ def default() -> ml_collections.ConfigDict:
     c.exclude_seen_transcripts = False  # take out of training what the test side says word for word
     c.heldout_fraction = 0.12  # share of the training utterances held out, in whole dialogs
 
-    c.init_from = ""  # folder of a converted checkpoint to start from; see configs/converted.py
+    # model to start from, of the same sizes and classes: a finished fold (runs/x/fold5), an
+    # exported model, or a converted checkpoint (configs/converted.py)
+    c.init_from = ""
 
     c.data = data = ml_collections.ConfigDict()
     data.dir = "~/tensorflow_datasets"  # where `tfds build --data_dir` put the prepared dataset

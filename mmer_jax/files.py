@@ -1,7 +1,9 @@
 """Files that a reader never meets half of, on a disk or in a bucket (`gs://...`)."""
 
+import atexit
 import contextlib
 import os
+import pathlib
 import shutil
 import tempfile
 
@@ -35,22 +37,61 @@ def replace_file(path: str, content: str | bytes) -> None:
     data = content.encode("utf-8") if isinstance(content, str) else content
     if is_remote(path):
         epath.Path(path).write_bytes(data)  # an object appears when it is whole
-    else:
-        _replace_local(path, data)
+        return
+    with replacing(path) as temporary, open(temporary, "wb") as f:
+        f.write(data)
 
 
-def _replace_local(path, data):
-    folder = os.path.dirname(os.path.abspath(path))
+@contextlib.contextmanager
+def replacing(path: str):
+    """Path of a new local file that takes the place of `path` if the block ends well.
+
+    Its content is then on the disk, not only on its way there: what it stands for may be deleted.
+    """
+    folder = tempfile.gettempdir() if is_remote(path) else os.path.dirname(os.path.abspath(path))
     os.makedirs(folder, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=folder, prefix=".", suffix=".tmp")
+    os.close(handle)
     try:
-        with os.fdopen(handle, "wb") as f:
-            f.write(data)
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
+        yield temporary
+        _move(temporary, path)
     except BaseException:
         os.unlink(temporary)
         raise
+
+
+def _move(temporary, path):
+    if is_remote(path):
+        epath.Path(path).write_bytes(pathlib.Path(temporary).read_bytes())
+        os.unlink(temporary)
+        return
+    with open(temporary, "rb") as f:
+        os.fsync(f.fileno())
+    os.chmod(temporary, 0o644)
+    os.replace(temporary, path)
+
+
+def remove_folder(path: str) -> None:
+    """Deletes a folder and all that is in it; nothing if there is none."""
+    if exists(path):
+        epath.Path(path).rmtree()
+
+
+def copy_files(folder: str, to: str) -> None:
+    """Copies the files of a folder, not those of folders in it; either may be in a bucket."""
+    for path in epath.Path(folder).iterdir():
+        if path.is_file():
+            replace_file(os.path.join(to, path.name), path.read_bytes())
+
+
+def local_copy(folder: str) -> str:
+    """A folder on a disk with the files of `folder`: itself, or a copy that lasts as long as we."""
+    if not is_remote(folder):
+        return folder
+    to = tempfile.mkdtemp()
+    atexit.register(shutil.rmtree, to, ignore_errors=True)
+    copy_files(folder, to)
+    return to
 
 
 @contextlib.contextmanager

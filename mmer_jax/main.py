@@ -62,7 +62,7 @@ def run(config, workdir: str, on_fold=None) -> str:
             if folder != workdir:
                 cross_validation.open_workdir(folder, one)
             make = functools.partial(experiments.get, one)
-            results += cross_validation.run(one, folder, make, on_fold)
+            results += cross_validation.run(one, folder, make, on_fold, workdir)
     seconds = time.monotonic() - began if experiments.needed else None
     everything = finished.with_earlier(results, workdir)
     earlier = [result for result in everything if result not in results]

@@ -94,3 +94,18 @@ def tiny_run(prepared, tiny_config, tmp_path_factory):
     config.folds, config.train.epochs = (4, 5), 1
     main.run(config, str(folder))
     return folder
+
+
+@pytest.fixture(scope="session")
+def checkpointed_run(prepared, tiny_config, tmp_path_factory):
+    """Workdir of a finished run as versions before left it, with whole checkpoints: to be read."""
+    from mmer_jax import main
+    from mmer_jax.inference import fold_params
+
+    folder = tmp_path_factory.mktemp("checkpointed_run")
+    config = tiny_config(prepared)
+    config.train.epochs = 1
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fold_params, "write", lambda *_: None)
+        main.run(config, str(folder))
+    return folder

@@ -31,7 +31,9 @@ def test_the_folder_holds_the_tested_model(tiny_run, exported):
     jax.tree.map(np.testing.assert_array_equal, before.params, after.params)
     result = json.loads((tiny_run / "fold5" / "result.json").read_text())
     assert after.card["fold"] == 5 and after.temperature == result["temperature"]
-    assert after.card["fingerprint"] == configuration.fingerprint(before.config)
+    stored = json.loads((tiny_run / "config.json").read_text())
+    expected = configuration.fingerprint(configuration.from_json(stored))
+    assert after.card["fingerprint"] == before.card["fingerprint"] == expected
     texts = [p for p in exported.rglob("*") if p.suffix in (".json", ".md", ".txt")]
     assert len(texts) > 6
     assert not any(str(pathlib.Path.home()) in p.read_text() or "/tmp" in p.read_text()

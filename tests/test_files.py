@@ -42,7 +42,7 @@ def test_a_workdir_in_a_bucket(bucket):
     config = configuration.default()
     cross_validation.open_workdir("gs://b/run", config)
     cross_validation.open_workdir("gs://b/run", config)  # found again, and the same
-    stored = {"fold": 3}
+    stored = {"fold": 3, "text_sources": {}}
     bucket["gs://b/run/fold3/result.json"] = json.dumps(stored).encode()
     config.folds = (3,)
     assert cross_validation.run(config, "gs://b/run", None) == [stored]

@@ -189,14 +189,3 @@ def test_a_workdir_that_cannot_be_made_is_named(prepared, tmp_path):
     done = demo(prepared, f"--workdir={tmp_path / 'file' / 'w'}")
     assert done.returncode == 1
     assert "can't be written" in done.stderr
-
-
-def test_a_damaged_checkpoint_is_named(prepared, tmp_path):
-    assert demo(prepared, f"--workdir={tmp_path}").returncode == 0
-    (tmp_path / "fold5" / "result.json").unlink()
-    for path in (tmp_path / "fold5" / "checkpoints").glob("*/state/**/*"):
-        if path.is_file():
-            path.write_bytes(b"damaged")
-    done = demo(prepared, f"--workdir={tmp_path}")
-    assert done.returncode == 1
-    assert "can't be restored" in done.stderr and "delete that folder" in done.stderr

@@ -4,8 +4,12 @@ import json
 import pathlib
 import re
 import shutil
+from unittest.mock import Mock
 
 import pytest
+
+from mmer_jax import configuration, main
+from mmer_jax.inference import fold_params
 
 nbformat = pytest.importorskip("nbformat")
 nbclient = pytest.importorskip("nbclient")
@@ -73,13 +77,15 @@ def test_train_tpu_shares_the_rows_and_resumes(prepared, tmp_path, monkeypatch):
     assert json.loads((tmp_path / "config.json").read_text())["data"]["batch_size"] == 16
     assert text.count("is there") == 3
     # A disconnect before the fold was tested: its checkpoint is there and its result is not.
-    result = tmp_path / "fold5" / "result.json"
-    before = json.loads(result.read_text())
-    trained = (tmp_path / "fold5" / "metrics.jsonl").read_text().count("train/loss")
-    result.unlink()
-    execute("train_tpu", monkeypatch, **parameters)
-    assert json.loads(result.read_text())["confusion"] == before["confusion"]
-    assert (tmp_path / "fold5" / "metrics.jsonl").read_text().count("train/loss") == trained
+    config = configuration.from_json(json.loads((tmp_path / "config.json").read_text()))
+    again = tmp_path / "again"
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(fold_params, "write", Mock(side_effect=KeyboardInterrupt))
+        main.run(config, str(again))
+    trained = (again / "fold5" / "metrics.jsonl").read_text()
+    text, _ = printed(execute("train_tpu", monkeypatch, **parameters | {"WORKDIR": again}))
+    assert "goes on after epoch 1 of 1" in text and (again / "results.md").exists()
+    assert (again / "fold5" / "metrics.jsonl").read_text() == trained
 
 
 def test_the_python_of_the_pages_runs(run, prepared, tmp_path, monkeypatch, capsys):

@@ -9,18 +9,32 @@ import socket
 import subprocess
 import sys
 
+import jax
 import numpy as np
 import pytest
 
 from mmer_jax import processes
 from mmer_jax.errors import UserError
+from mmer_jax.inference import from_run
+from mmer_jax.inference.predictor import Predictor
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 
 
-def command(prepared, workdir, *options):
+# The command, killed before it writes a fold's parameters: its checkpoints stay.
+KILLED = """
+import sys
+from absl import app
+from mmer_jax import main
+from mmer_jax.inference import fold_params
+fold_params.write = lambda *_: sys.exit("killed")
+app.run(main.main, flags_parser=main.parse_flags)
+"""
+
+
+def command(prepared, workdir, *options, program=("-m", "mmer_jax.main")):
     return [
-        *(sys.executable, "-m", "mmer_jax.main", "--config=configs/demo.py:smoke"),
+        *(sys.executable, *program, "--config=configs/demo.py:smoke"),
         *(f"--workdir={workdir}", f"--config.data.dir={prepared / 'tfds'}"),
         f"--config.text.tokenizer={prepared / 'corpus' / 'tokenizer'}",
         # 16 test utterances in batches of 12: the second one is short.
@@ -31,11 +45,12 @@ def command(prepared, workdir, *options):
     ]
 
 
-def start(*args, devices):
+def start(*args, devices, **options):
     env = os.environ | {"XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}"}
     return subprocess.Popen(
-        command(*args), cwd=ROOT, env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    )
+        command(*args, **options), cwd=ROOT, env=env, text=True, stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )  # fmt: skip
 
 
 # What jax's transport between CPUs writes to the terminal itself, from several threads at once: in
@@ -46,19 +61,21 @@ GLOO = re.compile(
 )
 
 
-def finish(program):
+def finish(program, message=""):
     out, errors = program.communicate(timeout=900)
-    assert program.returncode == 0, errors[-3000:]
+    assert program.returncode == (1 if message else 0) and message in errors, errors[-3000:]
     return out
 
 
-def in_two(prepared, workdir, *options):
+def in_two(prepared, workdir, *options, message="", **others):
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{s.getsockname()[1]}"
     flags = (f"--coordinator_address={address}", "--num_processes=2", *options)
-    programs = [start(prepared, workdir, *flags, f"--process_id={i}", devices=2) for i in range(2)]
-    return [finish(program) for program in programs]
+    programs = [
+        start(prepared, workdir, *flags, f"--process_id={i}", devices=2, **others) for i in range(2)
+    ]
+    return [finish(program, message) for program in programs]
 
 
 def predictions(workdir):
@@ -69,7 +86,12 @@ def predictions(workdir):
 def test_two_processes_give_one_processes_results(prepared, tmp_path):
     one, two = tmp_path / "one", tmp_path / "two"
     finish(start(prepared, one, devices=1))
+    killed = {"message": "killed", "program": ("-c", KILLED)}
+    in_two(prepared, two, "--config.mesh.fsdp=2", **killed)
+    assert (two / "fold5" / "checkpoints").exists() and not (two / "results.md").exists()
+    # The checkpoint that two processes wrote is read by two others.
     said = in_two(prepared, two, "--config.mesh.fsdp=2")
+    assert "goes on after epoch 1 of 1" in said[0]
     assert "| test session |" in said[0] and GLOO.sub("", said[1]) == ""
     expected, found = predictions(one), predictions(two)
     names = [row["utterance"] for row in found]
@@ -83,11 +105,15 @@ def test_two_processes_give_one_processes_results(prepared, tmp_path):
     lines = [(d / "fold5/metrics.jsonl").read_text().count("\n") for d in (one, two)]
     assert lines[0] == lines[1] > 1
 
-    # The checkpoint that two processes wrote is read by two others, who test it again.
-    (two / "fold5" / "result.json").unlink()
-    said = in_two(prepared, two, "--config.mesh.fsdp=2")
-    assert "goes on after epoch 1 of 1" in said[0]
-    assert predictions(two) == found
+    # What lay in halves on four devices is whole in the fold's folder, and nothing else is there.
+    assert not (two / "fold5" / "checkpoints").exists()
+    models = [from_run.load_fold(str(d / "fold5")) for d in (one, two)]
+    shapes = [jax.tree.map(np.shape, m.params) for m in models]
+    assert shapes[0] == shapes[1]
+    row = json.loads((two / "fold5" / "result.json").read_text())["predictions"][0]
+    (path,) = (prepared / "corpus").glob(f"IEMOCAP*/**/{row['utterance']}.wav")
+    answer = Predictor(models[1]).predict(path, text=row["transcript"])
+    np.testing.assert_allclose(answer.logits, row["logits"], atol=1e-5)
 
 
 def test_some_flags_of_a_run_in_processes_are_not_enough(monkeypatch):

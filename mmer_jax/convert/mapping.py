@@ -2,7 +2,8 @@
 
 Every size but three is read from the weights. They don't say how wide an attention head is (64, as
 in every wav2vec2 and BERT), which strides the convolutions have (wav2vec2's) and whether an encoder
-with layer norm in its convolutions is pre-norm (as the large wav2vec2 models are).
+with layer norm in its convolutions is pre-norm (as the large wav2vec2 models are). Nor do they say
+how much dropout there was: what is written down here is the published code's.
 """
 
 import dataclasses
@@ -21,6 +22,13 @@ from mmer_jax.models.mmer import MMER
 
 HEAD_WIDTH = 64
 STRIDES = (5, 2, 2, 2, 2, 2, 2)
+DROPOUT = 0.1  # of the fusion network and the heads
+# Those of facebook/wav2vec2-base's own config.json, with which it was trained on. Transformers'
+# class has others as its defaults.
+AUDIO_DROPOUTS = {
+    "hidden_dropout": 0.1, "attention_dropout": 0.1, "activation_dropout": 0.0,
+    "feat_proj_dropout": 0.1, "final_dropout": 0.0, "layerdrop": 0.0,
+}  # fmt: skip
 AUDIO = "model_mmi.wav2vec2."
 
 # Released module -> ours. The released names say "img" and "vis" where they mean audio.
@@ -118,7 +126,8 @@ def _model(state, audio_config, source):
     classes = _shape(state, "model_mmi.classifier.linear3.bias", source)[0]
     symbols = _shape(state, "model_mmi.ctc_linear.bias", source)[0]
     audio = Wav2Vec2Encoder(audio_config, published_padding=True)
-    return MMER(audio, GivenFeatures(), classes, symbols, width, width // HEAD_WIDTH, ffn)
+    heads = width // HEAD_WIDTH
+    return MMER(audio, GivenFeatures(), classes, symbols, width, heads, ffn, DROPOUT)
 
 
 def _audio_config(state, source):
@@ -150,6 +159,7 @@ def _audio_config(state, source):
         do_stable_layer_norm=layer_norm,
         num_conv_pos_embeddings=positional[2],
         num_conv_pos_embedding_groups=width // positional[1],
+        **AUDIO_DROPOUTS,
     )
 
 

@@ -19,7 +19,7 @@ from mmer_jax.convert.mapping import Converted, convert
 from mmer_jax.errors import UserError
 from mmer_jax.models.encoders import pretrained
 from mmer_jax.models.encoders.text import BLOCKS, TextEncoder
-from mmer_jax.models.factory import build_model
+from mmer_jax.models.factory import build_model, reorder_classes
 from mmer_jax.models.mmer import MMER
 from mmer_jax.training.checkpoint import PARAMS_FOLDER, read_params
 
@@ -44,10 +44,7 @@ def reorder(params: dict, labels: tuple[str, ...]) -> dict:
             f"--labels is {','.join(labels)}; expected {', '.join(LABELS)} in the order of the "
             "checkpoint's outputs, with commas between."
         )
-    order = np.array([labels.index(name) for name in LABELS])
-    linear = params["emotion"]["linear"]
-    linear = {"kernel": linear["kernel"][:, order], "bias": linear["bias"][order]}
-    return params | {"emotion": {"linear": linear}}
+    return reorder_classes(params, labels, LABELS)
 
 
 def config_of(converted: Converted, text_encoder: str) -> ml_collections.ConfigDict:
@@ -64,7 +61,7 @@ def config_of(converted: Converted, text_encoder: str) -> ml_collections.ConfigD
     c.text.pretrained = TEXT_FOLDER
     c.text.tokenizer = text_encoder
     c.model.width, c.model.heads = converted.model.width, converted.model.heads
-    c.model.ffn = converted.model.ffn
+    c.model.ffn, c.model.dropout = converted.model.ffn, converted.model.dropout
     c.optimizer.frozen = ("audio_encoder/feature_extractor/.*", "text_encoder/.*")
     return c
 

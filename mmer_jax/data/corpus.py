@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import re
 
 import numpy as np
 from etils import epath
@@ -97,7 +98,10 @@ def _open(data_dir, dataset, emotions):
 
     folder = os.path.join(os.path.expanduser(data_dir), dataset, emotions)
     try:
-        versions = sorted(p.name for p in epath.Path(folder).iterdir() if p.name[:1].isdigit())
+        names = (p.name for p in epath.Path(folder).iterdir())
+        # Nothing but a version: a folder 1.0.0_old beside it is somebody's own.
+        versions = [name for name in names if re.fullmatch(r"\d+\.\d+\.\d+", name)]
+        versions.sort(key=lambda name: [int(n) for n in name.split(".")])
         return tfds.builder_from_directory(os.path.join(folder, versions[-1]))
     except (OSError, IndexError, tfds.core.DatasetNotFoundError) as e:
         raise UserError(missing_message(data_dir, dataset, emotions)) from e

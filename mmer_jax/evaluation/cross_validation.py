@@ -62,7 +62,7 @@ def _check_same(path, config, workdir):
     return before
 
 
-def run(config, workdir: str, make_experiment, on_fold=None) -> list[dict]:
+def run(config, workdir: str, make_experiment, on_fold=None, top: str = "") -> list[dict]:
     """Results of the config's folds in their order, each stored in `workdir/fold<k>/result.json`.
 
     Args:
@@ -70,6 +70,7 @@ def run(config, workdir: str, make_experiment, on_fold=None) -> list[dict]:
       workdir: see `open_workdir`.
       make_experiment: called before each fold that is left to run.
       on_fold: called with each fold's result as soon as it is there.
+      top: of the whole run, where what its seeds share goes; empty: `workdir`.
 
     Returns:
       Per fold: `fold`, `name` (who tests), `seed`, `confusion`, `chosen`, `history`, `counts`,
@@ -78,6 +79,8 @@ def run(config, workdir: str, make_experiment, on_fold=None) -> list[dict]:
       session, speaker, dialog, label, prediction, probabilities, logits, seen, recognized,
       transcript}.
     """
+    from mmer_jax.inference import fold_params  # here, for it imports jax
+
     results = []
     for fold in selected_folds(config):
         folder = os.path.join(workdir, f"fold{fold.number}")
@@ -86,9 +89,10 @@ def run(config, workdir: str, make_experiment, on_fold=None) -> list[dict]:
             print(f"fold {fold.number}: finished before, read from {path}", flush=True)
             written = files.read_text(path)
         else:
-            written = json.dumps(run_fold(make_experiment(), fold, folder)) + "\n"
+            written = json.dumps(run_fold(make_experiment(), fold, folder, top or workdir)) + "\n"
             if processes.is_first():
                 files.replace_file(path, written)
+        fold_params.clean_up(folder)
         results.append(finished.parsed(json.loads(written), config))
         if on_fold:
             on_fold(results[-1])
@@ -101,12 +105,14 @@ def selected_folds(config) -> tuple[Fold, ...]:
     return tuple(f for f in folds if f.number in config.folds) if config.folds else folds
 
 
-def run_fold(experiment, fold: Fold, folder: str) -> dict:
-    """Trains and tests one fold; returns its entry as described in `run`."""
+def run_fold(experiment, fold: Fold, folder: str, top: str) -> dict:
+    """Trains and tests one fold and writes its parameters; returns its entry, see `run`."""
     # Imported here: results are read and reported without jax.
+    from mmer_jax.inference import fold_params
     from mmer_jax.training.loop import train_fold
 
     trained = train_fold(experiment, fold, folder)
+    fold_params.write(experiment, trained["state"], folder, top)
     names = experiment.corpus.label_names
     logits = trained["answers"]["logits"]
     recognized = trained["answers"]["recognized"] or [None] * len(logits)

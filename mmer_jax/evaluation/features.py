@@ -2,23 +2,20 @@
 
 import dataclasses
 import functools
-import os
 
 import jax
 import numpy as np
-from etils import epath
 
-from mmer_jax import files
 from mmer_jax.data import audio, pipeline
 from mmer_jax.data.batching import FRAME
 from mmer_jax.data.text import load_tokenizer
 from mmer_jax.errors import UserError
 from mmer_jax.evaluation.finished import FoldRun
+from mmer_jax.inference import fold_params
 from mmer_jax.models import factory
 from mmer_jax.models.mmer import MMER
 from mmer_jax.models.precision import jit_at
 from mmer_jax.training import sharding
-from mmer_jax.training.checkpoint import Checkpoints
 from mmer_jax.training.experiment import Experiment
 from mmer_jax.training.optimizer import merge
 
@@ -88,45 +85,17 @@ def open_fold(fold: FoldRun, data_dir: str = "", experiment: Experiment | None =
     Raises:
       UserError: checkpoint, dataset or tokenizer are gone, or another corpus is there now.
     """
-    folder, step = checkpoint(fold)
-    config = factory.as_trained(fold.config, fold.result).copy_and_resolve_references()
+    config, params = fold_params.read(fold)
+    config = factory.as_trained(config, fold.result)
     # They decide where arrays lie, not what is in them: the run's devices need not be here.
     config.mesh.data, config.mesh.fsdp, config.mesh.model = -1, 1, 1
     if data_dir:
         config.data.dir = data_dir
-    if step:
-        config.init_from = ""  # the checkpoint overwrites it
     if experiment is None:
         experiment = Experiment(config)
     experiment.reseed(config)
-    return experiment, _state(experiment, folder, step), _utterances(experiment.corpus, fold)
-
-
-def checkpoint(fold: FoldRun) -> tuple[str, int]:
-    """(folder, step) of the state that was tested; step 0 is the state before training.
-
-    Raises:
-      UserError: it is gone.
-    """
-    step = fold.result["chosen"]["step"]
-    refit = fold.config.refit and step
-    folder = os.path.join(fold.folder, "refit" if refit else "", "checkpoints")
-    steps = _steps(folder) if step else []
-    if refit and steps:
-        step = max(steps)
-    if step and step not in steps:
-        raise UserError(
-            f"The checkpoint of step {step} is not in {folder} any more. To have it made again, "
-            f"delete {os.path.join(fold.folder, 'result.json')} and run `python -m mmer_jax.main` "
-            "with the same options and --workdir."
-        )
-    return folder, step
-
-
-def _steps(folder):
-    if not files.exists(folder):
-        return []
-    return [int(p.name) for p in epath.Path(folder).iterdir() if p.name.isdigit()]
+    state = experiment.initial_state(1) if params is None else experiment.trained_state(params)
+    return experiment, state, _utterances(experiment.corpus, fold)
 
 
 def _utterances(corpus, fold):
@@ -141,17 +110,6 @@ def _utterances(corpus, fold):
             "with `tfds build` as for the run, or name its place by --data_dir."
         )
     return tuple(known[name] for name in names)
-
-
-def _state(experiment, folder, step):
-    state = experiment.initial_state(max(step, 1))
-    if not step:
-        return state
-    checkpoints = Checkpoints(folder)
-    try:
-        return checkpoints.restore(step, state)[0]
-    finally:
-        checkpoints.close()
 
 
 def make_features_step(model: MMER, mesh, shardings):

@@ -18,7 +18,7 @@ class FoldRun:
     """One fold of one seed.
 
     Attributes:
-      folder: its checkpoints and metrics.
+      folder: its parameters and metrics.
       config: of its seed.
       result: see `cross_validation.run`.
       metrics: lines of metrics.jsonl, each a dict with `step`.

@@ -3,11 +3,10 @@
 import dataclasses
 import hashlib
 
-import jax
 import ml_collections
-import numpy as np
 
 from mmer_jax.data import text
+from mmer_jax.inference import params_file
 from mmer_jax.models import factory
 from mmer_jax.models.mmer import MMER
 
@@ -26,7 +25,7 @@ class LoadedModel:
       tokenizer: None for a model of speech alone.
       tokenizer_folder: hub name or folder it was read from; "" for a model of speech alone.
       card: what is known of the run: `fold`, `seed`, `fingerprint`, `rates`, `protocol`,
-        `selection`, `name`; {} where nothing is.
+        `selection`, `name`, and `encoders`, hub names of those it began with; {} where nothing is.
     """
 
     source: str
@@ -64,10 +63,7 @@ class LoadedModel:
 def digest(model: LoadedModel) -> str:
     """16 hex digits that change with any parameter, label or temperature, not with the source."""
     found = hashlib.sha256(repr((model.label_names, model.temperature)).encode())
-    for keys, value in jax.tree_util.tree_leaves_with_path(model.params):
-        value = np.ascontiguousarray(value)
-        found.update(f"{jax.tree_util.keystr(keys)} {value.dtype} {value.shape}".encode())
-        found.update(value.tobytes())
+    params_file.add_params(found, model.params)
     return found.hexdigest()[:16]
 
 

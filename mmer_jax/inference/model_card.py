@@ -38,13 +38,13 @@ def _front_matter(model):
         "- mmer",
         "- jax",
     ]
-    bases = _bases(model.config)
+    bases = model.card.get("encoders", hub_names(model.config))
     lines += ["base_model:", *(f"- {name}" for name in bases)] if bases else []
     return "\n".join([*lines, "---"])
 
 
-def _bases(config):
-    """Hub names of the encoders that training began with; paths tell nobody anything."""
+def hub_names(config) -> list[str]:
+    """Those of the encoders that training began with; paths tell nobody anything."""
     named = (getattr(config, part).pretrained for part in config.model.modalities)
     return [n for n in named if re.fullmatch(r"[\w-][\w.-]*(/[\w-][\w.-]*)?", n)]
 

@@ -7,15 +7,14 @@ from importlib import metadata
 import ml_collections
 import numpy as np
 from flax import traverse_util
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
 
 from mmer_jax import configuration, files
 from mmer_jax.data.text import load_tokenizer
 from mmer_jax.errors import UserError
-from mmer_jax.inference import model_card
+from mmer_jax.inference import model_card, params_file
 from mmer_jax.inference.model import LoadedModel, read_tokenizer
 from mmer_jax.models import factory
+from mmer_jax.models.mmer import MMER
 
 FORMAT = 1  # of the folder; raised when an older version could not read it
 PARAMS, CONFIG, CARD = "model.safetensors", "config.json", "README.md"
@@ -46,19 +45,11 @@ def write(model: LoadedModel, folder: str) -> None:
     _check_params(model.model, flat, f"The model read from {model.source}")
     _check_sizes(model, f"The model read from {model.source}")
     with files.new_folder(folder) as made:
-        _write_encoders(model.model, made)
-        if model.tokenizer is not None:
-            _write_tokenizer(model.tokenizer_folder, os.path.join(made, TOKENIZER))
+        write_parts(model.model, model.tokenizer_folder, made)
         content = json.dumps(_description(model), indent=2, allow_nan=False) + "\n"
         files.replace_file(os.path.join(made, CONFIG), content)
         files.replace_file(os.path.join(made, CARD), model_card.markdown(model))
-        arrays = {name: np.asarray(x, np.float32, order="C") for name, x in flat.items()}
-        # One entry alone: safetensors writes several in any order, and the same model should give
-        # the same file.
-        try:
-            save_file(arrays, os.path.join(made, PARAMS), {"format_version": str(FORMAT)})
-        except SafetensorError as e:  # what the system said is in it
-            raise OSError(str(e)) from e
+        params_file.write(os.path.join(made, PARAMS), model.params, {"format_version": str(FORMAT)})
 
 
 def portable(config: ml_collections.ConfigDict, audio: bool, text: bool):
@@ -96,11 +87,39 @@ def _description(model):
     }
 
 
-def _write_encoders(model, folder):
+def write_parts(model: MMER, tokenizer_folder: str, folder: str) -> None:
+    """Writes all but the parameters that a model is built of: encoders' configs and tokenizer.
+
+    Args:
+      model: the Flax module.
+      tokenizer_folder: hub name or folder; "" for a model of speech alone.
+      folder: on a disk.
+
+    Raises:
+      UserError: the tokenizer can't be read any more.
+    """
     for name in (AUDIO, TEXT):
         encoder = getattr(model, name)
         if encoder is not None:
             encoder.config.save_pretrained(os.path.join(folder, name))
+    if tokenizer_folder:
+        _write_tokenizer(tokenizer_folder, os.path.join(folder, TOKENIZER))
+
+
+def use_parts(config: ml_collections.ConfigDict, folder: str) -> None:
+    """Makes a config name the encoders and the tokenizer that `write_parts` wrote into `folder`.
+
+    Raises:
+      UserError: some of them are missing.
+    """
+    modalities = config.model.modalities
+    _check_whole(folder, modalities)
+    for part, name in ((config.audio, AUDIO), (config.text, TEXT)):
+        needed = name.split("_")[0] in modalities
+        part.pretrained = files.local_copy(os.path.join(folder, name)) if needed else ""
+    words = os.path.join(folder, TOKENIZER)
+    tokenizer_file = os.path.join(files.local_copy(words), TOKENIZER_FILE)
+    config.text.tokenizer = tokenizer_file if "text" in modalities else ""
 
 
 def _write_tokenizer(source, folder):
@@ -132,13 +151,7 @@ def read(folder: str) -> LoadedModel:
     folder = files.resolve(folder)
     stored = _stored(folder)
     config = configuration.from_json(stored["config"])
-    modalities = config.model.modalities
-    _check_whole(folder, modalities)
-    for part, name in ((config.audio, AUDIO), (config.text, TEXT)):
-        needed = name.split("_")[0] in modalities
-        part.pretrained = os.path.join(folder, name) if needed else ""
-    tokenizer_file = os.path.join(folder, TOKENIZER, TOKENIZER_FILE)
-    config.text.tokenizer = tokenizer_file if "text" in modalities else ""
+    use_parts(config, folder)
     tokenizer, tokenizer_folder = read_tokenizer(config)
     sizes = stored["sizes"]
     model = factory.build_model(config, sizes["classes"], sizes["symbols"], sizes["vocab_size"])
@@ -212,23 +225,21 @@ def _checked(stored, path):
     return stored
 
 
-def _check_whole(folder, modalities):
+def parts(modalities) -> list[str]:
+    """Files that `write_parts` wrote for a model of these modalities, one of each folder."""
     needed = [f"{name}_encoder/config.json" for name in modalities]
-    needed += [f"{TOKENIZER}/{TOKENIZER_FILE}"] if "text" in modalities else []
-    missing = [n for n in needed if not files.exists(os.path.join(folder, n))]
+    return needed + ([f"{TOKENIZER}/{TOKENIZER_FILE}"] if "text" in modalities else [])
+
+
+def _check_whole(folder, modalities):
+    missing = [n for n in parts(modalities) if not files.exists(os.path.join(folder, n))]
     if missing:
         raise UserError(f"{folder} lacks {', '.join(missing)}. {AGAIN}")
 
 
 def _read_params(path):
-    try:
-        with safe_open(path, framework="numpy") as f:
-            version = (f.metadata() or {}).get("format_version")
-            flat = {name: f.get_tensor(name) for name in f.keys()}
-    except Exception as e:  # OSError, safetensors' own, or a dtype that numpy lacks
-        raise UserError(
-            f"{path} can't be read ({_first_line(e)}). It is truncated or damaged. {AGAIN}"
-        ) from e
+    flat, metadata = params_file.read(path, AGAIN)
+    version = metadata.get("format_version")
     if version != str(FORMAT):
         raise UserError(
             f"{path} has format_version {version!r} in its metadata, not {str(FORMAT)!r}: it was "

@@ -227,9 +227,24 @@ def check_params(model: MMER, params: dict, source: str) -> None:
         lines = "; ".join(f"{k} is {found.get(k)}, not {expected.get(k)}" for k in wrong[:5])
         raise UserError(
             f"{source} holds the parameters of another model than the config describes, in "
-            f"{len(wrong)} places: {lines}. Take the config from the same folder: "
-            f"--config=configs/converted.py:{source}"
+            f"{len(wrong)} places: {lines}. Give the config that model's sizes and encoders: its "
+            "config.json has them, and configs/converted.py:FOLDER takes those of a converted "
+            "checkpoint."
         )
+
+
+def reorder_classes(params: dict, names, wanted) -> dict:
+    """The parameters with the emotion head's outputs in another order.
+
+    Args:
+      params: of the whole model.
+      names: of its outputs.
+      wanted: the same names in the order that is wanted.
+    """
+    order = np.array([tuple(names).index(name) for name in wanted])
+    linear = params["emotion"]["linear"]
+    linear = {"kernel": linear["kernel"][:, order], "bias": linear["bias"][order]}
+    return params | {"emotion": {"linear": linear}}
 
 
 def param_shapes(model: MMER) -> dict:

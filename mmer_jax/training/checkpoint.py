@@ -4,11 +4,13 @@ import os
 
 import grain.python as grain
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers
 
 from mmer_jax import files
 from mmer_jax.errors import UserError
+from mmer_jax.training.optimizer import merge
 
 PARAMS_FOLDER = "params"  # of a folder with parameters alone
 
@@ -28,6 +30,37 @@ def read_params(folder: str) -> dict:
             f"{path} can't be read as parameters ({str(e).splitlines()[0][:200]}). Convert the "
             "checkpoint again: python -m mmer_jax.convert.released CHECKPOINT.pt OUT_DIR."
         ) from e
+
+
+def read_step_params(folder: str, step: int) -> dict:
+    """The parameters alone of a checkpoint that `Checkpoints` wrote, as host arrays.
+
+    Args:
+      folder: of the checkpoints.
+      step: of one of them.
+
+    Raises:
+      UserError: it can't be read.
+    """
+    path = os.path.join(folder, str(step), "state")
+    try:
+        with ocp.PyTreeCheckpointer() as checkpointer:
+            tree = checkpointer.metadata(path).item_metadata.tree
+            parts = {name: tree[name] for name in ("params", "frozen") if tree[name]}
+            arrays = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), parts)
+            options = ocp.args.PyTreeRestore(parts, arrays, partial_restore=True)
+            found = checkpointer.restore(path, options)
+    except Exception as e:  # orbax raises what the layer below it raised
+        raise UserError(_not_restored(os.path.dirname(path), e)) from e
+    return merge(found.get("params", {}), found.get("frozen", {}))
+
+
+def _not_restored(path, error):
+    return (
+        f"The checkpoint {path} can't be restored ({str(error).splitlines()[0][:200]}). If it is "
+        "damaged, delete that folder and run again: training goes on from the one before, or from "
+        "the start."
+    )
 
 
 class Checkpoints:
@@ -86,11 +119,7 @@ class Checkpoints:
         try:
             restored = self._manager.restore(step, args=ocp.args.Composite(**items))
         except Exception as e:  # orbax raises what the layer below it raised
-            raise UserError(
-                f"The checkpoint {os.path.join(self.folder, str(step))} can't be restored "
-                f"({str(e).splitlines()[0][:200]}). If it is damaged, delete that folder and run "
-                "again: training goes on from the one before, or from the start."
-            ) from e
+            raise UserError(_not_restored(os.path.join(self.folder, str(step)), e)) from e
         return restored["state"], restored["history"]
 
     def wait(self) -> None:

@@ -6,10 +6,10 @@ from mmer_jax.data import folds, text
 from mmer_jax.data.audio import SAMPLE_RATE
 from mmer_jax.data.corpus import Corpus
 from mmer_jax.data.pipeline import Featurizer, any_view
+from mmer_jax.inference.model import read_tokenizer
 from mmer_jax.losses import memory
 from mmer_jax.models import factory
 from mmer_jax.training import sharding, state, step
-from mmer_jax.training.checkpoint import read_params
 from mmer_jax.training.optimizer import make_optimizer, split_frozen
 
 
@@ -20,6 +20,7 @@ class Experiment:
       config: the whole config.
       corpus: every utterance of the prepared dataset.
       featurizer: makes batches of them.
+      tokenizer_folder: hub name or folder of its tokenizer; "" for speech alone.
       model: the Flax module.
       mesh, shardings: all devices, and where each leaf of the state lies on them.
       train_step, eval_step: jitted, see `training/step.py`.
@@ -40,7 +41,7 @@ class Experiment:
         for option, size in sizes.items():
             sharding.check_batch_size(option, size, self.mesh)
         self.corpus = Corpus(config.data.dir, config.data.dataset, config.data.emotions)
-        tokenizer = _tokenizer(config)
+        tokenizer, self.tokenizer_folder = read_tokenizer(config)
         modalities = tuple(config.model.modalities)
         # Of all folds, whichever are run, and by who speaks alone: what is in a fold's batches
         # must not depend on the other folds of a run, nor on any label.
@@ -102,14 +103,34 @@ class Experiment:
           steps_per_epoch, last_step: of this training, for `train.accumulation`; None: one epoch.
         """
         if self._params is None:
-            self._params = jax.device_get(self._first_params())
-        trained, frozen = self._split(self._params)
-        trained = sharding.distribute(trained, self.shardings.params)
-        frozen = sharding.distribute(frozen, self.shardings.frozen)
+            # Imported here: a model to start from is read by what reads models for prediction.
+            from mmer_jax.inference import initial
+
+            names = self.corpus.label_names
+            self._params = initial.read_params(self.model, self.config, names)
+            if not self.config.init_from:
+                self.pretrained = factory.provenance(self.model, self.config)
+        trained, frozen = self._distribute(self._params)
         # What is made of them is made where it is to lie.
         groups = (steps_per_epoch or total_steps, last_step or total_steps)
         fresh = jax.jit(self._fresh, out_shardings=self.shardings)
         return fresh(trained, frozen, total_steps, groups)
+
+    def trained_state(self, params: dict) -> state.TrainState:
+        """A state on the mesh that answers with all parameters of a trained model.
+
+        Raises:
+          UserError: they are another model's.
+        """
+        factory.check_params(self.model, params, "The run")
+        return state.for_evaluation(*self._distribute(params))
+
+    def _distribute(self, params):
+        trained, frozen = self._split(params)
+        return (
+            sharding.distribute(trained, self.shardings.params),
+            sharding.distribute(frozen, self.shardings.frozen),
+        )
 
     def _split(self, params):
         return split_frozen(params, tuple(self.config.optimizer.frozen))
@@ -119,21 +140,3 @@ class Experiment:
         seed = self.config.seed
         groups = groups if self.config.train.accumulation > 1 else None
         return state.create(trained, frozen, self.optimizer, total_steps, past, seed, groups)
-
-    def _first_params(self):
-        if not self.config.init_from:
-            params = factory.init_params(self.model, self.config, self.config.seed)
-            self.pretrained = factory.provenance(self.model, self.config)
-            return params
-        params = read_params(self.config.init_from)
-        factory.check_params(self.model, params, self.config.init_from)
-        return params
-
-
-def _tokenizer(config):
-    if "text" not in config.model.modalities:
-        return None
-    source = config.text.tokenizer or config.text.pretrained
-    return text.Tokenizer(
-        source, config.text.max_tokens, config.text.keep_events, config.text.keep_brackets
-    )

@@ -59,7 +59,8 @@ def train_fold(experiment: Experiment, fold: folds.Fold, folder: str) -> dict:
       what the tested state was trained on (see `folds.training_texts`), `text_sources`, what
       `text_sources.heldout` found for the chosen state, and `temperature`, that of the transcripts
       or of the only source. After a refit each temperature is None, for the tested state was
-      trained on the held-out dialogs; where nothing is held out `text_sources` is empty.
+      trained on the held-out dialogs; where nothing is held out `text_sources` is empty. `state`
+      is the tested one.
 
     Raises:
       UserError: training diverged, or a checkpoint can't be read.
@@ -79,6 +80,7 @@ def train_fold(experiment: Experiment, fold: folds.Fold, folder: str) -> dict:
         state, _, _ = _train(experiment, again, os.path.join(folder, "refit"))
         sources = {name: found | {"temperature": None} for name, found in sources.items()}
     return {
+        "state": state,
         "answers": predict(experiment, state, parts.test),
         "utterances": parts.test,
         "chosen": chosen,

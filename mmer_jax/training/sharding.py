@@ -111,3 +111,12 @@ def distribute(tree, shardings):
         return jax.make_array_from_callback(x.shape, sharding, lambda i: np.array(x[i]))
 
     return jax.tree.map(spread, tree, shardings)
+
+
+def gather(tree):
+    """Arrays on the mesh -> whole host arrays, in every process; all processes call it."""
+    if jax.process_count() == 1:
+        return jax.device_get(tree)
+    from jax.experimental import multihost_utils
+
+    return jax.tree.map(lambda x: multihost_utils.process_allgather(x, tiled=True), tree)

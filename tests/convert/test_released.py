@@ -114,6 +114,16 @@ def test_the_config_is_the_released_recipe(folder):
     assert config.losses.scl.form == config.losses.acl.form == "released"
 
 
+def test_dropouts_are_those_that_it_was_trained_with(folder):
+    """wav2vec2-base's own config: transformers' class has activation 0.1 and projection 0.0."""
+    model, _, config = released.load(folder)
+    audio = model.audio_encoder.config
+    assert (audio.hidden_dropout, audio.attention_dropout) == (0.1, 0.1)
+    assert (audio.activation_dropout, audio.feat_proj_dropout) == (0.0, 0.1)
+    assert (audio.final_dropout, audio.layerdrop) == (0.0, 0.0)
+    assert config.model.dropout == model.dropout == 0.1
+
+
 def test_both_spellings_of_weight_norm_give_the_same_parameters(state):
     new = {
         key.replace("weight_g", "parametrizations.weight.original0").replace(

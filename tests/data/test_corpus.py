@@ -60,3 +60,18 @@ def test_a_dataset_of_the_version_before_is_read_with_unknown_voices(prepared, t
 def test_no_dataset_is_a_way_to_one(tmp_path):
     with pytest.raises(UserError, match="No prepared dataset iemocap/emotions4"):
         Corpus(str(tmp_path))
+
+
+def test_the_newest_version_is_read_and_no_other_folder(prepared, tmp_path):
+    """Names are compared as versions: 1.10.0 is newer than 1.9.0, and 1.0.0_old is none."""
+    folder = tmp_path / "iemocap" / "emotions4"
+    shutil.copytree(prepared / "tfds" / "iemocap" / "emotions4", folder)
+    (version,) = (p for p in folder.iterdir() if p.name[0].isdigit())
+    version.rename(folder / "1.10.0")
+    for name in ("1.9.0", "1.10.0_old", "2.0.0.incompleteABC", "9"):
+        (folder / name).mkdir()
+    corpus = Corpus(str(tmp_path))
+    assert len(corpus.utterances) == 80
+    shutil.rmtree(folder / "1.10.0")
+    with pytest.raises(UserError, match="No prepared dataset"):
+        Corpus(str(tmp_path))

@@ -1,7 +1,6 @@
 """A model by its name: every kind of folder, and one message for anything else."""
 
 import json
-import os
 import shutil
 
 import jax
@@ -38,7 +37,8 @@ def test_a_fold_needs_no_dataset(copy):
     assert found.label_names == ("ang", "hap", "neu", "sad") and found.temperature > 0
     assert all(isinstance(x, np.ndarray) for x in jax.tree.leaves(found.params))
     assert found.card["fold"] == 5 and found.card["seed"] == 0 and found.card["name"] == "tiny"
-    assert found.card["fingerprint"] == configuration.fingerprint(found.config)
+    stored = configuration.from_json(json.loads((copy / "config.json").read_text()))
+    assert found.card["fingerprint"] == configuration.fingerprint(stored)
     result = json.loads((copy / "fold5" / "result.json").read_text())
     right = [p["label"] == p["prediction"] for p in result["predictions"]]
     assert found.card["rates"]["wa"] == pytest.approx(np.mean(right))
@@ -114,32 +114,29 @@ def test_a_model_folder_is_the_same_model(tmp_path):
     assert found.label in model.label_names
 
 
-@pytest.mark.parametrize("part", ["dataset", "tokenizer", "checkpoints", "result"])
-def test_what_is_gone_is_named(copy, part, prepared):
+@pytest.mark.parametrize("part", ["tokenizer", "parameters", "result", "config"])
+def test_what_is_gone_is_named(copy, part):
     fold = copy / "fold5"
     if part == "tokenizer":
-        edit(copy, lambda c: c["text"].update(tokenizer="gone/tokenizer"))
-        message = "gone/tokenizer.*count from the current directory, " + os.getcwd()
-    elif part == "checkpoints":
-        shutil.rmtree(fold / "checkpoints")
-        message = "The checkpoint of step"
+        shutil.rmtree(copy / "shared" / "tokenizer")
+        message = f"there is no {copy}/shared/tokenizer/tokenizer.json. Copy"
+    elif part == "parameters":
+        (fold / "params.safetensors").unlink()
+        message = "The checkpoint of step .* and params.safetensors is not in"
     elif part == "result":
         (fold / "result.json").unlink()
         message = "no finished fold is there"
     else:
         (copy / "config.json").unlink()
-        message = "No config.json"
+        message = f"there is no {copy}/config.json. Copy"
     with pytest.raises(UserError, match=message):
         loading.read(str(fold))
-    if part == "checkpoints":
-        assert not (fold / "checkpoints").exists()
 
 
-def test_a_damaged_checkpoint_is_one_message(copy):
-    for path in (copy / "fold5" / "checkpoints").glob("*/state/**/*"):
-        if path.is_file():
-            path.write_bytes(b"damaged")
-    with pytest.raises(UserError, match="can't be restored"):
+def test_damaged_parameters_are_one_message(copy):
+    path = copy / "fold5" / "params.safetensors"
+    path.write_bytes(path.read_bytes()[:-10])
+    with pytest.raises(UserError, match="fold5/params.safetensors can't be read .* truncated"):
         loading.read(str(copy / "fold5"))
 
 

@@ -14,7 +14,7 @@ from safetensors.numpy import load_file, save_file
 
 from mmer_jax.demo import tokenizer
 from mmer_jax.errors import UserError
-from mmer_jax.inference import model_folder
+from mmer_jax.inference import model_folder, params_file
 from mmer_jax.inference.model import build
 from mmer_jax.models import factory
 from tests.inference.tiny_models import WORDS, batch, made
@@ -150,7 +150,7 @@ def test_nothing_is_left_of_a_writing_that_failed(model, tmp_path, monkeypatch, 
     def fail(*_):
         raise error
 
-    monkeypatch.setattr(model_folder, "save_file", fail)
+    monkeypatch.setattr(params_file, "save_file", fail)
     expected = UserError if isinstance(error, OSError) else error
     with pytest.raises(expected, match="no space left" if expected is UserError else None):
         model_folder.write(model, str(tmp_path / "out"))

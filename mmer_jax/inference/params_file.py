@@ -1,0 +1,99 @@
+"""Parameters in one safetensors file: written whole, read as plain arrays, no pickle."""
+
+import contextlib
+import hashlib
+import json
+import pathlib
+import tempfile
+
+import jax
+import numpy as np
+from etils import epath
+from flax import traverse_util
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from mmer_jax import files
+from mmer_jax.errors import UserError
+
+
+def write(path: str, params: dict, metadata: dict[str, str]) -> None:
+    """Writes a file that is whole or not there.
+
+    Args:
+      path: on a disk or in a bucket.
+      params: nested dict of arrays, which are stored as float32.
+      metadata: at most one entry: safetensors writes several in any order, and the same model
+        should give the same file.
+
+    Raises:
+      OSError: it can't be written.
+    """
+    flat = traverse_util.flatten_dict(params, sep="/")
+    arrays = {name: np.asarray(x, np.float32, order="C") for name, x in flat.items()}
+    with files.replacing(path) as temporary:
+        try:
+            # Without arrays, an empty table of metadata would make a file that can't be read.
+            save_file(arrays, temporary, metadata or None)
+        except SafetensorError as e:  # what the system said is in it
+            raise OSError(str(e)) from e
+
+
+def read(path: str, advice: str) -> tuple[dict, dict[str, str]]:
+    """(flat dict of arrays, metadata).
+
+    Args:
+      path: on a disk or in a bucket.
+      advice: ends the message of a file that can't be read.
+
+    Raises:
+      UserError: it can't be read.
+    """
+    return _open(path, advice, lambda f: {name: f.get_tensor(name) for name in f.keys()})
+
+
+def read_metadata(path: str, advice: str) -> dict[str, str]:
+    """As `read`, without the arrays; a truncated file on a disk is no less an error."""
+    if not files.is_remote(path):
+        return _open(path, advice, lambda f: None)[1]
+    with epath.Path(path).open("rb") as f:  # not all of it has to come over the network
+        size = int.from_bytes(f.read(8), "little")
+        return json.loads(f.read(size)).get("__metadata__", {})
+
+
+def _open(path, advice, get):
+    try:
+        with _local(path) as local, safe_open(local, framework="numpy") as f:
+            return get(f), f.metadata() or {}
+    except Exception as e:  # OSError, safetensors' own, or a dtype that numpy lacks
+        reason = str(e).strip().split("\n")[0][:200] or type(e).__name__
+        raise UserError(
+            f"{path} can't be read ({reason}). It is truncated or damaged. {advice}"
+        ) from e
+
+
+@contextlib.contextmanager
+def _local(path):
+    """The path of a local file with the content of one that may be in a bucket."""
+    if not files.is_remote(path):
+        yield path
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        local = pathlib.Path(folder, "copy.safetensors")
+        local.write_bytes(epath.Path(path).read_bytes())
+        yield str(local)
+
+
+def add_params(digest, params: dict) -> None:
+    """Feeds names, types, shapes and values of a nested dict of arrays to a hash of hashlib's."""
+    for keys, value in jax.tree_util.tree_leaves_with_path(params):
+        value = np.ascontiguousarray(value)
+        digest.update(f"{jax.tree_util.keystr(keys)} {value.dtype} {value.shape}".encode())
+        digest.update(value.tobytes())
+
+
+def params_digest(params: dict) -> str:
+    """16 hex digits that change with any parameter."""
+    digest = hashlib.sha256()
+    add_params(digest, params)
+    return digest.hexdigest()[:16]
