@@ -1,13 +1,33 @@
 """What the commands share: their environment, a parser, and how they end."""
 
 import argparse
+import codecs
+import contextlib
+import errno
+import importlib.util
 import os
+import re
 import sys
+import threading
 
-from mmer_jax.errors import UserError
+from mmer_jax.errors import NotWritten, UserError
 
 CACHE = "~/.cache/mmer_jax/xla"
 MODEL = "a finished fold (runs/demo/fold5), a model folder, or a name on the Hugging Face hub"
+# What the package imports, beside the standard library; `convert`'s PyTorch is an extra.
+PACKAGES = (
+    "absl", "array_record", "chex", "clu", "etils", "flax", "grain", "jax", "jiwer", "matplotlib",
+    "ml_collections", "numpy", "optax", "orbax", "safetensors", "scipy", "sklearn", "soundfile",
+    "soxr", "tensorflow", "tensorflow_datasets", "tqdm", "transformers",
+)  # fmt: skip
+# Of a shell for a program that a signal ended: 128 and SIGINT, SIGPIPE.
+STOPPED, PIPE_CLOSED = 130, 141
+# How a full disk and the like read where a library has made a text of the system's error.
+_REFUSALS = {
+    code: os.strerror(code)
+    for code in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG,
+                 errno.EMFILE, errno.EIO)
+}  # fmt: skip
 
 # tensorflow only writes TensorBoard files here; its chatter would hide the messages.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -22,6 +42,22 @@ class Parser(argparse.ArgumentParser):
         """Ends the program."""
         print(f"error: {message}; see --help.", file=sys.stderr)
         sys.exit(1)
+
+
+def check_packages() -> None:
+    """Ends the program with one message where this Python can't run the package."""
+    missing = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
+    if sys.version_info >= (3, 10) and not missing:
+        return
+    some = ", ".join(missing[:5]) + (f" and {len(missing) - 5} more" if missing[5:] else "")
+    lacks = f"lacks {some}" if missing else "is too old; 3.10 or newer is needed"
+    here = ".venv/bin/python"
+    hint = f"Run it by the environment's: {here} -m mmer_jax...." if os.path.exists(here) else (
+        "Install the package into it: pip install -c constraints.txt -e ."
+    )  # fmt: skip
+    version = ".".join(map(str, sys.version_info[:2]))
+    print(f"error: {sys.executable} (Python {version}) {lacks}. {hint}", file=sys.stderr)
+    sys.exit(1)
 
 
 def cache_compilations() -> None:
@@ -39,21 +75,133 @@ def keep_compilations(folder: str) -> None:
 
 
 def attempt(work, stopped: str) -> int:
-    """Calls `work()`; what the user can mend is one message, and so is Ctrl-C.
+    """Calls `work()`; what the user or the system is to blame for is one message, as is Ctrl-C.
+
+    Whatever the output can't encode is written in another way. A reader that has gone, as `head`
+    does, ends the program without a word. Anything else is a bug, and raised.
 
     Args:
-      work: prints what it has to say.
-      stopped: what Ctrl-C leaves behind, in words.
+      work: prints what it has to say; may return an exit code.
+      stopped: what an interruption leaves behind, in words.
 
     Returns:
-      The exit code: 0, 1 for a mistake, 130 where it was stopped.
+      The exit code: that of `work`, 0, 1 for a mistake or a system that refuses, 130 where it was
+      stopped, 141 where nobody reads the output any more.
     """
+    _encode_everything()
     try:
-        work()
-    except UserError as e:
-        print(f"error: {e}", file=sys.stderr)
-        return 1
+        with _threads_report():
+            code = work() or 0
+            sys.stdout.flush()
+        return code
     except KeyboardInterrupt:
-        print(f"\nstopped; {stopped}.", file=sys.stderr)
-        return 130
-    return 0
+        return _end(f"\nstopped; {stopped}.", STOPPED)
+    except NotWritten as e:
+        with contextlib.suppress(OSError):
+            print(f"\n{e.table}", flush=True)
+        return _end(f"error: {e}")
+    except UserError as e:
+        return _end(f"error: {e}")
+    except Exception as e:
+        if any(isinstance(x, BrokenPipeError) for x in _chain(e)):
+            return _end("", PIPE_CLOSED)
+        said = refusal(e)
+        if said is None:
+            raise
+        return _end(f"error: {said} {stopped[0].upper()}{stopped[1:]}.")
+
+
+def _end(message, code=1):
+    """Says it, if there still is somebody, and gives the code back."""
+    try:
+        if message:
+            print(message, file=sys.stderr, flush=True)
+        sys.stdout.flush()
+    except (OSError, ValueError):
+        # Python would complain at its end of what it can't write any more.
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(OSError, ValueError, AttributeError):
+                os.dup2(nowhere, stream.fileno())
+    return code
+
+
+def refusal(error: BaseException) -> str | None:
+    """What the system refused, in one sentence or two; None where the error is of another kind.
+
+    Args:
+      error: an OSError, or what a library (orbax, tensorstore, grain, tensorflow) made of one.
+    """
+    for e in _chain(error):
+        if isinstance(e, ModuleNotFoundError) and not (e.name or "").startswith("mmer_jax"):
+            return f"{e}: a package is missing; install this one again, with what it needs."
+        if isinstance(e, OSError):
+            return f"{_described(e)}. {_remedy(e.errno)}"
+    for e in _chain(error):
+        for code, text in _REFUSALS.items():
+            if re.search(rf"{re.escape(text)}|\b{errno.errorcode[code]}\b", str(e), re.IGNORECASE):
+                path = re.search(r"(?<![\w:])/[^\s\"'\],:;]+", str(e))
+                return f"{path[0] + ': ' if path else ''}{text}. {_remedy(code)}"
+    return None
+
+
+def _described(error):
+    if error.filename is None:
+        return error.strerror or str(error)
+    return f"{os.fsdecode(error.filename)}: {error.strerror}"
+
+
+def _remedy(code):
+    if code in (errno.ENOSPC, errno.EDQUOT):
+        return "Make space there, or name another place, and run the same command again."
+    if code in (errno.EROFS, errno.EACCES, errno.EPERM):
+        return "Make it writable, or name another place."
+    return "See that it is there and can be used, and run the same command again."
+
+
+def _chain(error):
+    """An error, what it was raised from, and what it gathers."""
+    seen, left = [], [error]
+    while left:
+        e = left.pop(0)
+        if e is None or any(e is x for x in seen):
+            continue
+        seen.append(e)
+        left += [*getattr(e, "exceptions", ()), e.__cause__]
+        left += [] if e.__suppress_context__ else [e.__context__]
+    return seen
+
+
+@contextlib.contextmanager
+def _threads_report():
+    """What the system refuses in a thread is said once, by who waits for it, and not by each."""
+    before = threading.excepthook
+
+    def hook(args):
+        if args.exc_value is None or refusal(args.exc_value) is None:
+            before(args)
+
+    threading.excepthook = hook
+    try:
+        yield
+    finally:
+        threading.excepthook = before
+
+
+_ASCII = {"±": "+-", "–": "-", "…": "...", "“": '"', "”": '"'}
+
+
+def _encode_everything():
+    """Whatever stdout and stderr can't encode is written in ASCII."""
+    codecs.register_error("mmer_jax", _in_ascii)
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="mmer_jax")
+
+
+def _in_ascii(error):
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    text = error.object[error.start : error.end]
+    escaped = (c.encode("ascii", "backslashreplace").decode() for c in text)
+    return "".join(_ASCII.get(c, e) for c, e in zip(text, escaped)), error.end

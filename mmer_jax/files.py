@@ -27,11 +27,14 @@ def exists(path: str) -> bool:
 
 def read_text(path: str) -> str:
     """A text file's content."""
-    return epath.Path(path).read_text()
+    return epath.Path(path).read_bytes().decode("utf-8")  # whatever the system's encoding is
 
 
 def replace_file(path: str, content: str | bytes) -> None:
-    """Writes a file, and its folder if need be: whole, or not there."""
+    """Writes a file, and its folder if need be: whole, or not there.
+
+    One on a disk that holds this already is left alone, be it on a disk that can't be written.
+    """
     data = content.encode("utf-8") if isinstance(content, str) else content
     if is_remote(path):
         epath.Path(path).write_bytes(data)  # an object appears when it is whole
@@ -40,6 +43,8 @@ def replace_file(path: str, content: str | bytes) -> None:
 
 
 def _replace_local(path, data):
+    if _holds(path, data):
+        return
     folder = os.path.dirname(os.path.abspath(path))
     os.makedirs(folder, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=folder, prefix=".", suffix=".tmp")
@@ -51,6 +56,14 @@ def _replace_local(path, data):
     except BaseException:
         os.unlink(temporary)
         raise
+
+
+def _holds(path, data):
+    try:
+        with open(path, "rb") as f:
+            return f.read() == data
+    except OSError:
+        return False
 
 
 @contextlib.contextmanager

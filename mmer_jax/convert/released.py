@@ -3,7 +3,6 @@
 python -m mmer_jax.convert.released CHECKPOINT.pt OUT_DIR [--text-encoder roberta-base]
 """
 
-import argparse
 import json
 import os
 import sys
@@ -14,7 +13,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from flax import traverse_util
 
-from mmer_jax import configuration, files
+from mmer_jax import commands, configuration, files
 from mmer_jax.convert.mapping import Converted, convert
 from mmer_jax.errors import UserError
 from mmer_jax.models.encoders import pretrained
@@ -176,7 +175,7 @@ def report(converted: Converted) -> str:
 
 def main(argv: list[str] | None = None) -> int:
     """The command; 1 and one message where something is wrong."""
-    parser = argparse.ArgumentParser(
+    parser = commands.Parser(
         prog="python -m mmer_jax.convert.released", description=__doc__.split("\n")[0]
     )
     parser.add_argument("checkpoint", help="the released file, CHECKPOINT.pt")
@@ -190,17 +189,16 @@ def main(argv: list[str] | None = None) -> int:
         help="the emotions of its outputs, in their order; default: %(default)s, as published",
     )
     args = parser.parse_args(argv)
-    try:
+
+    def work():
         if not os.path.isfile(args.checkpoint):
             raise UserError(f"There is no file {args.checkpoint}.")
         converted = convert(pretrained.read_state(args.checkpoint), args.checkpoint)
         print(report(converted))
         write(converted, args.text_encoder, args.out_dir, tuple(args.labels.split(",")))
-    except (UserError, OSError) as e:
-        print(f"error: {e}", file=sys.stderr)
-        return 1
-    print(f"Written to {args.out_dir}: params, config.json, {AUDIO_FOLDER}, {TEXT_FOLDER}")
-    return 0
+        print(f"Written to {args.out_dir}: params, config.json, {AUDIO_FOLDER}, {TEXT_FOLDER}")
+
+    return commands.attempt(work, "nothing was written")
 
 
 if __name__ == "__main__":
