@@ -3,14 +3,12 @@
 import argparse
 import codecs
 import contextlib
-import errno
 import importlib.util
 import os
-import re
 import sys
 import threading
 
-from mmer_jax.errors import NotWritten, UserError
+from mmer_jax.errors import NotWritten, UserError, chain, refusal
 
 CACHE = "~/.cache/mmer_jax/xla"
 MODEL = "a finished fold (runs/demo/fold5), a model folder, or a name on the Hugging Face hub"
@@ -22,13 +20,6 @@ PACKAGES = (
 )  # fmt: skip
 # Of a shell for a program that a signal ended: 128 and SIGINT, SIGPIPE.
 STOPPED, PIPE_CLOSED = 130, 141
-# How a full disk and the like read where a library has made a text of the system's error.
-_REFUSALS = {
-    code: os.strerror(code)
-    for code in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG,
-                 errno.EMFILE, errno.EIO)
-}  # fmt: skip
-
 # tensorflow only writes TensorBoard files here; its chatter would hide the messages.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 # Its Flax classes would otherwise make transformers import tensorflow as well.
@@ -90,10 +81,10 @@ def attempt(work, stopped: str) -> int:
     """
     _encode_everything()
     try:
-        with _threads_report():
+        with _refused_threads() as refused:
             code = work() or 0
             sys.stdout.flush()
-        return code
+        return _end(f"error: {refused[0]}") if refused else code
     except KeyboardInterrupt:
         return _end(f"\nstopped; {stopped}.", STOPPED)
     except NotWritten as e:
@@ -103,7 +94,7 @@ def attempt(work, stopped: str) -> int:
     except UserError as e:
         return _end(f"error: {e}")
     except Exception as e:
-        if any(isinstance(x, BrokenPipeError) for x in _chain(e)):
+        if any(isinstance(x, BrokenPipeError) for x in chain(e)):
             return _end("", PIPE_CLOSED)
         said = refusal(e)
         if said is None:
@@ -126,64 +117,21 @@ def _end(message, code=1):
     return code
 
 
-def refusal(error: BaseException) -> str | None:
-    """What the system refused, in one sentence or two; None where the error is of another kind.
-
-    Args:
-      error: an OSError, or what a library (orbax, tensorstore, grain, tensorflow) made of one.
-    """
-    for e in _chain(error):
-        if isinstance(e, ModuleNotFoundError) and not (e.name or "").startswith("mmer_jax"):
-            return f"{e}: a package is missing; install this one again, with what it needs."
-        if isinstance(e, OSError):
-            return f"{_described(e)}. {_remedy(e.errno)}"
-    for e in _chain(error):
-        for code, text in _REFUSALS.items():
-            if re.search(rf"{re.escape(text)}|\b{errno.errorcode[code]}\b", str(e), re.IGNORECASE):
-                path = re.search(r"(?<![\w:])/[^\s\"'\],:;]+", str(e))
-                return f"{path[0] + ': ' if path else ''}{text}. {_remedy(code)}"
-    return None
-
-
-def _described(error):
-    if error.filename is None:
-        return error.strerror or str(error)
-    return f"{os.fsdecode(error.filename)}: {error.strerror}"
-
-
-def _remedy(code):
-    if code in (errno.ENOSPC, errno.EDQUOT):
-        return "Make space there, or name another place, and run the same command again."
-    if code in (errno.EROFS, errno.EACCES, errno.EPERM):
-        return "Make it writable, or name another place."
-    return "See that it is there and can be used, and run the same command again."
-
-
-def _chain(error):
-    """An error, what it was raised from, and what it gathers."""
-    seen, left = [], [error]
-    while left:
-        e = left.pop(0)
-        if e is None or any(e is x for x in seen):
-            continue
-        seen.append(e)
-        left += [*getattr(e, "exceptions", ()), e.__cause__]
-        left += [] if e.__suppress_context__ else [e.__context__]
-    return seen
-
-
 @contextlib.contextmanager
-def _threads_report():
-    """What the system refuses in a thread is said once, by who waits for it, and not by each."""
-    before = threading.excepthook
+def _refused_threads():
+    """A list of what the system refused in threads, each of which would print a traceback."""
+    before, refused = threading.excepthook, []
 
     def hook(args):
-        if args.exc_value is None or refusal(args.exc_value) is None:
+        said = args.exc_value and refusal(args.exc_value)
+        if said:
+            refused.append(said)
+        else:
             before(args)
 
     threading.excepthook = hook
     try:
-        yield
+        yield refused
     finally:
         threading.excepthook = before
 

@@ -7,7 +7,7 @@ import tempfile
 
 from etils import epath
 
-from mmer_jax.errors import UserError
+from mmer_jax.errors import NotWritten, UserError, refusal
 
 
 def is_remote(path: str) -> bool:
@@ -40,6 +40,28 @@ def replace_file(path: str, content: str | bytes) -> None:
         epath.Path(path).write_bytes(data)  # an object appears when it is whole
     else:
         _replace_local(path, data)
+
+
+def replace_results(folder: str, content: dict[str, str | bytes], table: str) -> None:
+    """Writes files of results, each as `replace_file` does.
+
+    Args:
+      folder: for the files.
+      content: name -> what it holds.
+      table: what the results are, in short.
+
+    Raises:
+      NotWritten: a file can't be written; has the table.
+    """
+    try:
+        for name, data in content.items():
+            replace_file(os.path.join(folder, name), data)
+    except OSError as e:
+        raise NotWritten(
+            f"The results can't be written to {folder} ({e.strerror or e}). Make it writable, or "
+            "copy the run to where it is, and run the same command again.",
+            table,
+        ) from e
 
 
 def _replace_local(path, data):
@@ -91,8 +113,9 @@ def new_folder(folder: str):
     except BaseException as e:
         if temporary:
             shutil.rmtree(temporary, ignore_errors=True)
-        if isinstance(e, OSError):
-            raise UserError(f"{folder} can't be written: {e}. Name another folder.") from e
+        said = refusal(e) if isinstance(e, Exception) and not isinstance(e, UserError) else None
+        if said:
+            raise UserError(f"{folder} can't be written: {said} Or name another folder.") from e
         raise
 
 

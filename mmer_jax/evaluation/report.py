@@ -10,7 +10,7 @@ from importlib import metadata
 import numpy as np
 
 from mmer_jax import configuration, files, processes
-from mmer_jax.errors import NotWritten, UserError
+from mmer_jax.errors import UserError
 from mmer_jax.evaluation import bootstrap, calibration, leakage, metrics, plots, recognition
 
 RATES = ("wa", "ua", "macro_f1", "weighted_f1")
@@ -62,15 +62,7 @@ def write(config, results: list[dict], workdir: str, seconds: float | None, hard
             calibrated["reliability"], calibrated["reliability_scaled"]
         ),
     }
-    try:
-        for name, data in content.items():
-            files.replace_file(os.path.join(workdir, name), data)
-    except OSError as e:
-        raise NotWritten(
-            f"The table can't be written to {workdir} ({e.strerror or e}). Make it writable, or "
-            "copy the run to where it is, and run the same command again.",
-            table,
-        ) from e
+    files.replace_results(workdir, content, table)
     return table
 
 
