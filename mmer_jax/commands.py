@@ -4,6 +4,7 @@ import argparse
 import codecs
 import contextlib
 import importlib.util
+import logging
 import os
 import sys
 import threading
@@ -81,7 +82,7 @@ def attempt(work, stopped: str) -> int:
     """
     _encode_everything()
     try:
-        with _refused_threads() as refused:
+        with _one_voice() as refused:
             code = work() or 0
             sys.stdout.flush()
         return _end(f"error: {refused[0]}") if refused else code
@@ -118,8 +119,14 @@ def _end(message, code=1):
 
 
 @contextlib.contextmanager
-def _refused_threads():
-    """A list of what the system refused in threads, each of which would print a traceback."""
+def _one_voice():
+    """What the system refuses in a thread is said by who waits for it, and not on the way as well.
+
+    orbax logs a full disk in four places, each with its traceback.
+
+    Yields:
+      A list of what was refused in threads that nobody waits for.
+    """
     before, refused = threading.excepthook, []
 
     def hook(args):
@@ -130,10 +137,21 @@ def _refused_threads():
             before(args)
 
     threading.excepthook = hook
+    loggers = [logging.getLogger(name) for name in ("absl", "asyncio")]
+    for logger in loggers:
+        logger.addFilter(_is_news)
     try:
         yield refused
     finally:
         threading.excepthook = before
+        for logger in loggers:
+            logger.removeFilter(_is_news)
+
+
+def _is_news(record):
+    """Whether a log's record is no error that ends the command with a message anyway."""
+    error = record.exc_info[1] if record.exc_info else None
+    return record.levelno < logging.ERROR or error is None or refusal(error) is None
 
 
 _ASCII = {"±": "+-", "–": "-", "…": "...", "“": '"', "”": '"'}

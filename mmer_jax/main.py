@@ -113,6 +113,7 @@ def _log_file(workdir):
         print(f"no log is kept ({e})", flush=True)
         yield
         return
+    kept.handleError = lambda record: None  # a full disk is said by what can't do without it
     kept.setFormatter(std_logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     logger.addHandler(kept)
     logger.setLevel(std_logging.INFO)
