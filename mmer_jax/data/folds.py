@@ -78,9 +78,13 @@ class Parts:
 
 
 def sides(utterances, fold: Fold) -> tuple[tuple[Utterance, ...], tuple[Utterance, ...]]:
-    """(training utterances, test utterances) of a fold, by who speaks and nothing else."""
+    """(training utterances, test utterances) of a fold, by who speaks and nothing else.
+
+    An augmented recording in the voice of a speaker who is tested is not to be drawn in training.
+    """
     test = tuple(u for u in utterances if fold.tests(u))
-    return tuple(u for u in utterances if not fold.tests(u)), test
+    tested = frozenset(u.speaker for u in test)
+    return tuple(u.without_voices(tested) for u in utterances if not fold.tests(u)), test
 
 
 def parts(utterances, fold: Fold, selection: str, fraction: float, seed: int,
@@ -94,15 +98,22 @@ def parts(utterances, fold: Fold, selection: str, fraction: float, seed: int,
         `published` trains on all of them and chooses on the test side, as the release does.
       fraction: share of the training utterances to hold out.
       seed: of the dialogs drawn.
-      exclude_seen: takes out of training what the test side says word for word.
+      exclude_seen: takes out of training what the test side says word for word: the utterances
+        that say it, and the augmented view of those that say it in the augmented text.
 
     Raises:
-      UserError: a side of the fold is empty.
+      UserError: a side of the fold is empty, or a fold of one speaker isn't one.
     """
+    if fold.protocol == "speaker":
+        _check_speakers(utterances)
     train, test = sides(utterances, fold)
     if exclude_seen:
         said = text.spoken(u.transcript for u in test)
-        train = tuple(u for u in train if text.normalized(u.transcript) not in said)
+        train = tuple(
+            u.without_view() if text.normalized(u.aug_transcript) in said else u
+            for u in train
+            if text.normalized(u.transcript) not in said
+        )
     if not train or not test:
         empty = "training" if test else "test"
         raise UserError(
@@ -124,6 +135,41 @@ def parts(utterances, fold: Fold, selection: str, fraction: float, seed: int,
 def _numbers(utterances, protocol):
     """Of the folds that test on anything."""
     return [f.number for f in all_folds(protocol) if any(f.tests(u) for u in utterances)]
+
+
+def _check_speakers(utterances):
+    """That each number is one speaker and each speaker one number."""
+    by_number, by_speaker = {}, {}
+    for u in utterances:
+        by_number.setdefault(speaker_number(u), set()).add(u.speaker)
+        by_speaker.setdefault(u.speaker, set()).add(u.session)
+    wrong = {s for speakers in by_number.values() if len(speakers) > 1 for s in speakers}
+    wrong |= {s for s, sessions in by_speaker.items() if len(sessions) > 1}
+    wrong |= {s for s in by_speaker if not s.endswith(("F", "M"))}
+    if wrong:
+        there = "; ".join(
+            f"{s!r} in session {' and '.join(map(str, sorted(by_speaker[s])))}"
+            for s in sorted(wrong)
+        )
+        raise UserError(
+            "config.protocol=speaker leaves out one speaker at a time, which needs one woman and "
+            "one man in each session, heard in no other, whose ids end in F and M. Found: "
+            f"{there}. Use --config.protocol=session, or name the speakers so in the dataset."
+        )
+
+
+def training_texts(utterances, augmented: bool) -> frozenset[str]:
+    """What a training on utterances can read, normalised as by `text.spoken`.
+
+    Args:
+      utterances: those trained on.
+      augmented: whether augmented views are computed. Then every augmented text counts, also one
+        that a model of speech and text never reads because no recording goes with it.
+    """
+    texts = [u.transcript for u in utterances]
+    if augmented:
+        texts += [u.aug_transcript for u in utterances]
+    return text.spoken(texts)
 
 
 def heldout_dialogs(train, fraction: float, seed: int) -> frozenset[str]:
