@@ -4,13 +4,12 @@ A table is refused rather than guessed at: a cell too many is mostly the second 
 a comma, and what one reader takes for a column another one drops.
 """
 
-import csv
 import dataclasses
-import io
 import json
 import math
 import os
 
+from mmer_jax.data import records
 from mmer_jax.errors import UserError
 
 SUFFIXES = (".csv", ".tsv", ".jsonl")
@@ -92,109 +91,19 @@ def read(path: str, required: tuple[str, ...] = ("audio",)) -> Table:
     Raises:
       UserError: no such file, none in UTF-8, or one that does not fit its header; lists the lines.
     """
-    text = _text(path)
     faults = []
-    parse = _objects if path.lower().endswith(".jsonl") else _cells
-    names, records = parse(path, text, faults)
+    parse = records.objects if path.lower().endswith(".jsonl") else records.cells
+    names, found = parse(path, records.text_of(path), faults)
     columns = _columns(path, names, required)
-    rows = [_row(path, line, record, columns, required, faults) for line, record in records]
+    rows = [_row(path, line, record, columns, required, faults) for line, record in found]
     if faults:
         raise UserError(_refusal(path, faults))
     if not rows:
         raise UserError(f"{path} has no rows; expected one per recording.")
     known = tuple(dict.fromkeys(columns.values()))
-    filled = {n for _, record in records for n, cell in record.items() if not _is_empty(cell)}
+    filled = {n for _, record in found for n, cell in record.items() if not _is_empty(cell)}
     unknown = tuple(n for n in names if n in filled and n not in columns)
     return Table(path, known, unknown, tuple(rows))
-
-
-def _text(path):
-    try:
-        with open(path, "rb") as f:
-            data = f.read()
-    except OSError as e:
-        raise UserError(f"{path} can't be read as a table ({e.strerror or e}).") from e
-    if b"\0" in data:
-        raise UserError(f"{path} is no table in UTF-8 (perhaps UTF-16): save it as UTF-8.")
-    try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError as e:
-        line = data[: e.start].count(b"\n") + 1
-        raise UserError(
-            f"{path} is not in UTF-8: line {line} holds the byte 0x{data[e.start]:02x}. Save it as "
-            "UTF-8, or convert it, for example: iconv -f latin1 -t utf-8"
-        ) from e
-
-
-def _cells(path, text, faults):
-    """(header, [(line, name -> cell)]) of a CSV or TSV."""
-    delimiter = "\t" if path.lower().endswith(".tsv") else ","
-    lines = io.StringIO(text, newline="")
-    reader = csv.reader(lines, delimiter=delimiter, strict=True, skipinitialspace=True)
-    header, records = None, []
-    while True:
-        line = reader.line_num + 1
-        try:
-            cells = next(reader)
-        except StopIteration:
-            return _checked_header(path, header or [], delimiter), records
-        except csv.Error as e:
-            # Where the next row would begin is not known: nothing below it can be read.
-            said = "a quote is opened and not closed" if "end of data" in str(e) else str(e)
-            faults.append((line, None, f"{said}; a quote in a quoted cell is doubled"))
-            return _checked_header(path, header or [], delimiter), records
-        if not any(cell.strip() for cell in cells):
-            continue
-        if header is None:
-            header = [cell.strip() or f"column {i}" for i, cell in enumerate(cells, 1)]
-        elif len(cells) != len(header):
-            faults.append((line, None, _wrong_count(cells, header, delimiter)))
-        else:
-            records.append((line, dict(zip(header, cells))))
-
-
-def _wrong_count(cells, header, delimiter):
-    named = "tab" if delimiter == "\t" else "comma"
-    counts = f"{len(cells)} cell{'s' if len(cells) > 1 else ''}, the header has {len(header)}"
-    if len(cells) < len(header):
-        return counts
-    return f"{counts}; a cell with a {named} in it wants quotes around it"
-
-
-def _checked_header(path, header, delimiter):
-    other = next((d for d in ";\t," if d != delimiter and d in header[0]), None) if header else None
-    if len(header) == 1 and other:
-        raise UserError(
-            f"{path} has one column, {header[0]!r}; expected "
-            f"{'tabs' if delimiter == chr(9) else 'commas'} between the columns."
-        )
-    return header
-
-
-def _objects(path, text, faults):
-    """(keys, [(line, key -> value)]) of JSON Lines."""
-    names, records = {}, []
-    for line, content in enumerate(io.StringIO(text, newline=None), 1):
-        if not content.strip():
-            continue
-        try:
-            pairs = json.loads(content, object_pairs_hook=_Pairs)
-        except (ValueError, RecursionError) as e:
-            faults.append((line, None, f"no JSON ({e})"))
-            continue
-        if not isinstance(pairs, _Pairs):
-            faults.append((line, None, "no JSON object, {...}"))
-            continue
-        record = {name.strip(): value for name, value in pairs}
-        if len(record) < len(pairs):
-            faults.append((line, None, "a key comes twice"))
-        names |= dict.fromkeys(record)
-        records.append((line, record))
-    return list(names), records
-
-
-class _Pairs(list):
-    """A JSON object's, a key that comes twice among them."""
 
 
 def _columns(path, names, required):
