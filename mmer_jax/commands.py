@@ -84,7 +84,7 @@ def attempt(work, stopped: str) -> int:
     try:
         with _one_voice() as refused:
             code = work() or 0
-            sys.stdout.flush()
+            _flush()
         return _end(f"error: {refused[0]}") if refused else code
     except KeyboardInterrupt:
         return _end(f"\nstopped; {stopped}.", STOPPED)
@@ -103,12 +103,17 @@ def attempt(work, stopped: str) -> int:
         return _end(f"error: {said} {stopped[0].upper()}{stopped[1:]}.")
 
 
+def _flush():
+    if sys.stdout is not None:  # closed by who started the command
+        sys.stdout.flush()
+
+
 def _end(message, code=1):
     """Says it, if there still is somebody, and gives the code back."""
     try:
         if message:
             print(message, file=sys.stderr, flush=True)
-        sys.stdout.flush()
+        _flush()
     except (OSError, ValueError):
         # Python would complain at its end of what it can't write any more.
         nowhere = os.open(os.devnull, os.O_WRONLY)
