@@ -113,7 +113,9 @@ def new_folder(folder: str):
     except BaseException as e:
         if temporary:
             shutil.rmtree(temporary, ignore_errors=True)
-        said = refusal(e) if isinstance(e, Exception) and not isinstance(e, UserError) else None
+        if not isinstance(e, Exception) or isinstance(e, (UserError, BrokenPipeError)):
+            raise
+        said = refusal(e)
         if said:
             raise UserError(f"{folder} can't be written: {said} Or name another folder.") from e
         raise
