@@ -1,6 +1,13 @@
 """MMER in JAX: multimodal multi-task emotion recognition from speech."""
 
+import sys
+
 __all__ = ["load"]
+
+if sys.argv[:1] == ["-m"]:  # a command, before it imports what may be missing
+    from mmer_jax import commands
+
+    commands.check_packages()
 
 
 def load(name: str, **options):

@@ -135,8 +135,7 @@ def _write(config, workdir, variants, same, found):
         "ablation.png": plots.comparison_png([_drawn(systems[v.name]) for v in variants]),
     }
     if processes.is_first():
-        for name, data in content.items():
-            files.replace_file(os.path.join(workdir, name), data)
+        files.replace_results(workdir, content, table)
     return table
 
 

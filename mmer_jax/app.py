@@ -282,14 +282,14 @@ def main(argv: list[str] | None = None) -> int:
     args = _parser().parse_args(argv)
     flags.FLAGS.mark_as_parsed()  # grain reads absl's flags, which this command does not use
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # recordings are removed then too
-    try:
-        serve(args.model, args.host, args.port, args.max_mb)
-    except UserError as e:
-        print(f"error: {e}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("\nstopped; uploaded recordings are removed.", file=sys.stderr)
-    return 0
+
+    def work():
+        try:
+            serve(args.model, args.host, args.port, args.max_mb)
+        except KeyboardInterrupt:  # its proper end
+            print("\nstopped; uploaded recordings are removed.", file=sys.stderr)
+
+    return commands.attempt(work, "uploaded recordings are removed")
 
 
 if __name__ == "__main__":

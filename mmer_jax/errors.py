@@ -1,4 +1,15 @@
-"""The error that is shown to the user as one message, without a traceback."""
+"""The errors that are shown to the user as one message: mistakes, and what the system refuses."""
+
+import errno
+import os
+import re
+
+# How a full disk and the like read where a library has made a text of the system's error.
+_REFUSALS = {
+    code: os.strerror(code)
+    for code in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG,
+                 errno.EMFILE, errno.EIO)
+}  # fmt: skip
 
 
 class UserError(Exception):
@@ -7,3 +18,61 @@ class UserError(Exception):
     The message says what was found, what was expected and what to do. Command lines print it and
     exit with 1; in a notebook it is an ordinary exception.
     """
+
+
+class NotWritten(UserError):
+    """Results that were computed and can't be written.
+
+    Attributes:
+      table: what they are, for who reads the command's output.
+    """
+
+    def __init__(self, message: str, table: str):
+        super().__init__(message)
+        self.table = table
+
+
+def refusal(error: BaseException) -> str | None:
+    """What the system refused, in one sentence or two; None where the error is of another kind.
+
+    Args:
+      error: an OSError, or what a library (orbax, tensorstore, grain, tensorflow) made of one.
+    """
+    for e in chain(error, contexts=False):
+        if isinstance(e, ModuleNotFoundError) and not (e.name or "").startswith("mmer_jax"):
+            return f"{e}: a package is missing; install this one again, with what it needs."
+        if isinstance(e, OSError):
+            return f"{_described(e)}. {_remedy(e.errno)}"
+    for e in chain(error):  # also what a cleaning up failed after, if it is of these alone
+        for code, text in _REFUSALS.items():
+            if re.search(rf"(?i:{re.escape(text)})|\b{errno.errorcode[code]}\b", str(e)):
+                path = re.search(r"(?<![\w:])/[^\s\"'\],:;]+", str(e))
+                return f"{path[0] + ': ' if path else ''}{text}. {_remedy(code)}"
+    return None
+
+
+def _described(error):
+    if error.filename is None:
+        return error.strerror or str(error)
+    return f"{os.fsdecode(error.filename)}: {error.strerror}"
+
+
+def _remedy(code):
+    if code in (errno.ENOSPC, errno.EDQUOT):
+        return "Make space there, or name another place, and run the same command again."
+    if code in (errno.EROFS, errno.EACCES, errno.EPERM):
+        return "Make it writable, or name another place."
+    return "See that it is there and can be used, and run the same command again."
+
+
+def chain(error: BaseException, contexts: bool = True) -> list[BaseException]:
+    """An error, what it was raised from or (`contexts`) while handling, and what it gathers."""
+    seen, left = [], [error]
+    while left:
+        e = left.pop(0)
+        if e is None or any(e is x for x in seen):
+            continue
+        seen.append(e)
+        left += [*getattr(e, "exceptions", ()), e.__cause__]
+        left += [e.__context__] if contexts and not e.__suppress_context__ else []
+    return seen

@@ -9,7 +9,7 @@ import tempfile
 
 from etils import epath
 
-from mmer_jax.errors import UserError
+from mmer_jax.errors import NotWritten, UserError, refusal
 
 
 def is_remote(path: str) -> bool:
@@ -29,17 +29,44 @@ def exists(path: str) -> bool:
 
 def read_text(path: str) -> str:
     """A text file's content."""
-    return epath.Path(path).read_text()
+    return epath.Path(path).read_bytes().decode("utf-8")  # whatever the system's encoding is
 
 
 def replace_file(path: str, content: str | bytes) -> None:
-    """Writes a file, and its folder if need be: whole, or not there."""
+    """Writes a file, and its folder if need be: whole, or not there.
+
+    One on a disk that holds this already is left alone, be it on a disk that can't be written.
+    """
     data = content.encode("utf-8") if isinstance(content, str) else content
     if is_remote(path):
         epath.Path(path).write_bytes(data)  # an object appears when it is whole
         return
+    if _holds(path, data):
+        return
     with replacing(path) as temporary, open(temporary, "wb") as f:
         f.write(data)
+
+
+def replace_results(folder: str, content: dict[str, str | bytes], table: str) -> None:
+    """Writes files of results, each as `replace_file` does.
+
+    Args:
+      folder: for the files.
+      content: name -> what it holds.
+      table: what the results are, in short.
+
+    Raises:
+      NotWritten: a file can't be written; has the table.
+    """
+    try:
+        for name, data in content.items():
+            replace_file(os.path.join(folder, name), data)
+    except OSError as e:
+        raise NotWritten(
+            f"The results can't be written to {folder} ({e.strerror or e}). Make it writable, or "
+            "copy the run to where it is, and run the same command again.",
+            table,
+        ) from e
 
 
 @contextlib.contextmanager
@@ -94,6 +121,14 @@ def local_copy(folder: str) -> str:
     return to
 
 
+def _holds(path, data):
+    try:
+        with open(path, "rb") as f:
+            return f.read() == data
+    except OSError:
+        return False
+
+
 @contextlib.contextmanager
 def new_folder(folder: str):
     """A temporary folder that takes the place of `folder` if the block ends well, or disappears.
@@ -119,8 +154,11 @@ def new_folder(folder: str):
     except BaseException as e:
         if temporary:
             shutil.rmtree(temporary, ignore_errors=True)
-        if isinstance(e, OSError):
-            raise UserError(f"{folder} can't be written: {e}. Name another folder.") from e
+        if not isinstance(e, Exception) or isinstance(e, (UserError, BrokenPipeError)):
+            raise
+        said = refusal(e)
+        if said:
+            raise UserError(f"{folder} can't be written: {said} Or name another folder.") from e
         raise
 
 

@@ -112,7 +112,13 @@ def _log_file(workdir):
         return
     logger, shown = logging.get_absl_logger(), logging.get_absl_handler()
     levels = logger.level, shown.level
-    kept = std_logging.FileHandler(os.path.join(workdir, "log.txt"), encoding="utf-8")
+    try:
+        kept = std_logging.FileHandler(os.path.join(workdir, "log.txt"), encoding="utf-8")
+    except OSError as e:  # a finished run is read again wherever it lies
+        print(f"no log is kept ({e})", flush=True)
+        yield
+        return
+    kept.handleError = lambda record: None  # a full disk is said by what can't do without it
     kept.setFormatter(std_logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     logger.addHandler(kept)
     logger.setLevel(std_logging.INFO)

@@ -1,6 +1,5 @@
 """Predicts the emotion of recordings: `python -m mmer_jax.predict CHECKPOINT FILES...`."""
 
-import os
 import sys
 import time
 
@@ -26,8 +25,8 @@ def run(predictor, items, write, on_error, progress) -> tuple[int, int]:
       How many were predicted, and how many were left out.
     """
     failed = 0
-    paths, texts = [item.path for item in items], [item.text for item in items]
-    for index, found in predictor.predict_each(paths, texts):
+    audio, texts = [item.audio for item in items], [item.text for item in items]
+    for index, found in predictor.predict_each(audio, texts):
         try:
             if isinstance(found, UserError):
                 raise found
@@ -156,8 +155,9 @@ def _parser():
         "inputs",
         nargs="+",
         metavar="INPUT",
-        help="audio files; folders, for all audio files below them; CSV files with the column "
-        "`file`, relative to the CSV, and perhaps `text`",
+        help="audio files; folders, for all audio files below them; tables (.csv, .tsv, .jsonl) "
+        "with a column `file`, relative to the table, and perhaps `text`, `start` and `end` (in "
+        "seconds)",
     )
     parser.add_argument(
         "--text", help="what is said in the files; default: the model writes it itself"
@@ -179,21 +179,8 @@ def main(argv: list[str] | None = None) -> int:
     """The command; 1 where something is wrong or a file was left out."""
     args = _parser().parse_args(argv)
     flags.FLAGS.mark_as_parsed()  # grain reads absl's flags, which this command does not use
-    if hasattr(sys.stdout, "reconfigure"):
-        sys.stdout.reconfigure(errors="backslashreplace")  # names that no encoding can write
-    try:
-        return _predict(args)
-    except UserError as e:
-        print(f"error: {e}", file=sys.stderr)
-        return 1
-    except BrokenPipeError:
-        # Who read the output has gone, for example `head`; python would complain at its end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
-    except KeyboardInterrupt:
-        goes_on = "; the same command goes on where it stopped" if args.out else ""
-        print(f"\nstopped{goes_on}.", file=sys.stderr)
-        return 130
+    goes_on = "the same command goes on where it stopped" if args.out else "nothing was written"
+    return commands.attempt(lambda: _predict(args), goes_on)
 
 
 if __name__ == "__main__":

@@ -23,8 +23,8 @@ def bucket(monkeypatch):
         def exists(self):
             return self.name in objects
 
-        def read_text(self):
-            return objects[self.name].decode()
+        def read_bytes(self):
+            return objects[self.name]
 
         def write_bytes(self, data):
             objects[self.name] = data

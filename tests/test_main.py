@@ -4,11 +4,14 @@ import csv
 import json
 import os
 import pathlib
+import shutil
 import subprocess
 import sys
 
 import pytest
 
+from mmer_jax import main
+from mmer_jax.errors import UserError
 from mmer_jax.evaluation import finished
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
@@ -61,6 +64,25 @@ def test_end_to_end(prepared, tmp_path):
     check_outputs(tmp_path, 16)
     assert (tmp_path / "results.md").read_text() in done.stdout
     assert "held-out UA" in done.stdout
+
+
+def test_a_corpus_of_three_sessions_has_three_folds(prepared, tiny_config, tmp_path):
+    shutil.copytree(prepared / "tfds", tmp_path / "tfds")
+    (info,) = (tmp_path / "tfds").glob("**/dataset_info.json")
+    plain = json.loads(info.read_text())
+    plain["splits"] = [
+        s for s in plain["splits"] if s["name"] in ("session1", "session2", "session4")
+    ]
+    info.write_text(json.dumps(plain))
+    config = tiny_config(prepared)
+    config.data.dir, config.folds, config.train.epochs = str(tmp_path / "tfds"), (), 0
+    main.run(config, str(tmp_path / "run"))
+    found = finished.read(str(tmp_path / "run"))
+    assert found.numbers == [1, 2, 4] and not found.missing
+    assert all(f.result["counts"]["train"] for f in found.folds)
+    config.folds = (5,)
+    with pytest.raises(UserError, match="has the folds 1, 2, 4"):
+        main.run(config, str(tmp_path / "other"))
 
 
 def test_an_awkward_tree_trains_the_same(prepared_awkward, tmp_path):

@@ -74,20 +74,21 @@ def test_csv_and_json_lines_say_the_same(model, speech, tmp_path, capsys):
         assert len(found["timeline"]) == 1
 
 
-def test_texts_of_a_table_reach_the_model(model, speech, tmp_path, capsys):
+def test_texts_of_a_table_reach_the_model(model, speech, tmp_path, capsys, caplog):
     table = tmp_path / "t.csv"
     table.write_text(
         "\ufefffile,text,more\nspeech/a.wav,it was you,1\nspeech/c.wav,,\n"
-        'speech/a.wav,"two\nlines",\nspeech/a.wav,it was you,\n',
+        'speech/a.wav,"two\nlines",\n',
         encoding="utf-8",
     )
     out = tmp_path / "o.jsonl"
     assert predict.main([model, str(table), f"--out={out}"]) == 0
     rows = [json.loads(x) for x in lines(out)]
     assert [r["text_source"] for r in rows] == ["given", "ctc", "given"]
+    assert "not read: more" in caplog.text
     assert rows[0]["text"] == "it was you" and rows[2]["text"] == "two\nlines"
     for options, sources in (
-        (["--text=lady"], ["given"] * 3), (["--no-text"], ["none"] * 2), ([], None)
+        (["--text=lady"], ["given"] * 3), (["--no-text"], ["none"] * 3), ([], None)
     ):  # fmt: skip
         capsys.readouterr()
         assert predict.main([model, str(table), "--format=csv", *options]) == 0
@@ -215,7 +216,7 @@ def test_a_wrong_command_is_one_message(model, speech, arguments, message, capsy
 @pytest.mark.parametrize(
     "content, message",
     [("name\na.wav\n", "the columns name"), ("", "columns none"), ("file\n", "has no rows"),
-     ("file,text\n,x\n", "no file in line 2")],
+     ("file,text\n,x\n", "line 2, column file: is empty")],
 )  # fmt: skip
 def test_a_wrong_table_is_one_message(model, tmp_path, content, message, capsys):
     (tmp_path / "t.csv").write_text(content)

@@ -3,8 +3,6 @@
 python -m mmer_jax.convert.released CHECKPOINT.pt OUT_DIR [--text-encoder roberta-base]
 """
 
-import argparse
-import dataclasses
 import json
 import os
 import sys
@@ -14,7 +12,7 @@ import ml_collections
 import numpy as np
 import orbax.checkpoint as ocp
 
-from mmer_jax import configuration, files
+from mmer_jax import commands, configuration, files
 from mmer_jax.convert.mapping import Converted, convert
 from mmer_jax.errors import UserError
 from mmer_jax.models.encoders import pretrained
@@ -23,10 +21,12 @@ from mmer_jax.models.factory import build_model, reorder_classes
 from mmer_jax.models.mmer import MMER
 from mmer_jax.training.checkpoint import PARAMS_FOLDER, read_params
 
-AUDIO_FOLDER, TEXT_FOLDER = "audio_encoder", "text_encoder"  # below the folder that is written
-
+# Below the folder that is written.
+AUDIO_FOLDER, TEXT_FOLDER = "audio_encoder", "text_encoder"
+LABELS_FILE = "labels.json"  # the order that was taken for the checkpoint's outputs
 
 LABELS = ("ang", "hap", "neu", "sad")  # the order of our datasets
+PUBLISHED_LABELS = ("hap", "ang", "neu", "sad")  # of the authors' label table; hap with exc
 
 
 def reorder(params: dict, labels: tuple[str, ...]) -> dict:
@@ -66,17 +66,21 @@ def config_of(converted: Converted, text_encoder: str) -> ml_collections.ConfigD
     return c
 
 
-def write(converted: Converted, text_encoder: str, folder: str) -> None:
+def write(converted: Converted, text_encoder: str, folder: str,
+          labels: tuple[str, ...] = PUBLISHED_LABELS) -> None:  # fmt: skip
     """Writes `params` (orbax), `config.json` and both encoders' HF configs; whole, or nothing.
 
     Args:
       converted: what `convert` returned.
       text_encoder: hub name or folder of the text encoder, whose weights are added.
       folder: must not exist, or be empty.
+      labels: the emotions of the checkpoint's outputs, in their order; written in ours.
 
     Raises:
-      UserError: the folder is taken, or there is no such text encoder or one of another width.
+      UserError: the folder is taken, there is no such text encoder or one of another width, or
+        `labels` are not the four emotions.
     """
+    params = reorder(converted.params, labels)
     with files.new_folder(folder) as made:
         text_config, text_params = _text_encoder(text_encoder, converted)
         if os.path.isdir(os.path.expanduser(text_encoder)):
@@ -86,8 +90,10 @@ def write(converted: Converted, text_encoder: str, folder: str) -> None:
         config = configuration.to_json(config_of(converted, text_encoder))
         with open(os.path.join(made, "config.json"), "w") as f:
             json.dump(config, f, indent=2)
+        with open(os.path.join(made, LABELS_FILE), "w") as f:
+            json.dump({"outputs": labels}, f)
         with ocp.StandardCheckpointer() as checkpointer:
-            params = converted.params | {"text_encoder": text_params}
+            params = params | {"text_encoder": text_params}
             checkpointer.save(os.path.join(made, PARAMS_FOLDER), params)
 
 
@@ -118,6 +124,12 @@ def load_config(folder: str) -> ml_collections.ConfigDict:
             f"{folder} can't be read as a converted checkpoint ({str(e).splitlines()[0][:200]}). "
             "Convert it again: python -m mmer_jax.convert.released CHECKPOINT.pt OUT_DIR."
         ) from e
+    if not os.path.exists(os.path.join(folder, LABELS_FILE)):
+        raise UserError(
+            f"{folder} holds no {LABELS_FILE}: an earlier version wrote it, which took the first "
+            "output for anger where the published code has happiness. Convert the checkpoint "
+            "again: python -m mmer_jax.convert.released CHECKPOINT.pt OUT_DIR."
+        )
     config.init_from = folder
     for part in (config.audio, config.text):
         part.pretrained = os.path.join(folder, part.pretrained)
@@ -154,7 +166,7 @@ def report(converted: Converted) -> str:
 
 def main(argv: list[str] | None = None) -> int:
     """The command; 1 and one message where something is wrong."""
-    parser = argparse.ArgumentParser(
+    parser = commands.Parser(
         prog="python -m mmer_jax.convert.released", description=__doc__.split("\n")[0]
     )
     parser.add_argument("checkpoint", help="the released file, CHECKPOINT.pt")
@@ -163,22 +175,21 @@ def main(argv: list[str] | None = None) -> int:
         "--text-encoder", default="roberta-base", help="hub name or folder; the release used this"
     )
     parser.add_argument(
-        "--labels", default=",".join(LABELS), help="the emotions of its outputs, in their order"
+        "--labels",
+        default=",".join(PUBLISHED_LABELS),
+        help="the emotions of its outputs, in their order; default: %(default)s, as published",
     )
     args = parser.parse_args(argv)
-    try:
+
+    def work():
         if not os.path.isfile(args.checkpoint):
             raise UserError(f"There is no file {args.checkpoint}.")
         converted = convert(pretrained.read_state(args.checkpoint), args.checkpoint)
         print(report(converted))
-        params = reorder(converted.params, tuple(args.labels.split(",")))
-        converted = dataclasses.replace(converted, params=params)
-        write(converted, args.text_encoder, args.out_dir)
-    except (UserError, OSError) as e:
-        print(f"error: {e}", file=sys.stderr)
-        return 1
-    print(f"Written to {args.out_dir}: params, config.json, {AUDIO_FOLDER}, {TEXT_FOLDER}")
-    return 0
+        write(converted, args.text_encoder, args.out_dir, tuple(args.labels.split(",")))
+        print(f"Written to {args.out_dir}: params, config.json, {AUDIO_FOLDER}, {TEXT_FOLDER}")
+
+    return commands.attempt(work, "nothing was written")
 
 
 if __name__ == "__main__":

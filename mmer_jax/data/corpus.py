@@ -75,7 +75,7 @@ class Corpus:
     def __init__(self, data_dir: str, dataset: str = "iemocap", emotions: str = "emotions4"):
         builder = _open(data_dir, dataset, emotions)
         self.label_names = tuple(builder.info.features["label"].names)
-        self._sources = {split: _source(builder, split) for split in SESSIONS}
+        self._sources = {split: _source(builder, split) for split in _splits(builder)}
         self.utterances = tuple(
             _utterance(split, row, example)
             for split, source in self._sources.items()
@@ -120,12 +120,31 @@ def missing_message(data_dir: str, dataset: str, emotions: str) -> str:
     )
 
 
-def _source(builder, split):
-    if split not in builder.info.splits:
+def sessions(data_dir: str, dataset: str, emotions: str) -> tuple[int, ...]:
+    """Numbers of the sessions that a prepared dataset has; none where there is no dataset."""
+    try:
+        return tuple(_session(split) for split in _splits(_open(data_dir, dataset, emotions)))
+    except UserError:
+        return ()
+
+
+def _splits(builder):
+    """Those of `SESSIONS` that there are: a corpus may be one of fewer sessions."""
+    found = [split for split in SESSIONS if split in builder.info.splits]
+    if not found:
         raise UserError(
             f"The dataset in {builder.data_dir} has the splits {sorted(builder.info.splits)}; "
-            f"expected {', '.join(SESSIONS)}. Build it again with `tfds build datasets/iemocap`."
+            f"expected some of {', '.join(SESSIONS)}. Build it again with `tfds build "
+            "datasets/iemocap`."
         )
+    return found
+
+
+def _session(split):
+    return int(split.removeprefix("session"))
+
+
+def _source(builder, split):
     try:
         return builder.as_data_source(split)
     except NotImplementedError as e:
@@ -147,7 +166,7 @@ def _utterance(split, row, example):
         label=int(example["label"]),
         dialog=_str(example["dialog"]),
         speaker=_str(example["speaker"]),
-        session=int(split.removeprefix("session")),
+        session=_session(split),
         transcript=_str(example["transcript"]),
         samples=len(example["audio"]),
         aug_transcript=_str(example["augmented_transcript"]),

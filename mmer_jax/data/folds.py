@@ -6,7 +6,7 @@ import numpy as np
 from sklearn.model_selection import StratifiedGroupKFold
 
 from mmer_jax.data import text
-from mmer_jax.data.corpus import Utterance
+from mmer_jax.data.corpus import Utterance, sessions
 from mmer_jax.errors import UserError
 
 PROTOCOLS = {"session": 5, "speaker": 10}  # leave one of them out; how many there are
@@ -33,6 +33,11 @@ class Fold:
         return speaker_number(utterance) == self.number
 
     @property
+    def session(self) -> int:
+        """The session of those that it tests on."""
+        return self.number if self.protocol == "session" else (self.number + 1) // 2
+
+    @property
     def name(self) -> str:
         """For example `session 5`, or `speaker 10 (Ses05M)`."""
         if self.protocol == "session":
@@ -49,6 +54,18 @@ def speaker_number(utterance: Utterance) -> int:
 def all_folds(protocol: str) -> tuple[Fold, ...]:
     """Every fold of a protocol."""
     return tuple(Fold(k, protocol) for k in range(1, PROTOCOLS[protocol] + 1))
+
+
+def selected(config) -> tuple[Fold, ...]:
+    """The folds that a config names; where it names none, those of its dataset's sessions.
+
+    Without the dataset, which a finished run can be read without, all of the protocol.
+    """
+    folds = all_folds(config.protocol)
+    if config.folds:
+        return tuple(f for f in folds if f.number in config.folds)
+    there = sessions(config.data.dir, config.data.dataset, config.data.emotions)
+    return tuple(f for f in folds if not there or f.session in there)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,7 +118,9 @@ def parts(utterances, fold: Fold, selection: str, fraction: float, seed: int,
         empty = "training" if test else "test"
         raise UserError(
             f"The fold of {fold.name} has {len(train)} training and {len(test)} test utterances: "
-            f"the prepared dataset has none on its {empty} side."
+            f"the prepared dataset has none on its {empty} side. It has the folds "
+            f"{', '.join(map(str, _numbers(utterances, fold.protocol)))}: choose among them with "
+            "config.folds."
         )
     if selection == "published":
         return Parts(train, test, test)
@@ -111,6 +130,11 @@ def parts(utterances, fold: Fold, selection: str, fraction: float, seed: int,
         select=tuple(u for u in train if u.dialog in held),
         test=test,
     )
+
+
+def _numbers(utterances, protocol):
+    """Of the folds that test on anything."""
+    return [f.number for f in all_folds(protocol) if any(f.tests(u) for u in utterances)]
 
 
 def _check_speakers(utterances):

@@ -17,6 +17,7 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from mmer_jax import commands
 from mmer_jax.demo import augmented, manifest, plan, quirks, release, sound, tokenizer, tts
 from mmer_jax.demo.progress import progress_bar
 from mmer_jax.errors import UserError
@@ -206,19 +207,15 @@ def _parser():
 def main(arguments=None):
     """The command line; returns its exit code."""
     flags = _parser().parse_args(arguments)
-    try:
+
+    def work():
         options = _options(flags.seed, flags.per_speaker_class, flags.awkward)
         result, made = _make(flags.out, options, progress=True)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("interrupted: no corpus was written", file=sys.stderr)
-        return 130
-    if not made:
-        print(f"already there: {flags.out}, made with the same options")
-    print(summary(flags.out, result["counts"]))
-    return 0
+        if not made:
+            print(f"already there: {flags.out}, made with the same options")
+        print(summary(flags.out, result["counts"]))
+
+    return commands.attempt(work, "no corpus was written")
 
 
 if __name__ == "__main__":

@@ -4,7 +4,8 @@ import json
 import os
 
 from mmer_jax import configuration, files, processes
-from mmer_jax.data.folds import Fold, all_folds
+from mmer_jax.data import folds
+from mmer_jax.data.folds import Fold
 from mmer_jax.errors import UserError
 from mmer_jax.evaluation import finished, leakage, metrics
 
@@ -100,9 +101,8 @@ def run(config, workdir: str, make_experiment, on_fold=None, top: str = "") -> l
 
 
 def selected_folds(config) -> tuple[Fold, ...]:
-    """The folds that a config names, all of its protocol where it names none."""
-    folds = all_folds(config.protocol)
-    return tuple(f for f in folds if f.number in config.folds) if config.folds else folds
+    """See `folds.selected`."""
+    return folds.selected(config)
 
 
 def run_fold(experiment, fold: Fold, folder: str, top: str) -> dict:

@@ -9,7 +9,7 @@ import ml_collections
 from etils import epath
 
 from mmer_jax import configuration, files
-from mmer_jax.data.folds import all_folds
+from mmer_jax.data import folds as data_folds
 from mmer_jax.errors import UserError
 
 
@@ -212,7 +212,7 @@ def _line(text):
 
 
 def _missing(config, folds):
-    numbers = config.folds or [f.number for f in all_folds(config.protocol)]
+    numbers = [f.number for f in data_folds.selected(config)]
     seeds = config.seeds or sorted({f.result["seed"] for f in folds})
     done = {_key(f.result) for f in folds}
     return tuple((s, n) for s in seeds for n in numbers if (s, n) not in done)

@@ -37,6 +37,9 @@ def write(config, results: list[dict], workdir: str, seconds: float | None, hard
 
     Returns:
       The table of results.md.
+
+    Raises:
+      NotWritten: the workdir can't be written; has the table.
     """
     summary = summarize(config, results) | {"text_source": text_source}
     summary |= {"seconds": round(seconds or 0, 1), "hardware": hardware, "versions": versions()}
@@ -59,8 +62,7 @@ def write(config, results: list[dict], workdir: str, seconds: float | None, hard
             calibrated["reliability"], calibrated["reliability_scaled"]
         ),
     }
-    for name, data in content.items():
-        files.replace_file(os.path.join(workdir, name), data)
+    files.replace_results(workdir, content, table)
     return table
 
 

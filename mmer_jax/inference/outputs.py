@@ -28,8 +28,10 @@ class Table:
         """A prediction's line."""
         sure = 100 * found.probabilities[found.label]
         text = f": {_one_line(found.text)}" if found.text.strip() else ""
+        where = f" {item.start or 0:g} s" if item.start is not None or item.end is not None else ""
         return (
-            f"{found.label:{self._width}}  {sure:3.0f} %  {found.seconds:7.1f}  {item.path}{text}"
+            f"{found.label:{self._width}}  {sure:3.0f} %  {found.seconds:7.1f}  "
+            f"{item.path}{where}{text}"
         )
 
 
@@ -38,8 +40,8 @@ class Csv:
 
     def __init__(self, names):
         self._names = tuple(names)
-        self._columns = ["file", "emotion", *(f"p_{n}" for n in names), "calibrated", "seconds"]
-        self._columns += ["text_source", "text"]
+        self._columns = ["file", "start", "end", "emotion", *(f"p_{n}" for n in names)]
+        self._columns += ["calibrated", "seconds", "text_source", "text"]
 
     def head(self) -> str:
         """The columns' names."""
@@ -49,15 +51,20 @@ class Csv:
         """A prediction's row; a text's line breaks become spaces, so that a row is a line."""
         p = [f"{found.probabilities[n]:.6f}" for n in self._names]
         known = [int(found.calibrated), f"{found.seconds:.3f}", found.text_source]
-        return _csv_line([item.path, found.label, *p, *known, _one_line(found.text)])
+        where = item.path, item.start, item.end
+        return _csv_line([*where, found.label, *p, *known, _one_line(found.text)])
 
-    def file(self, line: str) -> str:
-        """Which file a line is of."""
-        return dict(zip(self._columns, next(csv.reader([line])), strict=True))["file"]
+    def key(self, line: str) -> tuple:
+        """Which recording a line is of."""
+        row = dict(zip(self._columns, next(csv.reader([line])), strict=True))
+        return row["file"], *(float(row[k]) if row[k] else None for k in ("start", "end"))
 
 
 class JsonLines:
-    """An object per recording: all that a `Prediction` has, and `file`."""
+    """An object per recording: `file`, `start`, `end`, and all that a `Prediction` has.
+
+    The times of its timeline count from `start`.
+    """
 
     def __init__(self, names):
         del names
@@ -68,11 +75,13 @@ class JsonLines:
 
     def line(self, item: Item, found: Prediction) -> str:
         """A prediction's object."""
-        return json.dumps({"file": item.path} | found.as_dict())
+        where = {"file": item.path, "start": item.start, "end": item.end}
+        return json.dumps(where | found.as_dict())
 
-    def file(self, line: str) -> str:
-        """Which file a line is of."""
-        return json.loads(line)["file"]
+    def key(self, line: str) -> tuple:
+        """Which recording a line is of."""
+        found = json.loads(line)
+        return found["file"], found.get("start"), found.get("end")
 
 
 WRITERS = {"table": Table, "csv": Csv, "jsonl": JsonLines}
@@ -125,8 +134,9 @@ class Continued:
         """Those of `items` that are not in the file; one named several times, as often as not."""
         done, left = self._done.copy(), []
         for item in items:
-            if done[item.path]:
-                done[item.path] -= 1
+            key = item.path, item.start, item.end
+            if done[key]:
+                done[key] -= 1
             else:
                 left.append(item)
         return left
@@ -157,7 +167,7 @@ class Continued:
             )
 
     def _read(self):
-        """Files of the whole lines; half of one, left by a killed command, is taken away."""
+        """Recordings of the whole lines; half of one, left by a killed command, is taken away."""
         if not os.path.exists(self._path):
             return []
         with open(self._path, "rb") as f:
@@ -171,11 +181,11 @@ class Continued:
             raise UserError(
                 f"{self._path} begins with other columns: {lines[0][:80]!r}. Delete it."
             )
-        return [self._file_of(i, x) for i, x in enumerate(lines, 1) if i > 1 or head is None]
+        return [self._key_of(i, x) for i, x in enumerate(lines, 1) if i > 1 or head is None]
 
-    def _file_of(self, number, line):
+    def _key_of(self, number, line):
         try:
-            return self._writer.file(line)
+            return self._writer.key(line)
         except (ValueError, KeyError, TypeError, StopIteration) as e:
             raise UserError(
                 f"{self._path} has a line {number} that is no prediction ({line[:60]!r}). Delete "

@@ -1,6 +1,8 @@
 """Recordings as people have them -> mono float32 at 16 kHz, or one message that says why not."""
 
+import dataclasses
 import os
+import shlex
 import tempfile
 
 import numpy as np
@@ -9,6 +11,7 @@ import soxr
 
 from mmer_jax.data.audio import SAMPLE_RATE
 from mmer_jax.errors import UserError
+from mmer_jax.inference import damaged
 
 SHORTEST, LONGEST = 0.030, 3600.0  # seconds; one frame of an encoder, and an hour
 RATES = (1_000, 1_000_000)  # Hz
@@ -20,6 +23,31 @@ EXPECTED = (
     "expected a file that libsndfile reads (wav, flac, ogg, mp3, ...), a binary file object, or "
     "an array of samples with its rate: (array, rate)"
 )
+# Names of recordings that libsndfile reads none of; a file of such a name may be another all the
+# same.
+UNREADABLE = (
+    ".m4a", ".m4b", ".mp4", ".aac", ".webm", ".weba", ".mka", ".wma", ".amr", ".3gp", ".ac3",
+    ".ape",
+)  # fmt: skip
+_SLACK = 0.02  # seconds by which a segment may pass its file's end: times are rounded
+
+
+@dataclasses.dataclass(frozen=True)
+class Segment:
+    """A stretch of a recording's file.
+
+    Attributes:
+      path: of the file, which may be longer than an hour.
+      start, end: seconds; `end` None: to the end of the file.
+    """
+
+    path: str
+    start: float = 0.0
+    end: float | None = None
+
+    def __str__(self):
+        until = "its end" if self.end is None else f"{self.end:g} s"
+        return f"{os.fsdecode(self.path)}, {self.start:g} s to {until},"
 
 
 def read(audio, rate: float | None = None, name: str = "") -> np.ndarray:
@@ -30,7 +58,8 @@ def read(audio, rate: float | None = None, name: str = "") -> np.ndarray:
     those that are there are read. At most an hour is ever held, whatever a header claims.
 
     Args:
-      audio: path; binary file object; (array, rate); or an array with `rate`. An array is [n],
+      audio: path; `Segment` of a file; binary file object; (array, rate), in either order; a
+        dict of `array` and `sampling_rate`; or an array with `rate`. An array is [n],
         [n, channels] or [channels, n]: the shorter side are the channels.
       rate: Hz, of an array that comes without.
       name: what messages call it; "": its path, or "the recording".
@@ -40,39 +69,54 @@ def read(audio, rate: float | None = None, name: str = "") -> np.ndarray:
 
     Raises:
       UserError: no such file, no audio, no samples, shorter than 30 ms, longer than an hour,
-        samples that are no numbers, or a type that is none of the above.
+        samples that are no numbers, a segment that its file does not hold, or a type that is none
+        of the above.
     """
     name = name or name_of(audio)
-    if isinstance(audio, (str, os.PathLike)):
+    if isinstance(audio, Segment):
+        wave = _read_path(os.path.expanduser(os.fsdecode(audio.path)), name, audio)
+    elif isinstance(audio, (str, os.PathLike)):
         wave = _read_path(os.path.expanduser(os.fsdecode(audio)), name)
     elif callable(getattr(audio, "read", None)):
         wave = _read_object(audio, name)
     else:
-        samples, rate = audio if _has_rate(audio) else (audio, rate)
+        samples, rate = _with_rate(audio) or (audio, rate)
         wave = _read_array(samples, rate, name)
     return _checked_length(wave, name)
 
 
 def is_one(audio) -> bool:
     """Whether it is one recording, not a list or tuple of several."""
-    return _has_rate(audio) or not isinstance(audio, (list, tuple))
+    return _with_rate(audio) is not None or not isinstance(audio, (list, tuple))
 
 
 def name_of(audio) -> str:
     """What a message calls a recording."""
     if isinstance(audio, (str, os.PathLike)):
         return os.fsdecode(audio)
-    name = getattr(audio, "name", None)
+    if isinstance(audio, Segment):
+        return str(audio)
+    name = audio.get("path") if isinstance(audio, dict) else getattr(audio, "name", None)
     return name if isinstance(name, str) else "the recording"
 
 
-def _has_rate(audio):
-    return isinstance(audio, tuple) and len(audio) == 2 and np.ndim(audio[1]) == 0 and (
-        isinstance(audio[1], (int, float, np.number))
-    )  # fmt: skip
+def _with_rate(audio):
+    """(samples, rate) of what brings its rate along; None of anything else."""
+    if isinstance(audio, dict) and {"array", "sampling_rate"} <= audio.keys():
+        return audio["array"], audio["sampling_rate"]  # as Hugging Face's datasets have it
+    if not isinstance(audio, tuple) or len(audio) != 2:
+        return None
+    if _is_number(audio[1]):
+        return audio
+    # As scipy's wavfile and Gradio have it.
+    return audio[::-1] if _is_number(audio[0]) and hasattr(audio[1], "__array__") else None
 
 
-def _read_path(path, name):
+def _is_number(value):
+    return isinstance(value, (int, float, np.number)) and not isinstance(value, bool)
+
+
+def _read_path(path, name, segment=None):
     if os.path.isdir(path):
         raise UserError(f"{name} is a folder; {EXPECTED}.")
     if not os.path.exists(path):
@@ -81,7 +125,7 @@ def _read_path(path, name):
         raise UserError(f"{name} is a device or a pipe; {EXPECTED}.")
     try:
         with open(path, "rb") as f:
-            return _decode(f, os.fstat(f.fileno()).st_size, name)
+            return _decode(f, os.fstat(f.fileno()).st_size, name, segment)
     except OSError as e:
         raise UserError(f"{name} can't be read ({e.strerror or e}).") from e
 
@@ -111,21 +155,51 @@ def _chunk(file, name):
     return data
 
 
-def _decode(file, size, name):
+def _decode(file, size, name, segment=None):
     """What libsndfile reads; by content alone, for by its name it takes a text for ADPCM."""
     if not size:
         raise UserError(f"{name} is empty (0 bytes); {EXPECTED}.")
     try:
-        with soundfile.SoundFile(file.fileno(), closefd=False) as sound:
-            return _resampled(_blocks(sound), sound.samplerate, name)
+        with damaged.readable(file, size, name) as whole:
+            with soundfile.SoundFile(whole.fileno(), closefd=False) as sound:
+                blocks = _stretch(sound, segment, name) if segment else _blocks(sound)
+                return _resampled(blocks, sound.samplerate, name)
     except (soundfile.SoundFileError, RuntimeError, TypeError, ValueError) as e:
         reason = str(e).strip().split("\n")[0].split(": ")[-1].rstrip(".")
-        raise UserError(f"{name} can't be read as audio ({reason[:120]}); {EXPECTED}.") from e
+        raise UserError(
+            f"{name} can't be read as audio ({reason[:120]}); {EXPECTED}.{_conversion(name)}"
+        ) from e
 
 
-def _blocks(sound):
-    """Blocks [n, channels] up to an hour and a sample; the header's count is not believed."""
+def _conversion(name):
+    stem, suffix = os.path.splitext(name)
+    if suffix.lower() not in UNREADABLE:
+        return ""
+    return f" Convert it: ffmpeg -i {shlex.quote(name)} {shlex.quote(stem + '.wav')}"
+
+
+def _stretch(sound, segment, name):
+    """The blocks of a segment, which the file must hold whole."""
+    rate = sound.samplerate
+    first = round(segment.start * rate)
+    sound.seek(min(first, sound.frames))
+    wanted = None if segment.end is None else round(segment.end * rate) - first
+    samples = 0
+    for block in _blocks(sound, wanted):
+        samples += len(block)
+        yield block
+    if first >= sound.frames or (wanted and samples < wanted - _SLACK * rate):
+        seconds = (min(first, sound.frames) + samples) / rate
+        raise UserError(f"{name} is no part of its file, which ends at {seconds:.3f} s.")
+
+
+def _blocks(sound, wanted=None):
+    """Blocks [n, channels] up to `wanted` samples, or to an hour and a sample.
+
+    The header's count is not believed.
+    """
     left = int(LONGEST * sound.samplerate) + 1
+    left = left if wanted is None else min(wanted, left)
     size = max(_BLOCK // sound.channels, 1)
     while left > 0:
         block = sound.read(min(size, left), dtype="float32", always_2d=True)
@@ -173,8 +247,7 @@ def _mono(block, name):
 
 
 def _check_rate(rate, name):
-    valid = isinstance(rate, (int, float, np.number)) and not isinstance(rate, bool)
-    if not valid or not RATES[0] <= rate <= RATES[1]:
+    if not _is_number(rate) or not RATES[0] <= rate <= RATES[1]:
         raise UserError(
             f"{name} has a sample rate of {rate!r}; expected {RATES[0]} to {RATES[1]} Hz. An array "
             "comes as (array, rate), or with rate=."

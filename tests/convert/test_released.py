@@ -1,15 +1,19 @@
 """The converter's command: a folder that loads and computes the same, or one clear message."""
 
+import csv
 import importlib.util
+import json
 import pathlib
 import re
+import shutil
 
 import jax
 import numpy as np
 import pytest
 from flax import traverse_util
 
-from mmer_jax import configuration, main
+import mmer_jax
+from mmer_jax import configuration, evaluate, main
 from mmer_jax.convert import mapping, released
 from mmer_jax.errors import UserError
 from mmer_jax.training.experiment import Experiment
@@ -82,6 +86,8 @@ def test_the_folder_holds_the_checkpoints_numbers(folder, state):
     flat = traverse_util.flatten_dict(params, sep="/")
     for key, path in mapping.convert({k: v.numpy() for k, v in state.items()}).names.items():
         value = np.asarray(flat[path])
+        if path.startswith("emotion/"):  # hap, ang, neu, sad there; ang, hap, neu, sad here
+            value = value[..., [1, 0, 2, 3]]
         theirs = state[key].numpy()
         np.testing.assert_array_equal(value if path[-6:] != "kernel" else value.T, theirs)
 
@@ -93,7 +99,7 @@ def test_the_loaded_model_computes_what_the_converted_one_does(folder, state):
     converted = mapping.convert({k: v.numpy() for k, v in state.items()})
     given = batch | {"text_ids": np.asarray(out["text_hidden"])}
     logits, _ = jax.jit(converted.model.apply)({"params": converted.params}, given)
-    np.testing.assert_allclose(out["logits"], logits, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(out["logits"], logits[:, [1, 0, 2, 3]], rtol=1e-5, atol=1e-5)
 
 
 def test_sizes_are_found_in_the_file(folder):
@@ -238,25 +244,68 @@ def test_labels_that_are_not_the_four_are_one_message(folder):
         released.reorder(released.load(folder)[1], ("ang", "exc", "neu", "sad"))
 
 
+@pytest.mark.parametrize(
+    "output, options, label",
+    [(0, [], "hap"), (1, [], "ang"), (3, ["--labels=neu,ang,sad,hap"], "hap")],
+)  # fmt: skip
+def test_an_output_gets_the_name_that_the_published_code_gives_it(
+    state, text_encoder, prepared, tmp_path, output, options, label
+):
+    folder = _converted(_favouring(state, output), text_encoder, tmp_path, *options)
+    _set_tokenizer(folder, prepared, tmp_path)
+    found = mmer_jax.load(str(folder)).predict((np.ones(8_000), 16_000), text="i am")
+    assert found.label == label and found.probabilities[label] > 0.99
+
+
+def test_a_folder_of_the_version_that_mixed_up_the_outputs_is_refused(folder, tmp_path):
+    shutil.copytree(folder, tmp_path / "old")
+    (tmp_path / "old" / "labels.json").unlink()
+    with pytest.raises(UserError, match="Convert the checkpoint again"):
+        released.load(str(tmp_path / "old"))
+
+
+def _favouring(state, output):
+    """The weights with an output that always wins."""
+    bias = torch.zeros(4)
+    bias[output] = 1e4
+    return state | {"model_mmi.classifier.linear3.bias": bias}
+
+
+def _converted(state, text_encoder, tmp_path, *options):
+    """A folder that the command wrote."""
+    torch.save({"state_dict": state}, tmp_path / "small.pt")
+    arguments = [str(tmp_path / "small.pt"), str(tmp_path / "out"), *options]
+    assert released.main([*arguments, "--text-encoder", text_encoder]) == 0
+    return tmp_path / "out"
+
+
+def _set_tokenizer(folder, prepared, tmp_path):
+    config = json.loads((folder / "config.json").read_text())
+    config["text"] |= {"tokenizer": str(_tokenizer(prepared, tmp_path)), "max_tokens": 16}
+    (folder / "config.json").write_text(json.dumps(config))
+
+
 def test_main_starts_from_the_folder(text_encoder, prepared, tmp_path):
     """The config that main takes: untrained, it tests exactly the converted parameters."""
-    torch.save({"state_dict": _small_state(symbols=32)}, tmp_path / "small.pt")
-    folder = tmp_path / "out"
-    arguments = [str(tmp_path / "small.pt"), str(folder), "--text-encoder", text_encoder]
-    assert released.main(arguments) == 0
+    folder = _converted(_favouring(_small_state(symbols=32), 0), text_encoder, tmp_path)
+    _set_tokenizer(folder, prepared, tmp_path)
     config = released.load_config(str(folder))
     config.data.dir = str(prepared / "tfds")
-    config.text.tokenizer = str(_tokenizer(prepared, tmp_path))
-    config.text.max_tokens = 16
     config.folds, config.train.epochs = (5,), 0
     config.data.max_seconds, config.data.buckets = 1.0, 1
     experiment = Experiment(config)
     expected = released.load(folder)[1]
     state = experiment.initial_state(1)
     jax.tree.map(np.testing.assert_array_equal, merge(state.params, state.frozen), expected)
-    table = main.run(config, str(tmp_path / "run"))
+    run = tmp_path / "run"
+    table = main.run(config, str(run))
     assert "Nothing was trained" in table
-    assert (tmp_path / "run" / "log.txt").read_text()
+    assert (run / "log.txt").read_text()
+    # The published code's output 0 is happiness, here and when the run is evaluated again.
+    assert evaluate.main([str(run), "--text_source=none"]) == 0
+    for path in (run / "predictions.csv", run / "text_none" / "predictions.csv"):
+        with open(path, newline="") as f:
+            assert {row["prediction"] for row in csv.DictReader(f)} == {"hap"}
     config.model.ffn = 32
     with pytest.raises(UserError, match="another model than the config describes"):
         Experiment(config).initial_state(1)

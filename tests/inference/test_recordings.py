@@ -142,7 +142,6 @@ REFUSED = {
     "int64": (lambda f: (np.zeros(999, np.int64), RATE), "array of int64"),
     "words": (lambda f: (np.array(["a", "b"]), RATE), "array of str"),
     "none": (lambda f: None, "type NoneType"),
-    "swapped": (lambda f: (RATE, np.zeros(999)), "type tuple"),
     "text_file": (lambda f: io.StringIO("x"), "file object of text"),
     "closed": (lambda f: closed(), "closed file"),
 }

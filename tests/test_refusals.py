@@ -1,0 +1,202 @@
+"""Whatever the system refuses is one message, and a reader that has gone ends a command quietly."""
+
+import json
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from mmer_jax import commands
+from mmer_jax.inference import model_folder
+from tests.inference import odd_recordings as odd
+from tests.inference.tiny_models import made
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+
+
+def command(module, *arguments, python=(), **options):
+    """A finished process of one of our commands."""
+    options["env"] = {**os.environ, "PYTHONPATH": str(ROOT), **options.pop("env", {})}
+    return subprocess.run(
+        [sys.executable, *python, "-m", f"mmer_jax.{module}", *map(str, arguments)],
+        cwd=ROOT, capture_output=True, timeout=300, **options,
+    )  # fmt: skip
+
+
+def check_message(done, *words, lines=1):
+    """One message, and no traceback beside it."""
+    said = done.stderr.decode()
+    assert done.returncode == 1, said
+    assert "Traceback" not in said and "Traceback" not in done.stdout.decode()
+    assert said.count("error: ") == 1 and all(word in said for word in words), said
+    assert len(said.strip().splitlines()) <= lines, said
+
+
+@pytest.fixture
+def disk(tmp_path):
+    """A function: size -> a folder that is a disk of that size."""
+    mounted = []
+
+    def make(size):
+        folder = tmp_path / f"disk{len(mounted)}"
+        folder.mkdir()
+        done = subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", folder], capture_output=True
+        )
+        if done.returncode:
+            pytest.skip(f"no disk can be mounted here: {done.stderr.decode().strip()}")
+        mounted.append(folder)
+        return folder
+
+    try:
+        yield make
+    finally:
+        for folder in mounted:
+            subprocess.run(["umount", folder], check=True)
+
+
+@pytest.fixture
+def config_of(tmp_path):
+    """A function: workdir -> a config file with the options of the run there."""
+
+    def make(workdir):
+        path = tmp_path / "config.py"
+        path.write_text(
+            "import json\nfrom mmer_jax import configuration\n\n\ndef get_config():\n"
+            f"    plain = json.load(open({str(workdir / 'config.json')!r}))\n"
+            "    return configuration.from_json(plain)\n"
+        )
+        return path
+
+    return make
+
+
+@pytest.fixture
+def finished_run(tiny_run, tmp_path):
+    """A copy of a finished run."""
+    return pathlib.Path(shutil.copytree(tiny_run, tmp_path / "run"))
+
+
+def test_a_disk_that_fills_up_while_training(prepared, disk, config_of, tiny_run):
+    workdir = disk("200k") / "run"
+    done = command("main", f"--config={config_of(tiny_run)}", f"--workdir={workdir}")
+    check_message(done, "No space left on device", str(workdir), "same command")
+
+
+def test_a_disk_that_is_full_from_the_start(disk, config_of, tiny_run):
+    full = disk("8k")
+    (full / "filler").write_bytes(bytes(4096))
+    done = command("main", f"--config={config_of(tiny_run)}", f"--workdir={full / 'run'}")
+    check_message(done, "No space left on device", str(full))
+
+
+def test_a_disk_that_fills_up_while_predicting(disk, tmp_path):
+    model_folder.write(made(tmp_path), str(tmp_path / "tiny"))
+    (tmp_path / "speech").mkdir()
+    for i in range(60):
+        (tmp_path / "speech" / f"{i}.wav").write_bytes(odd.encoded(odd.tone(0.2)))
+    out = disk("16k") / "o.jsonl"
+    done = command("predict", tmp_path / "tiny", tmp_path / "speech", f"--out={out}")
+    check_message(done, "No space left on device", "goes on where it stopped", lines=2)
+    rows = out.read_text().splitlines()
+    assert rows and json.loads(rows[0])["label"]
+
+
+def test_a_disk_that_fills_up_while_exporting(disk, tiny_run):
+    out = disk("32k") / "model"
+    done = command("export", tiny_run, out, "--fold=5")
+    check_message(done, "No space left on device", str(out))
+    assert not any(out.parent.iterdir())
+
+
+def test_a_finished_run_is_read_where_nothing_can_be_written(disk, config_of, tiny_run):
+    workdir = disk("64m") / "run"
+    shutil.copytree(tiny_run, workdir)
+    table = (workdir / "results.md").read_text()
+    arguments = f"--config={config_of(tiny_run)}", f"--workdir={workdir}"
+    for content, code in ((table, 0), ("of another version\n", 1)):
+        (workdir / "results.md").write_text(content)
+        subprocess.run(["mount", "-o", "remount,ro", workdir.parent], check=True)
+        done = command("main", *arguments)
+        assert done.returncode == code, done.stderr
+        assert table in done.stdout.decode()
+        if code:
+            check_message(done, str(workdir), "Read-only file system")
+        subprocess.run(["mount", "-o", "remount,rw", workdir.parent], check=True)
+
+
+def test_a_terminal_of_ascii_gets_the_table(finished_run, config_of):
+    done = command(
+        "main", f"--config={config_of(finished_run)}", f"--workdir={finished_run}",
+        env={"PYTHONIOENCODING": "ascii"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "+-" in done.stdout.decode("ascii")
+    assert "±" in (finished_run / "results.md").read_text(encoding="utf-8")
+
+
+def test_a_locale_without_unicode_reads_the_run(finished_run, config_of):
+    done = command(
+        "main", f"--config={config_of(finished_run)}", f"--workdir={finished_run}",
+        env={"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("module", ["main", "export"])
+def test_a_reader_that_goes_ends_it_without_a_word(finished_run, config_of, tmp_path, module):
+    arguments = {
+        "main": [f"--config={config_of(finished_run)}", f"--workdir={finished_run}"],
+        "export": [finished_run, tmp_path / "out", "--fold=5"],
+    }[module]
+    reader, writer = os.pipe()
+    os.close(reader)
+    with open(writer, "wb") as nobody:
+        done = subprocess.run(
+            [sys.executable, "-m", f"mmer_jax.{module}", *arguments],
+            stdout=nobody, stderr=subprocess.PIPE, timeout=300,
+            cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)},
+        )  # fmt: skip
+    assert (done.returncode, done.stderr) == (commands.PIPE_CLOSED, b"")
+
+
+@pytest.mark.parametrize("module", ["main", "predict", "analyze", "convert.released"])
+def test_a_python_without_the_packages_is_one_message(module):
+    done = command(module, "--help", python=["-S"])
+    check_message(done, sys.executable, "lacks absl")
+
+
+class Wrapped(Exception):
+    """As a library's; python 3.11's ExceptionGroup has the same attribute."""
+
+    def __init__(self, text, exceptions=()):
+        super().__init__(text)
+        self.exceptions = exceptions
+
+
+def _raise(error, cause=None):
+    raise error from cause
+
+
+@pytest.mark.parametrize(
+    "error, cause, word",
+    [
+        (Wrapped("x"), OSError(28, "No space left on device", "/a/b"), "/a/b: No space left"),
+        (Wrapped("Error writing /a/b: OS error 28: ENOSPC; more"), None, "/a/b: No space left"),
+        (Wrapped("Disk quota exceeded [/a/b]"), None, "/a/b: Disk quota exceeded"),
+        (Wrapped("x", [OSError(30, "Read-only file system")]), None, "Read-only"),
+        (PermissionError(13, "Permission denied", "/a"), None, "/a: Permission denied"),
+    ],
+)
+def test_what_a_library_made_of_it_is_told_all_the_same(error, cause, word, capsys):
+    assert commands.attempt(lambda: _raise(error, cause), "it goes on") == 1
+    said = capsys.readouterr().err
+    assert word in said and said.count("\n") == 1 and "It goes on." in said
+
+
+def test_a_bug_stays_a_traceback():
+    with pytest.raises(KeyError):
+        commands.attempt(lambda: {}["x"], "it goes on")
