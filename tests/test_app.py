@@ -51,7 +51,7 @@ def answers(model):
 
 def upload(folder, data=None, name="a.wav"):
     path = folder / name
-    path.write_bytes(odd.encoded(odd.tone(1.0)) if data is None else data)
+    path.write_bytes(odd.encoded(odd.voice(1.0)) if data is None else data)
     return str(path)
 
 
@@ -169,7 +169,7 @@ def pngs(text):
 
 
 def test_an_answer_shows_the_attention(answers):
-    recording = uploads.Recording("a.wav", odd.tone(1.0)[:, 0].astype(np.float32))
+    recording = uploads.Recording("a.wav", odd.voice(1.0)[:, 0].astype(np.float32))
     text = answers(recording, WORDS)
     assert "Where the words look" in text and len(pngs(text)) == 1
     assert "a.wav, 1.0 s" in text and "data:audio/wav;base64," in text
@@ -181,12 +181,12 @@ def test_an_answer_shows_the_attention(answers):
 
 def test_an_answer_over_several_windows(answers):
     seconds = answers.model.config.data.max_seconds + 1
-    text = answers(uploads.Recording("a.wav", odd.tone(seconds)[:, 0].astype(np.float32)), WORDS)
+    text = answers(uploads.Recording("a.wav", odd.voice(seconds)[:, 0].astype(np.float32)), WORDS)
     assert "Over time" in text and "the surest one" in text and len(pngs(text)) == 2
 
 
 def test_the_attention_is_the_models_own(answers, model):
-    wave = odd.tone(0.9)[:, 0].astype(np.float32)
+    wave = odd.voice(0.9)[:, 0].astype(np.float32)
     found = attention.Reader(answers._predictor)(wave, WORDS)
     ids = model.tokenizer.ids(WORDS)[None]
     batch = {"audio": wave[None], "audio_length": np.array([len(wave)]), "text_ids": ids,

@@ -8,6 +8,7 @@ import numpy as np
 from mmer_jax import configuration, files
 from mmer_jax.errors import UserError
 from mmer_jax.evaluation import features, finished, metrics
+from mmer_jax.inference import reliability
 from mmer_jax.inference.model import LoadedModel, build, read_tokenizer
 from mmer_jax.losses import memory
 from mmer_jax.models import factory
@@ -43,7 +44,7 @@ def load_fold(folder: str) -> LoadedModel:
         model=model,
         params=_params(fold, model),
         label_names=names,
-        temperature=fold.result["temperature"],
+        text_sources=_text_sources(fold),
         tokenizer=tokenizer,
         tokenizer_folder=tokenizer_folder,
         card=_card(fold),
@@ -61,6 +62,13 @@ def _fold(folder):
     # Compared after resolving links: both spell the same folder.
     found = finished.read(workdir).folds
     return next(f for f in found if os.path.basename(f.folder) == os.path.basename(folder))
+
+
+def _text_sources(fold):
+    result = fold.result
+    if "text_sources" in result:
+        return result["text_sources"]
+    return reliability.of_old_run(result["temperature"], fold.config.refit)
 
 
 def _card(fold):

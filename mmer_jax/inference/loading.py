@@ -97,7 +97,7 @@ def _converted(folder):
     tokenizer, tokenizer_folder = read_tokenizer(config)
     card = {"name": config.name, "protocol": config.protocol, "selection": config.selection}
     return LoadedModel(
-        folder, config, model, params, released.LABELS, None, tokenizer, tokenizer_folder, card
+        folder, config, model, params, released.LABELS, {}, tokenizer, tokenizer_folder, card
     )
 
 
