@@ -4,7 +4,7 @@ Prints a line per synthetic signal and level, and for each folder of recordings,
 speech, how many were taken for none, which ones, and the time that it took.
 """
 
-import sys
+import argparse
 import time
 
 import numpy as np
@@ -71,13 +71,16 @@ def _folder(detector, folder):
         print(f"  {path}")
 
 
-def main(folders) -> None:
+def main(argv: list[str] | None = None) -> None:
     """Prints all of it."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.speech", description=__doc__)
+    parser.add_argument("folders", nargs="*", metavar="FOLDER", help="of recordings of speech")
+    args = parser.parse_args(argv)
     detector = speech.Detector()
     _signals(detector)
-    for folder in folders:
+    for folder in args.folders:
         _folder(detector, folder)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main()

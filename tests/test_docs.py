@@ -61,6 +61,8 @@ RUN = {
         "tests/benchmarks/test_memory.py::test_the_command_writes_what_it_found",
     "python -m benchmarks.scaling":
         "tests/benchmarks/test_scaling.py::test_the_command_writes_what_it_found",
+    "python -m benchmarks.speech":
+        "tests/inference/test_speech.py::test_the_benchmark_counts_what_is_taken_for_no_speech",
     "tfds build": "tests/conftest.py::tfds_build",
 }  # fmt: skip
 # What no test here can run, and why; one of this repository's is parsed all the same.
@@ -279,6 +281,7 @@ def _python(words):
 _WITHOUT_ARGUMENTS = (
     "benchmarks.parity", "benchmarks.train_step", "benchmarks.input_pipeline",
     "benchmarks.memory", "benchmarks.scaling", "benchmarks.inference", "benchmarks.recordings",
+    "benchmarks.speech",
 )  # fmt: skip
 
 

@@ -61,8 +61,3 @@ def fit_temperature(logits: np.ndarray, label: np.ndarray) -> float:
 
     found = optimize.minimize_scalar(loss, bounds=np.log(BOUNDS), method="bounded")
     return float(np.exp(found.x))
-
-
-def near_chance(ua_low: float, classes: int) -> bool:
-    """Whether a UA whose lower bound is `ua_low` hardly differs from guessing."""
-    return ua_low <= 1 / classes + 0.05

@@ -9,6 +9,7 @@ import pytest
 import soundfile
 
 import mmer_jax
+from benchmarks import speech as benchmark
 from benchmarks.speech import LEVELS, at_level, signals
 from mmer_jax import predict
 from mmer_jax.inference import model_folder
@@ -138,3 +139,12 @@ def test_a_model_of_text_looks_for_none(tmp_path):
 def test_a_file_on_disk_and_its_samples_agree(predictor, tmp_path):
     soundfile.write(tmp_path / "a.wav", odd.voice(0.6), RATE)
     assert predictor.predict(str(tmp_path / "a.wav")).speech is True
+
+
+def test_the_benchmark_counts_what_is_taken_for_no_speech(tmp_path, capsys):
+    soundfile.write(tmp_path / "speech.wav", odd.voice(0.6), RATE)
+    soundfile.write(tmp_path / "zeros.wav", np.zeros(RATE), RATE)
+    benchmark.main([str(tmp_path)])
+    said = capsys.readouterr().out
+    assert "SPEECH" not in said and "1 of 2 taken for no speech (50.00 %)" in said
+    assert said.rstrip().endswith("zeros.wav")
