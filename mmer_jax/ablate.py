@@ -11,6 +11,7 @@ import os
 from absl import app, flags
 
 from mmer_jax import files, main, processes
+from mmer_jax.errors import UserError
 
 _VARIANTS = flags.DEFINE_list(
     "variants", [], "Names to compare with `full`, with commas; default: all there are."
@@ -28,13 +29,14 @@ def run(config, workdir: str, names=()) -> str:
       names: of the variants beside the full model; empty: all.
 
     Returns:
-      The table of ablation.md.
+      The table of ablation.md: of every fold and seed that is finished in the workdir, and every
+      variant, whichever were asked for now.
 
     Raises:
       UserError: something that the user can mend.
     """
     # Imported late, as in main.py.
-    from mmer_jax.evaluation import ablations, cross_validation
+    from mmer_jax.evaluation import ablations, cross_validation, finished
 
     config = config.copy_and_resolve_references()
     config.seeds = tuple(config.seeds) or SEEDS
@@ -55,7 +57,31 @@ def run(config, workdir: str, names=()) -> str:
         print(f"\n== {variant.name}: {variant.title} ==", flush=True)
         folder = _folder(workdir, variant)
         main.run(variant.config, folder, lambda result, v=variant: on_fold(v, result))
+    variants = _with_earlier(config, workdir, variants)
+    found = {
+        v.name: finished.with_earlier(found.get(v.name, []), _folder(workdir, v)) for v in variants
+    }
+    earlier = finished.read(_folder(workdir, variants[0])).config
+    config.folds, config.seeds = earlier.folds, earlier.seeds  # of all calls
     return _write(config, workdir, variants, same, found)
+
+
+def _with_earlier(config, workdir, variants):
+    """The variants and those others of which the workdir has a finished fold, in their order."""
+    from mmer_jax.evaluation import ablations, finished
+
+    known = {v.name: v for v in variants}
+    for name in ablations.CHANGES:
+        if name in known or not files.exists(os.path.join(workdir, name)):
+            continue
+        try:
+            variant = ablations.make(config, (name,))[0][-1]
+        except UserError:
+            continue  # of another config: this one has no such variant
+        if variant.name not in known and finished.all_of(_folder(workdir, variant)):
+            print(f"in the table too, finished before: {name}", flush=True)
+            known[name] = variant
+    return [known[name] for name in ablations.CHANGES if name in known]
 
 
 def _folder(workdir, variant):

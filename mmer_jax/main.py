@@ -42,7 +42,8 @@ def run(config, workdir: str, on_fold=None) -> str:
       on_fold: called with each fold's result (see `cross_validation.run`) when it is there.
 
     Returns:
-      The table of results.md.
+      The table of results.md: of every finished fold and seed of the workdir, whichever the config
+      asks for.
 
     Raises:
       UserError: something that the user can mend.
@@ -50,10 +51,10 @@ def run(config, workdir: str, on_fold=None) -> str:
     began = time.monotonic()
     configuration.validate(config)
     # Imported late: a wrong option is reported at once, without seconds of imports.
-    from mmer_jax.evaluation import cross_validation, report
+    from mmer_jax.evaluation import cross_validation, finished, report
 
     workdir = files.resolve(workdir)
-    cross_validation.open_workdir(workdir, config)
+    whole = cross_validation.open_workdir(workdir, config)
     experiments = _Experiments()
     results = []
     with _log_file(workdir):
@@ -63,7 +64,11 @@ def run(config, workdir: str, on_fold=None) -> str:
             make = functools.partial(experiments.get, one)
             results += cross_validation.run(one, folder, make, on_fold)
     seconds = time.monotonic() - began if experiments.needed else None
-    return report.write(config, results, workdir, seconds, hardware())
+    everything = finished.with_earlier(results, workdir)
+    earlier = [result for result in everything if result not in results]
+    if earlier:
+        print(f"in the tables too, finished before: {finished.listed(earlier)}", flush=True)
+    return report.write(whole, everything, workdir, seconds, hardware())
 
 
 def _by_seed(config, workdir):

@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import pathlib
+import shutil
 import signal
 import subprocess
 import sys
@@ -68,6 +69,16 @@ def test_what_exists_is_not_run_again_and_a_changed_config_is(
     ablate.run(config, str(finished), ("text_only",))
     assert "finished before" not in capsys.readouterr().out
     assert results.exists()  # the older config's runs stay
+
+
+def test_a_part_asked_for_again_leaves_the_whole_table(finished, prepared, tiny_config, tmp_path):
+    folder = shutil.copytree(finished, tmp_path / "w")
+    config = small(tiny_config(prepared))
+    tables = [name for name in ablate.FILES if not name.endswith(".png")]
+    whole = {name: (folder / name).read_bytes() for name in tables}
+    config.seeds = (1,)
+    ablate.run(config, str(folder), ("text_only",))
+    assert {name: (folder / name).read_bytes() for name in tables} == whole
 
 
 def start(prepared, folder, log):

@@ -9,6 +9,8 @@ import sys
 
 import pytest
 
+from mmer_jax.evaluation import finished
+
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 
 
@@ -82,6 +84,8 @@ def test_one_modality_runs(prepared, tmp_path, variant):
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     check_outputs(tmp_path, 16)
+    sources = json.loads((tmp_path / "fold5" / "result.json").read_text())["text_sources"]
+    assert list(sources) == (["none"] if variant == "audio_only" else ["gold", "none"])
 
 
 def test_published_selection_says_so_everywhere(prepared, tmp_path):
@@ -90,6 +94,37 @@ def test_published_selection_says_so_everywhere(prepared, tmp_path):
     assert "ON THE TEST SIDE" in (tmp_path / "results.md").read_text()
     assert "TEST (selection=published)" in done.stdout
     assert json.loads((tmp_path / "results.json").read_text())["selection"] == "published"
+
+
+def test_a_part_of_a_finished_run_leaves_the_tables_of_all_of_it(prepared, tmp_path):
+    def go(*options):
+        done = demo(
+            prepared, f"--workdir={tmp_path}", "--config.train.epochs=1", "--config.data.buckets=1",
+            "--config.audio.size.layers=1", "--config.text.size.layers=1", *options,
+            variant="text_only",
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    go("--config.folds=(4, 5)")
+    tables = ("results.json", "results.md", "predictions.csv", "config.json")
+    whole = {name: (tmp_path / name).read_bytes() for name in tables}
+    said = go("--config.folds=(5,)")
+    assert {name: (tmp_path / name).read_bytes() for name in tables} == whole
+    assert "finished before: seed 0, fold 4\n" in said
+    # Another fold adds to it; a seed more, of one fold, does not take the others away.
+    go("--config.folds=(3,)")
+    go("--config.folds=(5,)", "--config.seeds=(0, 1)")
+    results = json.loads((tmp_path / "results.json").read_text())
+    there = {(f["seed"], f["fold"]) for f in results["folds"]}
+    assert there == {(0, 3), (0, 4), (0, 5), (1, 5)}
+    rows = list(csv.DictReader((tmp_path / "predictions.csv").open()))
+    assert {(int(r["seed"]), int(r["fold"])) for r in rows} == there
+    assert len(rows) == 4 * 16 == sum(map(sum, results["pooled"]["confusion"]))
+    config = json.loads((tmp_path / "config.json").read_text())
+    assert config["folds"] == [3, 4, 5] == results["config"]["folds"]
+    assert config["seeds"] == [0, 1] == results["config"]["seeds"]
+    assert finished.read(str(tmp_path)).missing == ((1, 3), (1, 4))
 
 
 def test_without_the_data_it_says_where_to_get_them(tmp_path):

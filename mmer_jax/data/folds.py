@@ -80,8 +80,10 @@ def parts(utterances, fold: Fold, selection: str, fraction: float, seed: int,
       exclude_seen: takes out of training what the test side says word for word.
 
     Raises:
-      UserError: a side of the fold is empty.
+      UserError: a side of the fold is empty, or a fold of one speaker isn't one.
     """
+    if fold.protocol == "speaker":
+        _check_speakers(utterances)
     train, test = sides(utterances, fold)
     if exclude_seen:
         said = text.spoken(u.transcript for u in test)
@@ -100,6 +102,40 @@ def parts(utterances, fold: Fold, selection: str, fraction: float, seed: int,
         select=tuple(u for u in train if u.dialog in held),
         test=test,
     )
+
+
+def _check_speakers(utterances):
+    """That each number is one speaker and each speaker one number."""
+    by_number, by_speaker = {}, {}
+    for u in utterances:
+        by_number.setdefault(speaker_number(u), set()).add(u.speaker)
+        by_speaker.setdefault(u.speaker, set()).add(u.session)
+    wrong = {s for speakers in by_number.values() if len(speakers) > 1 for s in speakers}
+    wrong |= {s for s, sessions in by_speaker.items() if len(sessions) > 1}
+    wrong |= {s for s in by_speaker if not s.endswith(("F", "M"))}
+    if wrong:
+        there = "; ".join(
+            f"{s!r} in session {' and '.join(map(str, sorted(by_speaker[s])))}"
+            for s in sorted(wrong)
+        )
+        raise UserError(
+            "config.protocol=speaker leaves out one speaker at a time, which needs one woman and "
+            "one man in each session, heard in no other, whose ids end in F and M. Found: "
+            f"{there}. Use --config.protocol=session, or name the speakers so in the dataset."
+        )
+
+
+def training_texts(utterances, augmented: bool) -> frozenset[str]:
+    """What a training on utterances can read, normalised as by `text.spoken`.
+
+    Args:
+      utterances: those trained on.
+      augmented: whether their augmented views are drawn, whose texts are read as well.
+    """
+    texts = [u.transcript for u in utterances]
+    if augmented:
+        texts += [u.aug_transcript for u in utterances]
+    return text.spoken(texts)
 
 
 def heldout_dialogs(train, fraction: float, seed: int) -> frozenset[str]:

@@ -177,7 +177,7 @@ def reliability(run: Run, album: Album) -> html.Section:
         "utterances a point stands for; points of a few utterances jump about."
     )
     if not scaled:
-        caption += " No temperature was fitted, for nothing was held out."
+        caption += " No temperature is applied: nothing was held out of what the tested model saw."
     return html.Section(
         "reliability", "Reliability", album.add("reliability", png, "reliability diagram", caption)
     )

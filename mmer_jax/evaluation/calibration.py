@@ -11,6 +11,8 @@ from mmer_jax.evaluation.metrics import log_loss
 BINS = 15
 # Beyond these a temperature says that the data can't tell: all of it right, or none.
 BOUNDS = (0.05, 20.0)
+Z = 1.959964  # of the standard normal distribution, one-sided 97.5 %
+MARGIN = 0.05  # above the UA of guessing, see `near_chance`
 
 
 def reliability(probabilities: np.ndarray, label: np.ndarray, bins: int = BINS) -> dict:
@@ -61,3 +63,43 @@ def fit_temperature(logits: np.ndarray, label: np.ndarray) -> float:
 
     found = optimize.minimize_scalar(loss, bounds=np.log(BOUNDS), method="bounded")
     return float(np.exp(found.x))
+
+
+def temperature_of(result: dict, source: str) -> float | None:
+    """The temperature of a fold's result for a text source; None where none was fitted for it.
+
+    Args:
+      result: see `cross_validation.run`; one of an earlier version has that of the transcripts.
+      source: one of `report.TEXT_SOURCES`.
+    """
+    if source == "gold":
+        return result["temperature"]
+    return result.get("text_sources", {}).get(source, {}).get("temperature")
+
+
+def ua_lower_bound(matrix: np.ndarray) -> float:
+    """One-sided 97.5 % lower bound of UA, from a confusion matrix [c, c] of counts.
+
+    L = mean(p) - sqrt(sum_k (p_k - l_k)^2) / c with each class' recall p_k and Wilson's lower bound
+    l_k of it, both 0 for a class without utterances: what has not been seen is not claimed. Counts
+    utterances as independent; those of one speaker or dialog are alike, so the true bound is lower.
+
+    Source: Zou, Huang and Zhang, "A note on confidence interval estimation for a linear function of
+    binomial proportions" (2009); Wilson, "Probable inference" (1927).
+    """
+    matrix = np.asarray(matrix, np.float64)
+    n, right = np.maximum(matrix.sum(1), 1), np.diag(matrix)
+    p = right / n
+    spread = Z * np.sqrt(p * (1 - p) / n + Z**2 / (4 * n**2))
+    low = np.maximum((p + Z**2 / (2 * n) - spread) / (1 + Z**2 / n), 0)
+    return float(p.mean() - np.sqrt(((p - low) ** 2).sum()) / len(p))
+
+
+def near_chance(ua_low: float | None, classes: int) -> bool:
+    """Whether a UA of this lower bound is hardly told from guessing among that many classes.
+
+    Args:
+      ua_low: see `ua_lower_bound`; None, nothing was measured, is not near chance.
+      classes: c.
+    """
+    return ua_low is not None and ua_low <= 1 / classes + MARGIN

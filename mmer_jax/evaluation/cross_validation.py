@@ -6,28 +6,46 @@ import os
 from mmer_jax import configuration, files, processes
 from mmer_jax.data.folds import Fold, all_folds
 from mmer_jax.errors import UserError
-from mmer_jax.evaluation import leakage, metrics
+from mmer_jax.evaluation import finished, leakage, metrics
 
 
-def open_workdir(workdir: str, config) -> None:
+def open_workdir(workdir: str, config):
     """Makes the workdir a home of this config, or checks that it already is.
+
+    Its config.json names the folds and seeds of all calls so far.
+
+    Returns:
+      The config with those folds and seeds.
 
     Raises:
       UserError: it holds a run of another config, or can't be written.
     """
     path = os.path.join(workdir, "config.json")
+    before, config = None, config.copy_and_resolve_references()
+    content = configuration.to_json(config)
     if files.exists(path):
-        _check_same(path, config, workdir)
-    elif processes.is_first():
+        before = _check_same(path, config, workdir)
+        config.folds = _of_all_calls(before, config, "folds", either=all)
+        config.seeds = _of_all_calls(before, config, "seeds", either=any)
+        content = before | {name: list(config[name]) for name in ("folds", "seeds")}
+    if content != before and processes.is_first():
         try:
-            files.replace_file(path, json.dumps(configuration.to_json(config), indent=2) + "\n")
+            files.replace_file(path, json.dumps(content, indent=2) + "\n")
         except OSError as e:
             raise UserError(
                 f"The workdir {workdir} can't be written: {e}. Name another --workdir."
             ) from e
+    return config
+
+
+def _of_all_calls(before, config, name, either):
+    """Numbers of an earlier call and of this one; () is all folds, but no seed of its own."""
+    both = [tuple(before.get(name, ())), tuple(config[name])]
+    return tuple(sorted({n for numbers in both for n in numbers})) if either(both) else ()
 
 
 def _check_same(path, config, workdir):
+    """What config.json held."""
     try:
         before = json.loads(files.read_text(path))
     except ValueError as e:
@@ -41,6 +59,7 @@ def _check_same(path, config, workdir):
             f"The workdir {workdir} holds a run with other options:\n{lines}\n"
             "Name another --workdir, or delete that one to start anew."
         )
+    return before
 
 
 def run(config, workdir: str, make_experiment, on_fold=None) -> list[dict]:
@@ -54,7 +73,8 @@ def run(config, workdir: str, make_experiment, on_fold=None) -> list[dict]:
 
     Returns:
       Per fold: `fold`, `name` (who tests), `seed`, `confusion`, `chosen`, `history`, `counts`,
-      `temperature`, `label_names` and `predictions`, a list of {utterance, session, speaker,
+      `temperature`, `text_sources` (see `loop.train_fold`), `label_names` and `predictions`, a
+      list of {utterance, session, speaker,
       dialog, label, prediction, probabilities, logits, seen, recognized, transcript}.
     """
     results = []
@@ -68,7 +88,7 @@ def run(config, workdir: str, make_experiment, on_fold=None) -> list[dict]:
             written = json.dumps(run_fold(make_experiment(), fold, folder)) + "\n"
             if processes.is_first():
                 files.replace_file(path, written)
-        results.append(json.loads(written))
+        results.append(finished.parsed(json.loads(written), config))
         if on_fold:
             on_fold(results[-1])
     return results
@@ -91,7 +111,7 @@ def run_fold(experiment, fold: Fold, folder: str) -> dict:
     recognized = trained["answers"]["recognized"] or [None] * len(logits)
     probabilities = metrics.softmax(logits)
     transcripts = [u.transcript for u in trained["utterances"]]
-    seen = leakage.seen(trained["train_transcripts"], transcripts)
+    seen = leakage.seen(trained["train_texts"], transcripts)
     rows = zip(trained["utterances"], probabilities, logits, recognized, seen)
     predictions = [
         {
@@ -119,6 +139,7 @@ def run_fold(experiment, fold: Fold, folder: str) -> dict:
         "counts": trained["counts"],
         "chosen": trained["chosen"],
         "temperature": trained["temperature"],
+        "text_sources": trained["text_sources"],
         "confusion": matrix.tolist(),
         "history": trained["history"],
         "predictions": predictions,

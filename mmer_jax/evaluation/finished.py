@@ -70,7 +70,7 @@ class Run:
     def of(self, seed: int, number: int) -> FoldRun | None:
         """A seed's fold; None where it isn't finished."""
         wanted = (seed, number)
-        return next((f for f in self.folds if _key(f) == wanted), None)
+        return next((f for f in self.folds if _key(f.result) == wanted), None)
 
 
 def read(workdir: str) -> Run:
@@ -87,15 +87,12 @@ def read(workdir: str) -> Run:
             " it holds config.json and folders fold1, fold2, ... or seed0, seed1, ..."
         )
     config = _config(workdir)
-    # By what is there, not by config.seeds: a run may have been continued with other seeds.
-    seeds = [s for s in _numbered(workdir, "seed") if _results(s)]
-    folds = [fold for folder in seeds or [workdir] for fold in _folds(folder)]
+    folds = all_of(workdir)
     if not folds:
         raise UserError(
             f"No fold in {workdir} is finished (no fold*/result.json). Run `python -m mmer_jax.main"
             f" ... --workdir={workdir}` to its end first."
         )
-    folds = tuple(sorted(folds, key=_key))
     path = os.path.join(workdir, "results.md")
     return Run(
         workdir=workdir,
@@ -107,8 +104,49 @@ def read(workdir: str) -> Run:
     )
 
 
-def _key(fold):
-    return fold.result["seed"], fold.result["fold"]
+def all_of(workdir: str) -> tuple[FoldRun, ...]:
+    """Every finished fold of a workdir, by seed, then by number; none where there is none.
+
+    By what is there, not by its config: a run may have been continued with other seeds, or with
+    seeds at all. A fold that is finished both ways is taken from its seed's folder.
+    """
+    if not files.exists(workdir):
+        return ()
+    folders = [f for f in (workdir, *_numbered(workdir, "seed")) if _results(f)]
+    folds = {_key(fold.result): fold for folder in folders for fold in _folds(folder)}
+    return tuple(folds[key] for key in sorted(folds))
+
+
+def with_earlier(results: list[dict], workdir: str) -> list[dict]:
+    """Results of folds, and of all others that are finished in their workdir, by seed and number.
+
+    To be called when the given ones are finished, for other calls may have worked on folds of the
+    same workdir meanwhile.
+
+    Args:
+      results: see `cross_validation.run`.
+      workdir: of the run.
+
+    Raises:
+      UserError: a file of another fold is damaged.
+    """
+    merged = {_key(f.result): f.result for f in all_of(workdir)} | {_key(r): r for r in results}
+    return [merged[key] for key in sorted(merged)]
+
+
+def listed(results: list[dict]) -> str:
+    """Seeds and numbers of folds, in words."""
+    numbers = {}
+    for seed, number in sorted(map(_key, results)):
+        numbers.setdefault(seed, []).append(str(number))
+    return "; ".join(
+        f"seed {seed}, fold{'s' if len(which) > 1 else ''} {', '.join(which)}"
+        for seed, which in numbers.items()
+    )
+
+
+def _key(result):
+    return result["seed"], result["fold"]
 
 
 def _numbered(folder, prefix):
@@ -125,9 +163,21 @@ def _results(folder):
 def _folds(folder):
     config = _config(folder)
     return [
-        FoldRun(f, config, _json(path), _lines(f), _lines(os.path.join(f, "refit")))
+        FoldRun(f, config, parsed(_json(path), config), _lines(f), _lines(os.path.join(f, "refit")))
         for f, path in _results(folder)
     ]
+
+
+def parsed(result: dict, config) -> dict:
+    """A fold's result.json as this version reads it, whatever version wrote it.
+
+    Before `text_sources` came, a refit kept the temperature of the state before it.
+    """
+    if "text_sources" in result:
+        return result
+    refit = config.refit and result["chosen"]["step"]
+    temperature = None if refit else result["temperature"]
+    return result | {"text_sources": {}, "temperature": temperature}
 
 
 def _config(folder):
@@ -164,5 +214,5 @@ def _line(text):
 def _missing(config, folds):
     numbers = config.folds or [f.number for f in all_folds(config.protocol)]
     seeds = config.seeds or sorted({f.result["seed"] for f in folds})
-    done = {_key(f) for f in folds}
+    done = {_key(f.result) for f in folds}
     return tuple((s, n) for s in seeds for n in numbers if (s, n) not in done)

@@ -67,14 +67,24 @@ def write(config, results: list[dict], workdir: str, seconds: float | None, hard
 FILES = ("results.json", "predictions.csv", "results.md", "confusion.png", "reliability.png")
 
 
+def text_sources(config) -> tuple[str, ...]:
+    """Those of `TEXT_SOURCES` that make a difference to a run's model, its usual one first.
+
+    Without a text branch it reads none, whatever it is given; without speech it has no CTC head.
+    """
+    modalities = tuple(config.model.modalities)
+    if "text" not in modalities:
+        return ("none",)
+    return ("gold", "ctc", "none") if "audio" in modalities else ("gold", "none")
+
+
 def check_text_source(config, source: str) -> None:
     """Raises UserError where a run can't be tested with texts from `source`."""
     if source not in TEXT_SOURCES:
         raise UserError(f"--text_source is {source!r}; the choices are: {', '.join(TEXT_SOURCES)}.")
-    modalities = tuple(config.model.modalities)
-    if "text" not in modalities:
+    if "text" not in config.model.modalities:
         raise UserError("This run's model reads no text: its results are the same without.")
-    if source == "ctc" and "audio" not in modalities:
+    if source not in text_sources(config):
         raise UserError(
             "This run's model has text alone and so no CTC head to write a transcript; the choices "
             "for it are: gold, none."
@@ -112,6 +122,7 @@ def _fold(result):
     kept = ("fold", "name", "seed", "confusion", "chosen", "counts", "temperature")
     return {
         **{k: result[k] for k in kept},
+        "text_sources": result.get("text_sources", {}),
         **metrics.rates(np.array(result["confusion"])),
         "ece": calibration.expected_calibration_error(probabilities, label),
     }
@@ -121,8 +132,10 @@ def _mean(per_fold, seeds, name):
     """Over folds of the mean over seeds, and the other way round: two deviations."""
     folds = sorted({f["fold"] for f in per_fold})
     values = {(f["seed"], f["fold"]): f[name] for f in per_fold}
-    by_fold = [np.mean([values[s, k] for s in seeds]) for k in folds]
-    by_seed = [np.mean([values[s, k] for k in folds]) for s in seeds]
+    by_fold = [np.mean([v for (_, k), v in values.items() if k == fold]) for fold in folds]
+    # Seeds differ by chance alone where they are means of the same folds.
+    shared = [k for k in folds if all((s, k) in values for s in seeds)]
+    by_seed = [np.mean([values[s, k] for k in shared]) for s in seeds] if shared else [0.0]
     return metrics.mean_and_std(by_fold) | {"std_seeds": metrics.mean_and_std(by_seed)["std"]}
 
 
@@ -237,7 +250,7 @@ def _fold_row(summary, number):
 def _mean_row(summary):
     mean, pooled = summary["mean"], summary["pooled"]
     rates = [f"{percent(mean[name]['mean'])} ± {percent(mean[name]['std'])}" for name in RATES]
-    tested = int(np.sum(pooled["confusion"])) // len(summary["seeds"])
+    tested = sum({f["fold"]: f["counts"]["test"] for f in summary["folds"]}.values())
     return ["all", *rates, *map(percent, pooled["recall"]), str(tested), ""]
 
 
@@ -283,8 +296,10 @@ def _other_lines(summary):
     if found["ece_scaled"] is not None:
         text += (
             f", {percent(found['ece_scaled'])} % with the temperature fitted on held-out dialogs "
-            "of the training sessions"
+            f"of the training sessions{_read_there(summary)}"
         )
+    elif summary["refit"]:
+        text += ", without a temperature, for the refit trained on the held-out dialogs"
     lines = [text + " (15 bins; reliability.png).", ""]
     written = summary["recognition"]
     if written and written["wer"] is not None:
@@ -294,6 +309,13 @@ def _other_lines(summary):
             "",
         ]
     return lines
+
+
+def _read_there(summary):
+    """The words that the held-out dialogs came with when their temperature was fitted."""
+    if "text" not in summary["config"]["model"]["modalities"]:
+        return ""
+    return f", read with {TEXT_SOURCES[summary.get('text_source', 'gold')]}"
 
 
 def _source_lines(summary):
@@ -311,7 +333,10 @@ def _selection_note(summary):
             "**Epoch chosen ON THE TEST SIDE** (selection=published, as the released code does):"
             " these figures are optimistic and no estimate of performance on new speakers."
         )
-    note = "Epoch chosen on held-out dialogs of the training side (selection=heldout)."
+    note = (
+        "Epoch chosen on held-out dialogs of the training side (selection=heldout). Their speakers "
+        "train as well, so held-out figures and temperatures are optimistic for new speakers."
+    )
     if summary["refit"]:
         note += " Then trained anew on all of that side for as many steps (refit)."
     return note

@@ -1,9 +1,52 @@
-"""A finished run tested again with other words than the transcripts: what a missing one costs."""
+"""Other words than the transcripts: how often a model is right, and what a missing one costs."""
 
 import numpy as np
 
-from mmer_jax.evaluation import features, metrics
+from mmer_jax.evaluation import calibration, features, metrics, recognition, report
 from mmer_jax.evaluation.finished import FoldRun, Run
+
+
+def heldout(experiment, state, utterances) -> dict[str, dict]:
+    """Temperature and rates of a state on held-out utterances, with each text source.
+
+    Args:
+      experiment: the run's.
+      state: of which nothing was trained on the utterances.
+      utterances: of its corpus; their speakers may have trained, which makes all figures better
+        than they are for new speakers.
+
+    Returns:
+      By source (`report.text_sources`, in that order): `temperature`, `ua`, `ua_low` (see
+      `calibration.ua_lower_bound`), `utterances`, how many, and `wer` of the text that was read,
+      None where it is not the CTC head's.
+    """
+    from mmer_jax.training.loop import predict
+
+    found = {}
+    usual, *others = report.text_sources(experiment.config)
+    answers = predict(experiment, state, utterances)
+    found[usual] = _rated(answers["logits"], utterances)
+    for source in others:
+        written = answers["recognized"] or [None] * len(utterances)
+        texts = {u.id: _text(source, u.transcript, w) for u, w in zip(utterances, written)}
+        logits = predict(experiment, state, utterances, texts)["logits"]
+        found[source] = _rated(logits, utterances)
+        if source == "ctc":
+            transcripts = [u.transcript for u in utterances]
+            found[source]["wer"] = recognition.error_rates(transcripts, written)["wer"]
+    return found
+
+
+def _rated(logits, utterances):
+    label = np.array([u.label for u in utterances])
+    matrix = metrics.confusion(label, logits.argmax(-1), logits.shape[1])
+    return {
+        "temperature": calibration.fit_temperature(logits, label),
+        "ua": metrics.rates(matrix)["ua"],
+        "ua_low": calibration.ua_lower_bound(matrix),
+        "utterances": len(label),
+        "wer": None,
+    }
 
 
 def evaluate(run: Run, source: str, data_dir: str = "") -> list[dict]:
@@ -15,7 +58,8 @@ def evaluate(run: Run, source: str, data_dir: str = "") -> list[dict]:
       data_dir: where the prepared dataset is now; empty: where the run had it.
 
     Returns:
-      As `cross_validation.run` does; `predictions` also have `text`, what was read.
+      As `cross_validation.run` does; `predictions` also have `text`, what was read, and
+      `temperature` is that of `source`, None where the run fitted none for it.
 
     Raises:
       UserError: see `features.open_fold`.
@@ -24,33 +68,37 @@ def evaluate(run: Run, source: str, data_dir: str = "") -> list[dict]:
     for fold in run.folds:
         print(f"seed {fold.result['seed']}, fold {fold.result['fold']} ...", flush=True)
         experiment, state, utterances = features.open_fold(fold, data_dir, experiment)
-        texts = [_text(p, source) for p in fold.result["predictions"]]
-        results.append(_result(fold, experiment, state, utterances, texts))
+        results.append(_result(fold, experiment, state, utterances, source))
     return results
 
 
-def _text(prediction, source):
+def _text(source, transcript, recognized):
     if source == "none":
         return ""
-    return prediction["transcript"] if source == "gold" else prediction["recognized"].lower()
+    return transcript if source == "gold" else recognized.lower()
 
 
-def _result(fold: FoldRun, experiment, state, utterances, texts):
+def _result(fold: FoldRun, experiment, state, utterances, source):
     from mmer_jax.training.loop import predict
 
-    names = fold.result["label_names"]
+    before, names = fold.result["predictions"], fold.result["label_names"]
+    texts = [_text(source, p["transcript"], p["recognized"]) for p in before]
     given = {u.id: t for u, t in zip(utterances, texts)}
     logits = predict(experiment, state, utterances, given)["logits"]
     probabilities = metrics.softmax(logits)
     rows = [
-        before
+        row
         | {
             "prediction": names[int(p.argmax())],
             "probabilities": [round(float(x), 6) for x in p],
             "logits": [round(float(x), 6) for x in z],
             "text": words,
         }
-        for before, p, z, words in zip(fold.result["predictions"], probabilities, logits, texts)
+        for row, p, z, words in zip(before, probabilities, logits, texts)
     ]
     matrix = metrics.confusion([u.label for u in utterances], np.argmax(logits, -1), len(names))
-    return fold.result | {"predictions": rows, "confusion": matrix.tolist()}
+    return fold.result | {
+        "predictions": rows,
+        "confusion": matrix.tolist(),
+        "temperature": calibration.temperature_of(fold.result, source),
+    }

@@ -44,7 +44,7 @@ def load_fold(folder: str) -> LoadedModel:
         model=model,
         params=_params(fold, model),
         label_names=names,
-        text_sources=_text_sources(fold),
+        text_sources=_text_sources(fold.result),
         tokenizer=tokenizer,
         tokenizer_folder=tokenizer_folder,
         card=_card(fold),
@@ -64,11 +64,9 @@ def _fold(folder):
     return next(f for f in found if os.path.basename(f.folder) == os.path.basename(folder))
 
 
-def _text_sources(fold):
-    result = fold.result
-    if "text_sources" in result:
-        return result["text_sources"]
-    return reliability.of_old_run(result["temperature"], fold.config.refit)
+def _text_sources(result):
+    # Of an older version, whose temperature `finished` takes away where there was a refit.
+    return result["text_sources"] or reliability.of_old_run(result["temperature"], False)
 
 
 def _card(fold):

@@ -12,7 +12,7 @@ from etils import epath
 from mmer_jax import configuration, processes
 from mmer_jax.data import folds, pipeline, text
 from mmer_jax.errors import UserError
-from mmer_jax.evaluation import calibration, metrics
+from mmer_jax.evaluation import metrics, text_sources
 from mmer_jax.training import sharding
 from mmer_jax.training.checkpoint import Checkpoints
 from mmer_jax.training.experiment import Experiment
@@ -55,8 +55,11 @@ def train_fold(experiment: Experiment, fold: folds.Fold, folder: str) -> dict:
 
     Returns:
       `answers` to the test utterances (see `predict`) and those `utterances`; `chosen` (the
-      history's entry that was selected), `history`, `counts` of the three parts, and `temperature`,
-      fitted on the held-out utterances (None where nothing is held out).
+      history's entry that was selected), `history`, `counts` of the three parts, `train_texts`,
+      what the tested state was trained on (see `folds.training_texts`), `text_sources`, what
+      `text_sources.heldout` found for the chosen state, and `temperature`, that of the transcripts
+      or of the only source. After a refit each temperature is None, for the tested state was
+      trained on the held-out dialogs; where nothing is held out `text_sources` is empty.
 
     Raises:
       UserError: training diverged, or a checkpoint can't be read.
@@ -66,22 +69,24 @@ def train_fold(experiment: Experiment, fold: folds.Fold, folder: str) -> dict:
     course = Course(f"fold {fold.number}", parts.train, parts.select)
     state, history, total = _train(experiment, course, folder)
     chosen = max(history, key=lambda entry: entry["score"], default=UNTRAINED)
-    temperature = None
+    trained = parts.train if chosen["step"] else ()
+    sources = {}
     if config.selection == "heldout":
-        held = predict(experiment, state, parts.select)["logits"]
-        temperature = calibration.fit_temperature(held, _labels(parts.select))
+        sources = text_sources.heldout(experiment, state, parts.select)
     if config.refit and chosen["step"]:
-        everyone = parts.train + parts.select
-        again = Course(f"{course.title}, refit", everyone, None, chosen["step"], total)
+        trained = parts.train + parts.select
+        again = Course(f"{course.title}, refit", trained, None, chosen["step"], total)
         state, _, _ = _train(experiment, again, os.path.join(folder, "refit"))
+        sources = {name: found | {"temperature": None} for name, found in sources.items()}
     return {
         "answers": predict(experiment, state, parts.test),
         "utterances": parts.test,
         "chosen": chosen,
         "history": history,
-        "temperature": temperature,
+        "temperature": next((found["temperature"] for found in sources.values()), None),
+        "text_sources": sources,
         "counts": {k: len(getattr(parts, k)) for k in ("train", "select", "test")},
-        "train_transcripts": text.spoken(u.transcript for u in parts.train + parts.select),
+        "train_texts": folds.training_texts(trained, experiment.featurizer.augmented),
     }
 
 

@@ -72,6 +72,22 @@ def test_one_speaker_left_out(utterances):
     assert len(tested) == len(set(tested)) == len(utterances)
 
 
+@pytest.mark.parametrize(
+    "rename, named",
+    [
+        (lambda u: "Ses02X" if u.speaker == "Ses02M" and u.label else u.speaker, "Ses02X"),
+        (lambda u: "Ses02A" if u.speaker == "Ses02M" else u.speaker, "Ses02A"),
+        (lambda u: "Ses01F" if u.speaker == "Ses02F" else u.speaker, "'Ses01F' in session 1 and 2"),
+        (lambda u: "Ses01MM" if u.row % 2 and u.speaker == "Ses01M" else u.speaker, "Ses01MM"),
+    ],
+)
+def test_a_fold_that_would_not_be_one_speaker_is_refused(utterances, rename, named):
+    renamed = [dataclasses.replace(u, speaker=rename(u)) for u in utterances]
+    with pytest.raises(UserError, match=named):
+        parts(renamed, Fold(9, "speaker"), "heldout", 0.2, 0)
+    assert parts(renamed, Fold(5), "heldout", 0.2, 0).test
+
+
 def test_transcripts_of_the_test_side_can_be_taken_out_of_training(utterances):
     said = {u.transcript for u in utterances if u.session == 2}
     plain, without = (

@@ -34,6 +34,33 @@ def test_the_temperature_that_made_the_labels_is_found(temperature):
     assert after < 0.02 and (temperature == 1.0 or before > 3 * after)
 
 
+def test_the_lower_bound_of_ua_holds():
+    rng = np.random.default_rng(0)
+    recall, n, draws = np.array([0.95, 0.7, 0.5, 0.2]), np.array([12, 20, 9, 40]), 4000
+    right = rng.binomial(n, recall, (draws, 4))
+    low = [calibration.ua_lower_bound(_matrix(r, n)) for r in right]
+    below = np.mean(np.array(low) <= recall.mean())
+    assert 0.965 < below < 0.99  # nominal 0.975; Monte Carlo error 0.0025
+    # Nothing wrong among few is no proof of a perfect model; a class unseen is not claimed.
+    assert calibration.ua_lower_bound(np.diag([2, 2, 2, 2])) < 0.7
+    assert calibration.ua_lower_bound(np.diag([500, 500, 500, 0])) < 0.75
+
+
+def _matrix(right, n):
+    matrix = np.diag(right)
+    matrix[:, 0] += n - right
+    matrix[0, 0], matrix[0, 1] = right[0], n[0] - right[0]
+    return matrix
+
+
+def test_a_model_that_always_says_the_same_is_near_chance_and_a_good_one_is_not():
+    always = np.zeros((4, 4), int)
+    always[:, 2] = 50
+    assert calibration.near_chance(calibration.ua_lower_bound(always), 4)
+    good = np.full((4, 4), 5) + np.diag([30] * 4)
+    assert not calibration.near_chance(calibration.ua_lower_bound(good), 4)
+
+
 def test_a_temperature_changes_no_prediction():
     logits = np.random.default_rng(1).normal(size=(50, 4))
     t = calibration.fit_temperature(logits, np.zeros(50, int))

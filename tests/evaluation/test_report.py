@@ -66,6 +66,15 @@ def test_several_seeds_are_averaged_and_their_deviation_is_told():
     assert "| 20 |  |" in table  # utterances, each once
 
 
+def test_a_seed_that_lacks_folds_takes_none_away():
+    summary = report.summarize(configuration.default(), [*RESULTS, result(2, [[4, 1], [1, 4]], 1)])
+    wa = summary["mean"]["wa"]
+    assert wa["mean"] == pytest.approx((0.8 + (0.5 + 0.8) / 2) / 2)
+    assert wa["std_seeds"] == pytest.approx(np.std([0.5, 0.8], ddof=1))  # of the fold of both
+    summary |= {"seconds": 1.0, "hardware": "1 x test", "versions": {"jax": "0"}}
+    assert "| 20 |  |" in report.markdown(summary)
+
+
 def test_intervals_leakage_calibration_and_words():
     summary = report.summarize(configuration.default(), RESULTS)
     assert summary["intervals"]["speaker"]["groups"] == 4

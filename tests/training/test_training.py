@@ -10,6 +10,7 @@ import pytest
 from mmer_jax import main
 from mmer_jax.data import folds, pipeline
 from mmer_jax.errors import UserError
+from mmer_jax.evaluation import cross_validation
 from mmer_jax.training import loop, sharding
 from mmer_jax.training.experiment import Experiment
 
@@ -226,6 +227,48 @@ def test_a_refit_trains_on_all_for_the_chosen_steps(prepared, tiny_config, tmp_p
     for line in both:
         assert line["train/learning_rate"] == pytest.approx(rates[line["step"]])
     assert "trained anew" in (tmp_path / "results.md").read_text()
+
+
+TRAINED = {"said in training", "an augmented text"}
+
+
+@pytest.mark.parametrize(
+    "selection, refit, acl, known",
+    [
+        ("heldout", False, 0.1, TRAINED),
+        ("heldout", True, 0.1, TRAINED | {"said held out"}),
+        ("published", False, 0.0, {"said in training", "said held out"}),
+    ],
+)
+def test_words_are_known_that_the_tested_state_was_trained_on(
+    prepared, tiny_config, tmp_path, selection, refit, acl, known
+):
+    config = tiny_config(prepared)
+    config.selection, config.refit, config.train.epochs = selection, refit, 1
+    config.losses.acl.weight = acl
+    experiment = Experiment(config)
+    every = experiment.corpus.utterances
+    parts = folds.parts(every, folds.Fold(5), "heldout", config.heldout_fraction, config.seed)
+    train, other, held = parts.train[0].id, parts.train[1].id, parts.select[0].id
+    planted = {
+        train: {"transcript": "Said in training!"},
+        other: {"aug_transcript": "An augmented text."},
+        held: {"transcript": "said HELD out"},
+    }
+    words = ["said in training", "an augmented text", "said held out", "said nowhere else"]
+    planted |= {u.id: {"transcript": w} for u, w in zip(parts.test, words)}
+    experiment.corpus.utterances = tuple(
+        dataclasses.replace(u, **planted.get(u.id, {})) for u in every
+    )
+    result = cross_validation.run_fold(experiment, folds.Fold(5), str(tmp_path))
+    seen = {p["transcript"]: p["seen"] for p in result["predictions"]}
+    assert {w for w in words if seen[w]} == known
+    # And what follows from it: a temperature is that of a state which was not trained on the part.
+    sources = result["text_sources"]
+    assert set(sources) == (set() if selection == "published" else {"gold", "ctc", "none"})
+    fitted = [found["temperature"] is not None for found in sources.values()]
+    assert all(fitted) if not refit else not any(fitted)
+    assert (result["temperature"] is None) == (refit or not sources)
 
 
 def test_several_seeds_go_into_folders_of_their_own(prepared, tiny_config, tmp_path):
