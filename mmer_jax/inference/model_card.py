@@ -116,8 +116,7 @@ def _text_row(model, source, figures):
     names = {"gold": "the transcript", "ctc": "its own (CTC)", "none": "none"}
     name = names.get(source, source) if model.reads else "none, it reads no text"
     known = [
-        "not known" if (x := figures.get(k)) is None else f"{100 * x:.1f}"
-        for k in ("ua", "ua_low", "wer")
+        "" if (x := figures.get(k)) is None else f"{100 * x:.1f}" for k in ("ua", "ua_low", "wer")
     ]
     if reliability.near_chance(figures, len(model.label_names)):
         known[0] += ", **hardly better than guessing**"

@@ -87,7 +87,7 @@ class Answers:
             return ""
         classes, reads = len(self.model.label_names), self.model.reads
         plain = reliability.sentence(found.held_out, found.text_source, classes, reads)
-        return html.small(f"{plain[0].upper()}{plain[1:]}.")
+        return html.small(f"{_capital(plain)}.")
 
     def _inside(self, found, wave):
         """The waveform, and the attention over it or why there is none."""
@@ -162,7 +162,7 @@ def verdict(found) -> str:
             "crying and shouts without words may be taken for none."
         )
     if found.warning:
-        return html.note(f"No emotion is named: {found.warning}.")
+        return html.note(f"No emotion is named. {_capital(found.warning)}.")
     share = 100 * found.probabilities[found.label]
     rows = "".join(
         f'<tr{" class=top" if name == found.label else ""}><th scope="row">{escape(title(name))}'
@@ -175,6 +175,10 @@ def verdict(found) -> str:
         f'<table class="bars" aria-label="Probability of each emotion">{rows}</table>'
         + html.small(f"Probabilities, {_calibrated(found)}.")
     )
+
+
+def _capital(text):
+    return text[:1].upper() + text[1:]
 
 
 def _calibrated(found):

@@ -39,7 +39,7 @@ class Prediction:
       logits: float32 [c], before any temperature; of several windows the mean of those with
         speech, each weighted with the seconds it answers for. Mean logits and mean
         log-probabilities are the same verdict: they differ by a constant.
-      text: the given one, or what the CTC head wrote, or "".
+      text: the given one, or what the CTC head wrote where there is speech, or "".
       text_source: `given`, `ctc` or `none`.
       seconds: of the recording.
       timeline: the windows, one for a recording that the model hears as a whole.

@@ -74,6 +74,7 @@ class Predictor:
         self.model = model
         self._detector = speech.Detector() if detect_speech and model.hears else None
         self._transcribe = Transcriber(decoder, beam_width)
+        self._greedy = decoder == "greedy"  # as the texts of held-out dialogs were written
         self._sizes = _checked_sizes(batch_sizes)
         self.network = Network(model.model, model.params)
         self.preparation = Preparation(model)
@@ -245,7 +246,7 @@ class Predictor:
 
     def _is_calibrated(self, job, source, temperature):
         """Whether a temperature was fitted to answers that came about as this one."""
-        same_text = source != "ctc" or self._transcribe.decoder == "greedy"
+        same_text = source != "ctc" or self._greedy
         return temperature is not None and same_text and len(job.rows) == 1
 
     def _warning(self, figures, source, found):
@@ -254,12 +255,15 @@ class Predictor:
         return reliability.warning(figures, source, len(self.model.label_names), self.model.reads)
 
     def _whole_text(self, job):
-        """Of several windows: what their own frames, side by side, spell; no overlap twice."""
+        """Of windows with speech: what their own frames, side by side, spell; no overlap twice."""
         if job.text is not None:
             return job.text
+        spoken = [row for row in job.rows if row.speech is not False]
+        if not spoken:
+            return ""
         if len(job.rows) == 1:
-            return job.rows[0].text
-        return self._transcribe(np.concatenate([row.log_probs for row in job.rows]))
+            return spoken[0].text
+        return self._transcribe(np.concatenate([row.log_probs for row in spoken]))
 
     def _verdict(self, logits, temperature, found):
         """(label, probabilities); of a stretch without speech nothing is said."""

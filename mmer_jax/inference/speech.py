@@ -19,8 +19,10 @@ CHUNK = 512  # samples that the network hears at once: 32 ms
 # Cosine of two neighbouring chunks' spectra. Silero takes loud tones of 180 to 200 Hz for speech;
 # theirs are above it, and no voice holds its pitch and vowel that still.
 STEADY = 0.995
-# High and shouting voices are missed as they are and found where they are played more slowly.
-SLOWER = 1.5
+# High and shouting voices are missed as they are, though a chunk reaches the hint, and found where
+# they are played more slowly.
+HINT, SLOWER = 0.1, 1.5
+INAUDIBLE = 1e-4  # of full scale, -80 dBFS
 NOT_FOUND = "no speech found"
 _NEEDED = -(-round(SHORTEST_SECONDS * SAMPLE_RATE) // CHUNK)
 _WINDOW = np.hanning(CHUNK).astype(np.float32)
@@ -51,27 +53,33 @@ class Detector:
         Args:
           wave: float32 [n], 16 kHz; samples beyond full scale are scaled down.
         """
-        wave = wave / max(1.0, float(np.abs(wave).max(initial=0)))
-        if self._holds(wave, _NEEDED):
-            return True
+        peak = float(np.abs(wave).max(initial=0))
+        if peak < INAUDIBLE:
+            return False
+        wave = wave / max(1.0, peak)
+        found, highest = self._look(wave, _NEEDED)
+        if found or highest < HINT:
+            return found
         slowed = soxr.resample(wave, SAMPLE_RATE, SLOWER * SAMPLE_RATE)
-        return self._holds(slowed, round(SLOWER * _NEEDED))
+        return self._look(slowed, round(SLOWER * _NEEDED))[0]
 
-    def _holds(self, wave, needed):
-        """Whether `needed` chunks are speech."""
-        before = np.zeros(CHUNK // 2 + 1)
+    def _look(self, wave, needed):
+        """Whether `needed` chunks are speech, and the highest probability of those looked at."""
+        before, highest = np.zeros(CHUNK // 2 + 1), 0.0
         with self._lock:
             self._detector.reset()
             for at in range(0, len(wave), CHUNK):
                 chunk = wave[at : at + CHUNK]
                 chunk = np.pad(chunk, (0, CHUNK - len(chunk)))
-                if self._detector.process_samples(chunk) > THRESHOLD:
+                p = self._detector.process_samples(chunk)
+                highest = max(highest, p)
+                if p > THRESHOLD:
                     spectrum = np.abs(np.fft.rfft(chunk * _WINDOW))
                     needed -= not _steady(before, spectrum)
                     before = spectrum
                 if needed <= 0:
-                    return True
-        return False
+                    return True, highest
+        return False, highest
 
 
 def _steady(a, b):

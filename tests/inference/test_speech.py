@@ -72,6 +72,7 @@ def test_zeros_have_neither_label_nor_probabilities(predictor):
     found = predictor.predict(np.zeros(60 * RATE, np.int16), rate=RATE)
     assert (found.label, found.probabilities, found.speech) == (None, {}, False)
     assert not found.calibrated and np.isfinite(found.logits).all()
+    assert (found.text, found.text_source, found.warning) == ("", "ctc", "no speech found")
     assert all(w.label is None and w.speech is False for w in found.timeline)
 
 
