@@ -82,8 +82,9 @@ class Step:
         optimizer = make_optimizer(config.optimizer)
         past = lambda: memory.create(config.losses.memory.size, config.model.width)  # noqa: E731
         self._fresh = lambda trained, frozen: state.create(
-            trained, frozen, optimizer, STEPS, past(), config.seed
-        )
+            trained, frozen, optimizer, STEPS, past(), config.seed,
+            (STEPS, STEPS) if config.train.accumulation > 1 else None,
+        )  # fmt: skip
         self._parts = split_frozen(factory.param_shapes(model), tuple(config.optimizer.frozen))
         self.shapes = jax.eval_shape(self._fresh, *self._parts)
         self.shardings = sharding.state_shardings(self.shapes, mesh)

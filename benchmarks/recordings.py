@@ -70,7 +70,7 @@ class TorchSide:
         self._model = train_step.torch_model(sizes).eval()
         with np.load(weights) as params:
             torch_mmer.load_flax(self._model, dict(params))
-        self._tokenizer = AutoTokenizer.from_pretrained(tokenizer)
+        self._tokenizer = AutoTokenizer.from_pretrained(tokenizer, trust_remote_code=False)
         self._batch_size = batch_size
 
     def predict(self, paths, texts, batch_size: int | None = None) -> dict:

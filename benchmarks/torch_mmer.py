@@ -40,10 +40,14 @@ class TorchMMER(nn.Module):
       text: HF's `BertModel` or `RobertaModel`.
       classes, symbols: c and v.
       width, heads, ffn, dropout: of the fusion network; both encoders have its width.
+      attends_padding: the audio encoder gets no attention mask, as in the authors' code.
     """
 
-    def __init__(self, audio, text, classes, symbols, width, heads, ffn, dropout=0.1):
+    def __init__(self, audio, text, classes, symbols, width, heads, ffn, dropout=0.1,
+                 attends_padding=False):  # fmt: skip
         super().__init__()
+        self.attends_padding = attends_padding
+        self.margin = np.inf  # least relative margin of a maximum so far, see `_masked_max`
         self.audio_encoder, self.text_encoder = audio, text
         layer = lambda: CrossLayer(width, heads, ffn, dropout)  # noqa: E731
         self.self_attention, self.text_to_audio = layer(), layer()
@@ -66,8 +70,9 @@ class TorchMMER(nn.Module):
 
     def hear(self, audio, audio_length):
         """Speech [b, n] and its lengths -> frames [b, t, d], frame mask [b, t]."""
-        attended = torch.arange(audio.shape[1])[None] < audio_length[:, None]
-        frames = self.audio_encoder(audio, attention_mask=attended.long()).last_hidden_state
+        attended = (torch.arange(audio.shape[1])[None] < audio_length[:, None]).long()
+        attended = None if self.attends_padding else attended
+        frames = self.audio_encoder(audio, attention_mask=attended).last_hidden_state
         count = self.audio_encoder._get_feat_extract_output_lengths(audio_length)
         return frames, torch.arange(frames.shape[1])[None] < count[:, None]
 
@@ -80,8 +85,8 @@ class TorchMMER(nn.Module):
         read = self.audio_to_text(self.audio_queries(frames), x, mask)
         refined = self.text_to_text(x, read, frame_mask)
         gate = torch.sigmoid(self.gate(torch.cat([refined, heard], -1)))
-        pooled = self.downsample(_masked_max(torch.cat([refined, gate * heard], -1), mask))
-        return torch.cat([_masked_max(frames, frame_mask), pooled], -1)
+        pooled = self.downsample(self._masked_max(torch.cat([refined, gate * heard], -1), mask))
+        return torch.cat([self._masked_max(frames, frame_mask), pooled], -1)
 
     def forward(self, batch):
         """A batch of tensors (see `mmer_jax/data/pipeline.py`) -> dict of what losses read."""
@@ -96,13 +101,21 @@ class TorchMMER(nn.Module):
             "aug_projection": self.aug_projection(aug_fused),
         }
 
+    def _masked_max(self, x, mask):
+        """[b, n, d], bool [b, n] -> [b, d].
 
-def _masked_max(x, mask):
-    return x.masked_fill(~mask[..., None], -torch.inf).amax(1)
+        Where two positions' values differ by no more than rounding, each framework may send the
+        gradient to another one: `margin` says how far from that all maxima were.
+        """
+        x = x.masked_fill(~mask[..., None], -torch.inf)
+        first, second = x.detach().topk(2, dim=1).values.unbind(1)
+        margin = (first - second).min() / first.abs().max()
+        self.margin = min(self.margin, margin.item())
+        return x.amax(1)
 
 
 def losses(out: dict, batch: dict, temperature: float = 0.07) -> dict:
-    """CE, CTC per symbol, SCL (Khosla et al. 2020), symmetric ACL; `total` with weights 1 and 0.1.
+    """CE, mean CTC, SCL (Khosla et al. 2020), symmetric ACL; `total` with weights 1 and 0.1.
 
     Every row of the batch counts, and each class has two or more rows.
     """
@@ -110,7 +123,7 @@ def losses(out: dict, batch: dict, temperature: float = 0.07) -> dict:
     similarity, target = z @ z_aug.T / temperature, torch.arange(len(z))
     found = {
         "ce": F.cross_entropy(out["logits"], batch["label"]),
-        "ctc": _ctc(out, batch),
+        "ctc": _ctc(out, batch).mean(),
         "scl": _scl(z, batch["label"], temperature),
         "acl": (F.cross_entropy(similarity, target) + F.cross_entropy(similarity.T, target)) / 2,
     }
@@ -118,11 +131,28 @@ def losses(out: dict, batch: dict, temperature: float = 0.07) -> dict:
     return found | {"total": found["ce"] + 0.1 * rest}
 
 
+def original_losses(out: dict, batch: dict, temperature: float = 0.07) -> dict:
+    """The same as in the authors' code: CTC summed over the batch, SCL and ACL of raw projections.
+
+    SCL keeps self pairs and divides by the temperature after the softmax; ACL has one direction.
+    """
+    z, z_aug = out["projection"], out["aug_projection"]
+    same = batch["label"][:, None] == batch["label"][None]
+    found = {
+        "ce": F.cross_entropy(out["logits"], batch["label"]),
+        "ctc": _ctc(out, batch).sum(),
+        "scl": -(z @ z.T).log_softmax(-1)[same].mean() / temperature,
+        "acl": F.cross_entropy(z @ z_aug.T / temperature, torch.arange(len(z))),
+    }
+    return found | {"total": found["ce"] + 0.1 * (found["ctc"] + found["scl"] + found["acl"])}
+
+
 def _ctc(out, batch):
+    """-log p of each transcript, summed over its characters."""
     log_p = out["ctc_logits"].log_softmax(-1).transpose(0, 1)
     frames = out["audio_mask"].sum(1)
-    # reduction="mean" divides each value by its transcript's length, then averages.
-    return F.ctc_loss(log_p, batch["transcript"], frames, batch["transcript_length"])
+    lengths = batch["transcript_length"]
+    return F.ctc_loss(log_p, batch["transcript"], frames, lengths, reduction="none")
 
 
 def _scl(z, label, temperature):

@@ -1,7 +1,8 @@
 """MMER on IEMOCAP, the paper's setting: wav2vec2-base and a frozen RoBERTa-base, five sessions.
 
   python -m mmer_jax.main --config=configs/iemocap.py --workdir=runs/iemocap
-  python -m mmer_jax.main --config=configs/iemocap.py:released     the released code's recipe
+  python -m mmer_jax.main --config=configs/iemocap.py:released     the released code's recipe:
+                                     4 batches of 2 an update, its losses, text, padding, optimiser
   python -m mmer_jax.main --config=configs/iemocap.py:audio_only   speech alone
   python -m mmer_jax.main --config=configs/iemocap.py:text_only    text alone
 

@@ -20,6 +20,8 @@ MARK = "<!-- options -->"
 # What the names inside of a group mean; the comment beside the group says of what.
 PARTS = {
     "weight": "weight in the total loss; 0 switches it off",
+    "normalization": "of -log p(transcript): `utterance` averages it over utterances, `symbol` "
+    "divides each by its symbols first, `sum` adds it up over the batch",
     "form": "as the literature has it or as the released code does",
     "temperature": "divides the similarities",
     "width": "width of its states",

@@ -37,8 +37,9 @@ CHOICES = {
     "model.padding": ("masked", "published"),
     "model.fusion": ("cross_modal", "concat"),
     "model.dtype": ("float32", "bfloat16"),
+    "model.precision": ("default", "tensorfloat32", "float32"),
     "model.remat": ("none", "layers"),
-    "losses.ctc.form": ("literature", "released"),
+    "losses.ctc.normalization": ("utterance", "symbol", "sum"),
     "losses.scl.form": ("literature", "released"),
     "losses.acl.form": ("literature", "released"),
     "optimizer.decay": ("matrices", "all"),
@@ -46,7 +47,16 @@ CHOICES = {
     "selection_metric": ("ua", "wa", "loss"),
 }
 # Options that came after the first published fingerprints, and the value that changes nothing.
-_LATER = {"train.ctc_texts": 0.0}
+_LATER = {
+    "train.ctc_texts": 0.0,
+    "train.accumulation": 1,
+    "text.keep_brackets": True,
+    "model.precision": "default",
+}
+# Old name -> new name, and old value -> new value; a value that isn't listed stays as it is.
+_RENAMED = {
+    "losses.ctc.form": ("losses.ctc.normalization", {"literature": "symbol", "released": "sum"}),
+}
 # Lowest and highest value of each option that has them.
 RANGES = {
     "heldout_fraction": (0.01, 0.5),
@@ -63,6 +73,7 @@ RANGES = {
     "losses.memory.start": (0.0, 1.0),
     "train.epochs": (0, 100000),
     "train.chunk_size": (0, 65536),
+    "train.accumulation": (1, 65536),
     "train.text_dropout": (0.0, 1.0),
     "train.ctc_texts": (0.0, 1.0),
     "train.log_every": (1, 10**9),
@@ -97,7 +108,7 @@ def default() -> ml_collections.ConfigDict:
     data.emotions = "emotions4"  # its builder config
     data.max_seconds = 13.125  # longer utterances are cut here (210 000 samples) and lose their CTC
     data.normalize = "auto"  # utterance: zero mean, unit variance; none; auto: by encoder
-    data.batch_size = 8  # training utterances per step
+    data.batch_size = 8  # training utterances per batch; the contrastive losses see these
     data.eval_batch_size = 16  # utterances per evaluation batch
     data.buckets = 0  # padded lengths, each compiled once; 0: as few as max_padding allows
     data.max_padding = 0.10  # share of the samples fed that may be padding where buckets is 0
@@ -117,6 +128,7 @@ def default() -> ml_collections.ConfigDict:
     text.size = _size(768, 12, 12, 3072)  # of an encoder from scratch
     text.max_tokens = 128  # longer texts are cut
     text.keep_events = False  # keep [LAUGHTER] and the like in the encoder's text
+    text.keep_brackets = True  # keep all else that stands in [...] or (...) there
 
     c.model = model = ml_collections.ConfigDict()
     model.modalities = MODALITIES  # ("audio",) or ("text",) for one alone
@@ -128,11 +140,13 @@ def default() -> ml_collections.ConfigDict:
     model.dropout = 0.1  # of the fusion network and the heads
     model.padding = "masked"  # published: padding leaks into the audio encoder, for parity alone
     model.dtype = "float32"  # of the computation; parameters, softmax, norms, losses stay float32
+    model.precision = "default"  # of products: the device's; tensorfloat32 or float32 at least
     model.remat = "none"  # layers: computed again for the gradient; less memory on accelerators
 
     c.losses = losses = ml_collections.ConfigDict()
     losses.ce = config_dict.create(weight=1.0)  # emotion classification
-    losses.ctc = config_dict.create(weight=0.1, form="literature")  # speech recognition
+    # speech recognition
+    losses.ctc = config_dict.create(weight=0.1, normalization="utterance")
     # supervised contrast: utterances of one emotion together
     losses.scl = config_dict.create(weight=0.1, form="literature", temperature=0.07)
     # contrast of each utterance with its augmented view
@@ -156,6 +170,8 @@ def default() -> ml_collections.ConfigDict:
     c.train = train = ml_collections.ConfigDict()
     train.epochs = 30  # 0: no training, only the test of what it starts from
     train.chunk_size = 0  # rows that pass the network at once; 0: the whole batch. Saves memory
+    # batches whose gradients are averaged for one update; a contrastive loss sees each alone
+    train.accumulation = 1
     train.text_dropout = 0.0  # share of the training utterances that come without their words
     # share that comes with what the CTC head writes, from the second epoch on
     train.ctc_texts = 0.0
@@ -298,7 +314,7 @@ def differences(old: dict, new: dict) -> list[tuple[str, object, object]]:
       old, new: configs as `to_json` gives them.
     """
     known = _flat(to_json(default()))
-    a, b = known | _flat(old), known | _flat(new)
+    a, b = known | _renamed(_flat(old)), known | _renamed(_flat(new))
     keys = sorted(k for k in a.keys() | b.keys() if k not in NOT_IN_FINGERPRINT)
     return [(k, a.get(k), b.get(k)) for k in keys if a.get(k) != b.get(k)]
 
@@ -307,7 +323,7 @@ def fingerprint(config: ml_collections.ConfigDict) -> str:
     """12 hex digits that change with any option but the seed that changes a fold's result.
 
     An option of a later version counts where it is used: without it, a run has the digits that
-    it had before.
+    it had before. So does a renamed one: a value that it had under its old name counts under that.
     """
     left_out = {*NOT_IN_FINGERPRINT, "seed"}
     plain = {
@@ -315,6 +331,11 @@ def fingerprint(config: ml_collections.ConfigDict) -> str:
         for k, v in _flat(to_json(config)).items()
         if k not in left_out and not (k in _LATER and v == _LATER[k])
     }
+    for old, (new, values) in _RENAMED.items():
+        before = [name for name, value in values.items() if value == plain[new]]
+        if before:
+            del plain[new]
+            plain[old] = before[0]
     return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:12]
 
 
@@ -324,6 +345,29 @@ def _flat(tree, prefix=""):
         nested = isinstance(value, dict)
         flat |= _flat(value, f"{prefix}{key}.") if nested else {prefix + key: value}
     return flat
+
+
+def _renamed(flat):
+    """Options by path, those with an old name under their new one."""
+    flat = dict(flat)
+    for old, (new, values) in _RENAMED.items():
+        if old in flat:
+            value = flat.pop(old)
+            flat[new] = values.get(value, value)
+    return flat
+
+
+def rename_arguments(argv: list[str]) -> list[str]:
+    """A command line with `--config.OPTION=VALUE` of an old name under the new one."""
+    arguments = []
+    for argument in argv:
+        path, is_set, value = argument.partition("=")
+        option = path.lstrip("-").removeprefix("config.")
+        if is_set and path.startswith("-") and option in _RENAMED:
+            ((new, value),) = _renamed({option: value}).items()
+            argument = f"--config.{new}={value}"
+        arguments.append(argument)
+    return arguments
 
 
 def check_variant(file: str, variant: str, variants) -> None:
@@ -337,27 +381,34 @@ def check_variant(file: str, variant: str, variants) -> None:
 def audio_only(c: ml_collections.ConfigDict) -> None:
     """Speech alone: no text encoder, no fusion; the losses stay."""
     c.model.modalities = ("audio",)
+    c.train.text_dropout = 0.0
     c.optimizer.frozen = tuple(p for p in c.optimizer.frozen if not p.startswith("text_encoder"))
 
 
 def text_only(c: ml_collections.ConfigDict) -> None:
-    """Text alone: no audio encoder, no fusion, and so no CTC."""
+    """Text alone: no audio encoder, no fusion, and so no CTC; each utterance keeps its words."""
     c.model.modalities = ("text",)
+    c.train.text_dropout = 0.0
     c.optimizer.frozen = tuple(p for p in c.optimizer.frozen if not p.startswith("audio_encoder"))
 
 
-def released(c: ml_collections.ConfigDict) -> None:
-    """Losses, padding, optimiser and choice of epoch as in the authors' code.
+def released_losses(c: ml_collections.ConfigDict) -> None:
+    """CTC, SCL and ACL as in the authors' code."""
+    c.losses.ctc.normalization = "sum"
+    c.losses.scl.form = c.losses.acl.form = "released"
 
-    It adds up the gradients of 4 batches of 2; here a batch is 8, so that the contrastive losses
-    see 8 utterances rather than 2. Its text features come in files, so it is not known what they
-    made of [LAUGHTER] and the like: here they stay, as the transcripts have them.
+
+def released(c: ml_collections.ConfigDict) -> None:
+    """Losses, batches, text, padding, optimiser and choice of epoch as in the authors' code.
+
+    An update averages the gradients of 4 batches of 2: the contrastive losses see 2 utterances, and
+    CTC counts as its sum over 8 utterances / 4.
     """
-    for loss in (c.losses.ctc, c.losses.scl, c.losses.acl):
-        loss.form = "released"
+    released_losses(c)
     c.selection = "published"
     c.model.padding = "published"
-    c.text.keep_events = True
+    c.text.keep_events = c.text.keep_brackets = False
+    c.data.batch_size, c.train.accumulation = 2, 4
     c.optimizer.schedule = "constant"
     c.optimizer.warmup = 0.0
     c.optimizer.clip_norm = 0.0
@@ -368,6 +419,8 @@ def released(c: ml_collections.ConfigDict) -> None:
 def from_json(plain: dict) -> ml_collections.ConfigDict:
     """The inverse of `to_json`: a validated config; an option that `plain` lacks has its default.
 
+    An option that has another name now is taken under it.
+
     Args:
       plain: what a run's config.json holds.
 
@@ -375,7 +428,7 @@ def from_json(plain: dict) -> ml_collections.ConfigDict:
       UserError: an option that isn't there any more, or a value that can't be run.
     """
     config = default()
-    for path, value in _flat(plain).items():
+    for path, value in _renamed(_flat(plain)).items():
         *groups, name = path.split(".")
         try:
             group = _lookup(config, ".".join(groups)) if groups else config

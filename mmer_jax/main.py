@@ -138,13 +138,42 @@ def _experiment(config):
         f"{100 * f.choice.padding:.1f} % padding; running on {hardware()}",
         flush=True,
     )
+    for line in _about_views(config, f):
+        print(line, flush=True)
+    limit = config.data.max_padding
     if not config.data.buckets and not f.choice.reached:
-        print(
-            f"config.data.max_padding={config.data.max_padding} is out of reach here: the two "
-            "views of an utterance differ too much in length.",
-            flush=True,
-        )
+        views = "the two views of an utterance differ too much in length."
+        rows = f"too few utterances are of like length for batches of {config.data.batch_size}."
+        reason = views if f.choice.floor > limit else rows
+        print(f"config.data.max_padding={limit} is out of reach here: {reason}", flush=True)
     return experiment
+
+
+def _about_views(config, featurizer):
+    """What is to be known of the corpus's augmented views, line by line."""
+    utterances, modalities = featurizer.corpus.utterances, tuple(config.model.modalities)
+    texts, recordings = (
+        [u.has_view((one,)) for u in utterances] for one in configuration.MODALITIES[::-1]
+    )
+    both = sum(a and b for a, b in zip(texts, recordings))
+    if any(texts) or any(recordings):
+        yield (
+            f"Augmented views: {sum(texts)} utterances have a text, {sum(recordings)} a "
+            f"recording, {both} both."
+        )
+    if config.losses.acl.weight and not featurizer.augmented:
+        needed = {"audio": "recordings", "text": "texts"}
+        yield (
+            "The augmented contrastive loss (losses.acl) is off: the corpus has no augmented "
+            f"{' with '.join(needed[name] for name in modalities[::-1])} to train on."
+        )
+    voices = [v for u in utterances for v in u.aug_voices]
+    if featurizer.augmented and "audio" in modalities and not all(voices):
+        yield (
+            f"Warning: {voices.count('')} of {len(voices)} augmented recordings do not say whose "
+            "voice they have; a test speaker's may be among them. Say it in the column `voice` of "
+            "the table in augmented/ and build the dataset again."
+        )
 
 
 def hardware() -> str:
@@ -196,7 +225,9 @@ def main(_) -> int:
 def parse_flags(argv):
     """Flags -> remaining arguments; a wrong option or variant is one message, not a traceback."""
     try:
-        rest = flags.FLAGS(argv)
+        # ml_collections reads the config's options from sys.argv itself.
+        sys.argv = configuration.rename_arguments(argv)
+        rest = flags.FLAGS(sys.argv)
         _CONFIG.value.name  # noqa: B018 - a config file that isn't there is only reported on use
         return rest
     except (flags.Error, UserError) as e:

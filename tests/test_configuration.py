@@ -1,6 +1,7 @@
 """Options: the shipped configs, fingerprints and differences."""
 
 import importlib.util
+import json
 import pathlib
 
 import pytest
@@ -9,6 +10,8 @@ from mmer_jax import configuration
 from mmer_jax.errors import UserError
 
 CONFIGS = pathlib.Path(__file__).resolve().parents[1] / "configs"
+# Whole configs and their fingerprints, as a version before any option was renamed wrote them.
+OLD = json.loads((pathlib.Path(__file__).parent / "golden" / "old_configs.json").read_text())
 
 
 def load(name):
@@ -44,12 +47,44 @@ def test_the_fingerprint_ignores_where_files_lie_and_the_seed():
     assert configuration.fingerprint(a) != configuration.fingerprint(b)
 
 
-def test_a_later_option_counts_where_it_is_used():
+@pytest.mark.parametrize("path, value", [("train.ctc_texts", 0.5), ("model.precision", "float32")])
+def test_a_later_option_counts_where_it_is_used(path, value):
     a, b = configuration.default(), configuration.default()
-    b.train.ctc_texts = 0.5
+    b.update_from_flattened_dict({path: value})
     assert configuration.fingerprint(a) != configuration.fingerprint(b)
-    # What configs/demo.py had before the option came, see docs/results.md.
-    assert configuration.fingerprint(load("demo").get_config()) == "efc8ac848595"
+    # The fingerprint is of before the option came, see docs/results.md.
+    old = OLD["demo:default"]
+    assert configuration.fingerprint(configuration.from_json(old["config"])) == old["fingerprint"]
+
+
+@pytest.mark.parametrize(
+    "name, normalization", [("demo:default", "symbol"), ("iemocap:released", "sum")]
+)
+def test_an_old_config_with_a_renamed_option(name, normalization):
+    old = OLD[name]["config"]
+    assert old["losses"]["ctc"].keys() == {"weight", "form"}
+    config = configuration.from_json(old)
+    assert config.losses.ctc.to_dict() == {"weight": 0.1, "normalization": normalization}
+    assert configuration.fingerprint(config) == OLD[name]["fingerprint"]
+    new = configuration.to_json(config)
+    assert configuration.differences(old, new) == configuration.differences(new, old) == []
+    config.losses.ctc.normalization = "utterance"
+    assert configuration.fingerprint(config) != OLD[name]["fingerprint"]
+    assert configuration.differences(old, configuration.to_json(config)) == [
+        ("losses.ctc.normalization", normalization, "utterance")
+    ]
+
+
+def test_an_old_name_on_the_command_line():
+    given = [
+        "main",
+        "--config=configs/demo.py",
+        "--config.losses.ctc.form=released",
+        "--config.seed=3",
+    ]
+    assert configuration.rename_arguments(given) == [
+        *given[:2], "--config.losses.ctc.normalization=sum", given[3]
+    ]  # fmt: skip
 
 
 def test_differences_name_the_option():

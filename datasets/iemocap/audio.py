@@ -1,4 +1,4 @@
-"""16 kHz mono wavs decoded, and refused with what they have when they are something else."""
+"""16 kHz mono wavs and flacs decoded, and refused with what they have if that is something else."""
 
 import collections.abc
 import io
@@ -6,6 +6,7 @@ import struct
 import wave
 
 import numpy as np
+import soundfile
 
 from .errors import ReleaseError, listing
 
@@ -14,23 +15,40 @@ _AGAIN = "unpack or generate it again"
 
 
 class WavError(ValueError):
-    """A wav that cannot be used: what it has; what was expected: what to do."""
+    """A recording that cannot be used: what it has; what was expected: what to do."""
 
     def __init__(self, found: str, expected: str, remedy: str = _AGAIN):
         super().__init__(f"{found}; expected {expected}: {remedy}")
 
 
-def _open(data: bytes) -> tuple[wave.Wave_read, bytes]:
+def _read_wav(data: bytes) -> tuple[tuple[int, int, int], int, np.ndarray | None]:
+    """Returns (bits, channels, rate), the samples that the header counts, and them if 16-bit."""
     try:
         wav = wave.open(io.BytesIO(data))
-        return wav, wav.readframes(wav.getnframes())
+        frames = wav.readframes(wav.getnframes())
     except (wave.Error, EOFError, struct.error, RuntimeError) as error:
         start = f"{len(data)} bytes that begin with {data[:4]!r}, {str(error) or 'cut short'}"
         raise WavError(start, "a RIFF/WAVE file of 16-bit PCM") from error
+    form = 8 * wav.getsampwidth(), wav.getnchannels(), wav.getframerate()
+    samples = None
+    if form[0] == 16:
+        samples = np.frombuffer(frames[: len(frames) // 2 * 2], dtype="<i2").astype(np.int16)
+    return form, wav.getnframes(), samples
+
+
+def _read_flac(data: bytes) -> tuple[tuple[int, int, int], int, np.ndarray | None]:
+    """Returns the same of a flac file."""
+    try:
+        with soundfile.SoundFile(io.BytesIO(data)) as flac:
+            bits = int(flac.subtype.rpartition("_")[2].lstrip("S"))
+            samples = flac.read(dtype="int16") if bits == 16 else None
+            return (bits, flac.channels, flac.samplerate), flac.frames, samples
+    except (soundfile.SoundFileError, RuntimeError) as error:
+        raise WavError(f"{len(data)} bytes, {error}", "a whole flac file") from error
 
 
 def decode(data: bytes) -> np.ndarray:
-    """Decodes a wav file.
+    """Decodes a wav or flac file.
 
     Args:
       data: the file's content.
@@ -39,19 +57,17 @@ def decode(data: bytes) -> np.ndarray:
       int16 [samples], at 16 kHz.
 
     Raises:
-      WavError: not RIFF, not 16-bit mono PCM at 16 kHz, truncated, empty or silent.
+      WavError: neither of them, not 16-bit mono PCM at 16 kHz, truncated, empty or silent.
     """
-    wav, frames = _open(data)
-    width, channels, rate = wav.getsampwidth(), wav.getnchannels(), wav.getframerate()
-    if (width, channels, rate) != (2, 1, SAMPLE_RATE):
+    form, count, samples = (_read_flac if data[:4] == b"fLaC" else _read_wav)(data)
+    if form != (16, 1, SAMPLE_RATE):
         raise WavError(
-            f"{8 * width} bit, {channels} channel(s), {rate} Hz",
+            "{} bit, {} channel(s), {} Hz".format(*form),
             f"16 bit, 1 channel, {SAMPLE_RATE} Hz",
             f"convert it, as with sox IN.wav -b 16 -c 1 -r {SAMPLE_RATE} OUT.wav",
         )
-    if len(frames) < 2 * wav.getnframes():
-        raise WavError(f"{len(frames) // 2} samples", f"{wav.getnframes()} by its header")
-    samples = np.frombuffer(frames, dtype="<i2").astype(np.int16)
+    if len(samples) < count:
+        raise WavError(f"{len(samples)} samples", f"{count} by its header")
     if not samples.any():
         raise WavError(
             f"{len(samples)} samples, all zero" if len(samples) else "0 samples", "sound"

@@ -6,6 +6,7 @@ import wave
 
 import numpy as np
 import pytest
+import soundfile
 
 from . import audio
 from .errors import ReleaseError
@@ -18,6 +19,13 @@ def wav(samples, rate=16_000, channels=1, width=2) -> bytes:
         writer.setsampwidth(width)
         writer.setframerate(rate)
         writer.writeframes(np.asarray(samples, {1: "u1", 2: "<i2", 4: "<i4"}[width]).tobytes())
+    return out.getvalue()
+
+
+def flac(samples, rate=16_000, bits=16) -> bytes:
+    out = io.BytesIO()
+    data = np.asarray(samples, np.int16)
+    soundfile.write(out, data, rate, format="FLAC", subtype=f"PCM_{'S' * (bits == 8)}{bits}")
     return out.getvalue()
 
 
@@ -36,6 +44,12 @@ BAD = {
     "stereo": (wav([1, 2], channels=2), "16 bit, 2 channel(s), 16000 Hz"),
     "8_bit": (wav([1, 2], width=1), "8 bit, 1 channel(s)"),
     "32_bit": (wav([1, 2], width=4), "32 bit, 1 channel(s)"),
+    "flac_rate": (flac([1, 2], rate=44_100), "16 bit, 1 channel(s), 44100 Hz"),
+    "flac_stereo": (flac([[1, 2]]), "16 bit, 2 channel(s)"),
+    "flac_24_bit": (flac([1, 2], bits=24), "24 bit, 1 channel(s)"),
+    "flac_8_bit": (flac([256, 512], bits=8), "8 bit, 1 channel(s)"),
+    "flac_silent": (flac([0, 0, 0]), "3 samples, all zero; expected sound"),
+    "flac_cut_header": (flac([1, 2])[:20], "expected a whole flac file"),
 }
 
 
@@ -43,6 +57,19 @@ def test_good():
     samples = audio.decode(GOOD)
     assert samples.dtype == np.int16
     assert samples.tolist() == [1, -2, 3, -32768]
+
+
+def test_a_flac_is_the_same_samples():
+    samples = np.random.default_rng(0).integers(-32768, 32768, 5000).astype(np.int16)
+    for found in (audio.decode(flac(samples)), audio.decode(wav(samples))):
+        np.testing.assert_array_equal(found, samples)
+        assert found.dtype == np.int16
+
+
+def test_a_truncated_flac_is_refused():
+    data = flac(np.random.default_rng(0).integers(-32768, 32768, 20_000))
+    with pytest.raises(audio.WavError):
+        audio.decode(data[: len(data) // 2])
 
 
 def test_chunks_after_the_samples_are_no_samples():

@@ -5,10 +5,16 @@ import csv
 import dataclasses
 import io
 import pathlib
+import re
 
 from .errors import ReleaseError, listing
 
-HEADER = ["utterance", "text"]
+NEEDED, OPTIONAL = ("utterance", "text"), ("audio", "voice")
+RECORDINGS = (".wav", ".flac")
+TABLE = ".csv"
+# What comes with data and is none: notes for a reader, and what Windows leaves in a folder.
+_NO_DATA = re.compile(r"(readme|licen[cs]e)(\.\w+)?|thumbs\.db|desktop\.ini", re.IGNORECASE)
+_SPEAKER = re.compile(r"Ses0[1-5][FM]", re.ASCII)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -17,11 +23,23 @@ class Augmented:
 
     Attributes:
       texts: text by utterance id.
-      wavs: paths by utterance id, in order of file name.
+      recordings: paths by utterance id, in order of file name.
+      voices: by path, whose voice a recording has: a speaker of the corpus, such as Ses05F, or any
+        other name. A path that is missing here has a voice that nobody named.
     """
 
     texts: dict[str, str] = dataclasses.field(default_factory=dict)
-    wavs: dict[str, list[pathlib.Path]] = dataclasses.field(default_factory=dict)
+    recordings: dict[str, list[pathlib.Path]] = dataclasses.field(default_factory=dict)
+    voices: dict[pathlib.Path, str] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Row:
+    place: str
+    utterance: str
+    text: str
+    audio: pathlib.Path | None
+    voice: str
 
 
 def match_id(stem: str, ids: collections.abc.Set[str]) -> str | None:
@@ -29,67 +47,139 @@ def match_id(stem: str, ids: collections.abc.Set[str]) -> str | None:
     return next((stem[i:] for i in range(len(stem)) if stem[i:] in ids), None)
 
 
-def _read_csv(path: pathlib.Path, ids: collections.abc.Set[str]) -> tuple[dict, list[str]]:
-    text = path.read_bytes().decode("utf-8-sig", errors="replace")
-    rows = csv.reader(io.StringIO(text, newline=""))
-    header = next(rows, [])
-    if header != HEADER:
-        found = ",".join(header) or "nothing"
-        return {}, [f"{path.name}:1: the header is {found}, expected {','.join(HEADER)}"]
-    texts, problems = {}, []
-    for row in filter(None, rows):
-        place = f"{path.name}:{rows.line_num}"
-        if len(row) != len(HEADER):
-            problems.append(f"{place}: {len(row)} fields, expected 2: quote a text that has commas")
-        elif row[0] not in ids:
-            problems.append(f"{place}: {row[0]!r} is no labelled utterance of the release")
-        elif row[0] in texts:
-            problems.append(f"{place}: {row[0]} again")
-        else:
-            texts[row[0]] = row[1].strip()
-    return texts, problems
-
-
-def _match_wavs(folder: pathlib.Path, ids: collections.abc.Set[str]) -> tuple[dict, list[str]]:
-    wavs, problems = {}, []
-    for path in sorted(_visible(folder, "**/*.wav"), key=lambda path: (path.name, path)):
-        utterance = match_id(path.stem, ids)
-        if utterance is None:
-            name = path.relative_to(folder)
-            problems.append(f"{name}: the name ends in no labelled utterance's id")
-        else:
-            wavs.setdefault(utterance, []).append(path)
-    return wavs, problems
-
-
-def _visible(folder: pathlib.Path, pattern: str) -> list[pathlib.Path]:
-    return [
-        path
-        for path in folder.glob(pattern)
-        if path.is_file() and not any(p.startswith(".") for p in path.relative_to(folder).parts)
-    ]
-
-
 def read_augmented(folder: pathlib.Path, ids: collections.abc.Set[str]) -> Augmented:
-    """Reads `folder`: one CSV `utterance,text` and, anywhere below, wavs `<anything><id>.wav`.
+    """Reads `folder`: one CSV and recordings `<anything><id>.wav` or `.flac`, anywhere below.
 
-    The folder, the CSV, the wavs and any utterance of either may be missing.
+    The CSV has the columns `utterance`, `text` and, where wanted, `audio` (a recording, relative to
+    the CSV; its name is free) and `voice`. With `audio` an utterance has a row for each recording;
+    a `voice` without `audio` is that of all recordings of the utterance that no row names.
+
+    The folder, the CSV, the recordings and any utterance of either may be missing.
 
     Args:
       folder: where the augmented data are.
       ids: every labelled utterance of the release.
 
     Raises:
-      ReleaseError: names every row and wav that belongs to no utterance, and what else is wrong.
+      ReleaseError: names every row and file that belongs to no utterance, and what else is wrong.
     """
-    tables = sorted(_visible(folder, "*.csv"))
-    texts, problems = _read_csv(tables[0], ids) if tables else ({}, [])
-    problems += [f"{path.name}: a second CSV, expected one" for path in tables[1:]]
-    wavs, unmatched = _match_wavs(folder, ids)
-    problems += unmatched
+    tables, recordings, problems = _sorted_out(folder)
+    rows, bad = _read_csv(tables[0], folder, ids) if tables else ([], [])
+    problems += [f"{_name(path, folder)}: a second CSV, expected one" for path in tables[1:]] + bad
+    texts, bad = _texts(rows)
+    problems += bad
+    owners, bad = _owners(recordings, rows, folder, ids)
+    problems += bad
+    voices, bad = _voices(rows, owners)
+    problems += bad
     if problems:
         raise ReleaseError(
             f"{len(problems)} things in {folder} cannot be used:\n{listing(problems)}\n"
             "Mend or remove them; all of augmented/ may be missing."
         )
-    return Augmented(texts, wavs)
+    by_utterance = {}
+    for path, utterance in owners.items():
+        by_utterance.setdefault(utterance, []).append(path)
+    return Augmented(texts, by_utterance, voices)
+
+
+def _name(path: pathlib.Path, folder: pathlib.Path) -> str:
+    return path.relative_to(folder).as_posix()
+
+
+def _sorted_out(folder: pathlib.Path) -> tuple[list, list, list[str]]:
+    """Returns tables, recordings and, as problems, all other files below a folder."""
+    tables, recordings, problems = [], [], []
+    for path in sorted(folder.rglob("*"), key=lambda path: (path.name, path)):
+        hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
+        if hidden or not path.is_file() or _NO_DATA.fullmatch(path.name):
+            continue
+        suffix = path.suffix.lower()
+        if suffix == TABLE:
+            tables.append(path)
+        elif suffix in RECORDINGS:
+            recordings.append(path)
+        else:
+            expected = f"expected one {TABLE} and recordings {' or '.join(RECORDINGS)}"
+            problems.append(f"{_name(path, folder)}: {expected}")
+    return tables, recordings, problems
+
+
+def _read_csv(path: pathlib.Path, folder: pathlib.Path, ids) -> tuple[list[_Row], list[str]]:
+    text = path.read_bytes().decode("utf-8-sig", errors="replace")
+    lines = csv.reader(io.StringIO(text, newline=""))
+    header, name = next(lines, []), _name(path, folder)
+    known = set(header) <= {*NEEDED, *OPTIONAL} and len(set(header)) == len(header)
+    if not known or not set(NEEDED) <= set(header):
+        found = ",".join(header) or "nothing"
+        expected = f"expected {','.join(NEEDED)} and, where wanted, {' and '.join(OPTIONAL)}"
+        return [], [f"{name}:1: the header is {found}, {expected}"]
+    rows, problems = [], []
+    for line in filter(None, lines):
+        place = f"{name}:{lines.line_num}"
+        if len(line) != len(header):
+            expected = f"expected {len(header)}: quote a text that has commas"
+            problems.append(f"{place}: {len(line)} fields, {expected}")
+            continue
+        fields = {column: field.strip() for column, field in zip(header, line)}
+        audio, voice = fields.get("audio", ""), fields.get("voice", "")
+        if fields["utterance"] not in ids:
+            problems.append(f"{place}: {line[0]!r} is no labelled utterance of the release")
+        elif voice.lower().startswith("ses0") and not _SPEAKER.fullmatch(voice):
+            problems.append(f"{place}: the voice {voice!r} is no speaker, expected as Ses05F")
+        else:
+            at = path.parent / audio if audio else None
+            rows.append(_Row(place, fields["utterance"], fields["text"], at, voice))
+    return rows, problems
+
+
+def _texts(rows: list[_Row]) -> tuple[dict[str, str], list[str]]:
+    """Returns the text of each utterance; one without a recording of its own comes once."""
+    texts, seen, problems = {}, set(), []
+    for row in rows:
+        if (row.utterance, row.audio) in seen:
+            problems.append(f"{row.place}: {row.utterance} again")
+        elif row.text and texts.get(row.utterance) not in (None, "", row.text):
+            problems.append(f"{row.place}: another text of {row.utterance}, expected one")
+        seen.add((row.utterance, row.audio))
+        texts[row.utterance] = texts.get(row.utterance) or row.text
+    return texts, problems
+
+
+def _owners(recordings, rows: list[_Row], folder, ids) -> tuple[dict, list[str]]:
+    """Returns the utterance of each recording: as a row says, else as its name ends."""
+    said, owners, problems = {}, {}, []
+    present = set(recordings)
+    for row in rows:
+        if row.audio is None:
+            continue
+        if row.audio not in present:
+            problems.append(f"{row.place}: no recording {row.audio}")
+        if said.setdefault(row.audio, row.utterance) != row.utterance:
+            problems.append(f"{row.place}: {row.audio.name} is of {said[row.audio]} as well")
+    for path in recordings:
+        named = match_id(path.stem, ids)
+        owner = said.get(path, named)
+        if owner is None:
+            name = _name(path, folder)
+            problems.append(f"{name}: the name ends in no labelled utterance's id, no row has it")
+        elif named not in (None, owner):
+            name = _name(path, folder)
+            problems.append(f"{name}: its row says {owner}, its name {named}")
+        else:
+            owners[path] = owner
+    return owners, problems
+
+
+def _voices(rows: list[_Row], owners: dict) -> tuple[dict, list[str]]:
+    """Returns whose voice each recording has, where a row says it."""
+    own = {row.audio: row.voice for row in rows if row.audio}
+    general = {row.utterance: row.voice for row in rows if not row.audio}
+    voices = {path: own.get(path, general.get(owner, "")) for path, owner in owners.items()}
+    spoken = set(owners.values())
+    problems = [
+        f"{row.place}: a voice, and {row.utterance} has no recording"
+        for row in rows
+        if row.voice and not row.audio and row.utterance not in spoken
+    ]
+    return {path: voice for path, voice in voices.items() if voice}, problems

@@ -42,14 +42,76 @@ def test_rows_and_wavs(tmp_path):
     table = f'\ufeffutterance,text\r\n{PLAIN},"Yes, ""so"". "\r\n\r\n{LETTERED},\r\n'
     found = read_augmented(write(tmp_path / "a", table, wavs), IDS)
     assert found.texts == {PLAIN: 'Yes, "so".', LETTERED: ""}
-    names = {utterance: [p.name for p in paths] for utterance, paths in found.wavs.items()}
+    names = {utterance: [p.name for p in paths] for utterance, paths in found.recordings.items()}
     assert names == {LETTERED: [f"1_{LETTERED}.wav", f"2_{LETTERED}.wav"], PLAIN: [f"{PLAIN}.wav"]}
 
 
 def test_all_of_it_or_a_half_may_be_missing(tmp_path):
     assert read_augmented(tmp_path / "none", IDS).texts == {}
     assert read_augmented(write(tmp_path / "a", None, [f"{PLAIN}.wav"]), IDS).texts == {}
-    assert read_augmented(write(tmp_path / "b", f"utterance,text\n{PLAIN},x\n"), IDS).wavs == {}
+    text_alone = read_augmented(write(tmp_path / "b", f"utterance,text\n{PLAIN},x\n"), IDS)
+    assert text_alone.recordings == text_alone.voices == {}
+
+
+def test_each_recording_can_say_whose_voice_it_has(tmp_path):
+    table = (
+        "utterance,text,audio,voice\n"
+        f"{PLAIN},One.,clips/first.flac,Ses05F\n"
+        f"{PLAIN},,clips/a_{PLAIN}.wav,robot\n"
+        f"{LETTERED},Two.,,Ses01M\n"
+    )
+    wavs = ["clips/first.flac", f"clips/a_{PLAIN}.wav", f"b_{LETTERED}.wav", f"c_{LETTERED}.WAV"]
+    wavs.append("Ses01F_impro01_F000.wav")
+    folder = write(tmp_path / "a", table, wavs)
+    found = read_augmented(folder, IDS)
+    assert found.texts == {PLAIN: "One.", LETTERED: "Two."}
+    assert {p.name: v for p, v in found.voices.items()} == {
+        "first.flac": "Ses05F",
+        f"a_{PLAIN}.wav": "robot",
+        f"b_{LETTERED}.wav": "Ses01M",
+        f"c_{LETTERED}.WAV": "Ses01M",
+    }
+    assert [p.name for p in found.recordings[PLAIN]] == [f"a_{PLAIN}.wav", "first.flac"]
+
+
+def test_rows_that_contradict_a_recording_or_each_other_are_named(tmp_path):
+    table = (
+        "utterance,text,audio,voice\n"
+        f"{PLAIN},One.,gone.wav,\n"
+        f"{PLAIN},Other.,{PLAIN}.wav,\n"
+        f"{LETTERED},Two.,other_{PLAIN}.wav,\n"
+        "Ses01F_impro01_F000,Three.,,Ses05X\n"
+        "Ses01F_impro01_F000,Three.,,robot\n"
+    )
+    message = error_of(write(tmp_path / "a", table, [f"{PLAIN}.wav", f"other_{PLAIN}.wav"]))
+    for part in (
+        ":2: no recording",
+        f":3: another text of {PLAIN}",
+        f"other_{PLAIN}.wav: its row says {LETTERED}",
+        ":5: the voice 'Ses05X' is no speaker",
+        ":6: a voice, and Ses01F_impro01_F000 has no recording",
+    ):
+        assert part in message
+
+
+def test_a_table_in_a_sub_folder_is_read_and_its_audio_counts_from_it(tmp_path):
+    folder = write(tmp_path / "a", None, ["back/clips/x.wav"])
+    table = folder / "back" / "texts.csv"
+    table.write_text(f"utterance,text,audio\n{PLAIN},One.,clips/x.wav\n")
+    found = read_augmented(folder, IDS)
+    assert found.texts == {PLAIN: "One."}
+    assert found.recordings == {PLAIN: [folder / "back/clips/x.wav"]}
+
+
+@pytest.mark.parametrize("name", [f"{PLAIN}.mp3", f"v/{PLAIN}.ogg", "texts.tsv", "texts.txt"])
+def test_a_file_that_nothing_reads_is_named(name, tmp_path):
+    message = error_of(write(tmp_path / "a", None, [name]))
+    assert f"{name}: expected one .csv and recordings" in message
+
+
+def test_notes_and_what_a_system_leaves_are_passed_over(tmp_path):
+    litter = ["README.md", "v/LICENSE", "Thumbs.db", ".DS_Store", f"v/._{PLAIN}.mp3", ".git/x.txt"]
+    assert read_augmented(write(tmp_path / "a", None, litter), IDS).recordings == {}
 
 
 def test_everything_that_belongs_nowhere_is_named(tmp_path):

@@ -32,7 +32,16 @@ _WANTED = re.compile(
     rf"dialog/(?:EmoEvaluation|transcriptions)/{_NAME}\.txt|"
     rf"sentences/wav/{_NAME}/{_NAME}\.wav)"
 )
-_MEMBER = re.compile(rf"(?:\./)?(?:{ROOT}[^/]*/)?(?P<path>Session[1-5]/.*)")
+# Where everything is either wanted or named as not read; a hidden name is neither.
+_PLACE = re.compile(
+    r"Session[^/]*/(?:dialog/(?:EmoEvaluation/[^/]*|transcriptions/.*)|sentences/wav/.*)"
+)
+_MEMBER = re.compile(rf"(?:\./)?(?:{ROOT}[^/]*/)?(?P<path>Session.*)")
+
+
+def _is_unread(path: str) -> bool:
+    hidden = any(part.startswith(".") for part in path.split("/"))
+    return bool(_PLACE.fullmatch(path)) and not _WANTED.fullmatch(path) and not hidden
 
 
 class Folder:
@@ -40,13 +49,16 @@ class Folder:
 
     Attributes:
       paths: sorted names of the files needed, relative to the release, with "/".
+      unread: sorted names of the other files that stand among them.
     """
 
     def __init__(self, root: pathlib.Path):
         self._root = root
-        found = [*root.glob("Session*/dialog/*/*.txt"), *root.glob("Session*/sentences/wav/*/*")]
-        names = (p.relative_to(root).as_posix() for p in found if p.is_file())
-        self.paths = sorted(name for name in names if _WANTED.fullmatch(name))
+        places = ("dialog/EmoEvaluation/*", "dialog/transcriptions/**/*", "sentences/wav/**/*")
+        found = (p for place in places for p in root.glob(f"Session*/{place}") if p.is_file())
+        names = sorted(p.relative_to(root).as_posix() for p in found)
+        self.paths = [name for name in names if _WANTED.fullmatch(name)]
+        self.unread = [name for name in names if _is_unread(name)]
 
     def __str__(self) -> str:
         return str(self._root)
@@ -64,7 +76,7 @@ class Archive:
     behind nor, whatever a member is called, overwrite anything.
 
     Attributes:
-      paths: as in `Folder`.
+      paths, unread: as in `Folder`.
 
     Raises:
       ReleaseError: the archive is damaged.
@@ -74,6 +86,7 @@ class Archive:
         self._archive = archive
         self._spool = tempfile.TemporaryFile(prefix="iemocap")
         self._places = {}
+        self.unread = []
         try:
             self._copy()
         except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
@@ -83,6 +96,7 @@ class Archive:
                 "folder for temporary files (TMPDIR) must have 2 GB free."
             ) from error
         self.paths = sorted(self._places)
+        self.unread.sort()
 
     def __str__(self) -> str:
         return str(self._archive)
@@ -92,7 +106,11 @@ class Archive:
         with tarfile.open(self._archive, "r:gz") as archive:
             for member in archive:
                 match = _MEMBER.fullmatch(member.name)
-                if member.isfile() and match and _WANTED.fullmatch(match["path"]):
+                if not member.isfile() or not match:
+                    continue
+                if _is_unread(match["path"]):
+                    self.unread.append(match["path"])
+                elif _WANTED.fullmatch(match["path"]):
                     data = archive.extractfile(member).read()
                     self._places[match["path"]] = (self._spool.tell(), len(data))
                     self._spool.write(data)

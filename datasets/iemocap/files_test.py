@@ -32,6 +32,24 @@ def test_dot_files_and_raters_folders_are_left_out(release):
     assert not any("/." in path or "Categorical" in path for path in paths)
 
 
+def test_what_is_not_read_is_listed_alike(release):
+    odd = (
+        "Session1/dialog/transcriptions/old/Ses01F_impro01.txt",
+        "Session1/dialog/transcriptions/Ses01F_impro01.doc",
+        "Session1/sentences/wav/Ses01F_impro01/Ses01F_impro01_F000.mp3",
+        "Session1/sentences/wav/Ses01F_impro01_F000.wav",
+        "Session2 (copy)/dialog/EmoEvaluation/Ses02F_impro02.txt",
+    )
+    elsewhere = ("Session1/dialog/EmoEvaluation/Attribute/x.txt", "Session1/dialog/wav/x.wav")
+    hidden = ("Session1/sentences/wav/.DS_Store", "Session1/dialog/transcriptions/._x.txt")
+    for name in (*odd, *elsewhere, *hidden):
+        (release.root / name).parent.mkdir(parents=True, exist_ok=True)
+        (release.root / name).write_bytes(b"x")
+    assert find_release(release.manual_dir).unread == sorted(odd)
+    release.pack()
+    assert find_release(release.manual_dir).unread == sorted(odd)
+
+
 @pytest.mark.parametrize("root", ["", "./", f"./{ROOT}/", f"{ROOT}_withoutVideos/"])
 def test_archives_with_other_roots(root, tmp_path):
     name = "Session1/dialog/EmoEvaluation/Ses01F_impro01.txt"

@@ -9,7 +9,7 @@ import tensorflow_datasets as tfds
 from absl import logging
 
 from . import audio, augmented, counts, files, release
-from .errors import ReleaseError
+from .errors import ReleaseError, listing
 
 FILE_FORMAT = "array_record"
 
@@ -35,8 +35,11 @@ class IemocapConfig(tfds.core.BuilderConfig):
 class Builder(tfds.core.GeneratorBasedBuilder):
     """IEMOCAP from the licensed release in `manual_dir`."""
 
-    VERSION = tfds.core.Version("1.0.0")
-    RELEASE_NOTES = {"1.0.0": "Two configs, a split a session, optional augmented view."}
+    VERSION = tfds.core.Version("1.1.0")
+    RELEASE_NOTES = {
+        "1.1.0": "Whose voice each augmented recording has.",
+        "1.0.0": "Two configs, a split a session, optional augmented view.",
+    }
     MANUAL_DOWNLOAD_INSTRUCTIONS = files.INSTRUCTIONS
     BUILDER_CONFIGS = [
         IemocapConfig(
@@ -81,6 +84,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
             # All of them in a row: a ragged sequence would need tensorflow to be read.
             "augmented_audio": wav,
             "augmented_lengths": tfds.features.Tensor(shape=(None,), dtype=np.int32),
+            "augmented_voice": tfds.features.Sequence(text()),
         }
         return self.dataset_info_from_configs(
             features=tfds.features.FeaturesDict(features),
@@ -96,6 +100,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
         _report(utterances, source)
         ids = {utterance.id for utterance in utterances}
         extra = augmented.read_augmented(manual_dir / "augmented", ids)
+        _report_views([u for u in utterances if self._class_of(u)], extra)
         logging.info("%d wavs checked.", audio.check_wavs(_wavs(utterances, source, extra)))
         splits = {}
         for session in counts.SESSIONS:
@@ -111,7 +116,8 @@ class Builder(tfds.core.GeneratorBasedBuilder):
 
     def _generate_examples(self, utterances, source, extra) -> Iterator[tuple[int, dict]]:
         for index, utterance in enumerate(utterances):
-            spoken = [audio.decode(p.read_bytes()) for p in extra.wavs.get(utterance.id, [])]
+            paths = extra.recordings.get(utterance.id, [])
+            spoken = [audio.decode(path.read_bytes()) for path in paths]
             yield (
                 index,
                 {
@@ -131,6 +137,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
                     "augmented_transcript": extra.texts.get(utterance.id, ""),
                     "augmented_audio": np.concatenate([np.zeros(0, np.int16), *spoken]),
                     "augmented_lengths": np.array([len(wav) for wav in spoken], np.int32),
+                    "augmented_voice": [extra.voices.get(path, "") for path in paths],
                 },
             )
 
@@ -146,7 +153,7 @@ def _manual_dir(dl_manager) -> pathlib.Path:
 def _wavs(utterances, source, extra: augmented.Augmented) -> Iterator[tuple[str, bytes]]:
     for utterance in utterances:
         yield utterance.wav, source.read(utterance.wav)
-    for paths in extra.wavs.values():
+    for paths in extra.recordings.values():
         for path in paths:
             yield str(path), path.read_bytes()
 
@@ -155,5 +162,25 @@ def _report(utterances: list[release.Utterance], source) -> None:
     compared = counts.check_counts(utterances, len(release.label_files(source)))
     verdict = "as published" if compared else "not compared with the release's, being too few"
     logging.info("Counts of %s, %s:\n%s", source, verdict, counts.render(utterances))
+    known = {utterance.wav for utterance in utterances}
+    spare = [path for path in source.paths if path.endswith(".wav") and path not in known]
+    unused = sorted([*source.unread, *spare])
+    if unused:
+        logging.warning("%d files are not used:\n%s", len(unused), listing(unused))
     silent = sum(not utterance.transcript for utterance in utterances)
     logging.info("%d of %d utterances have an empty transcript.", silent, len(utterances))
+
+
+def _report_views(utterances: list[release.Utterance], extra: augmented.Augmented) -> None:
+    texts = {u.id for u in utterances if extra.texts.get(u.id)}
+    spoken = {u.id for u in utterances if extra.recordings.get(u.id)}
+    logging.info(
+        "Augmented views: of %d utterances %d have a text, %d a recording, %d both.",
+        len(utterances), len(texts), len(spoken), len(texts & spoken),
+    )  # fmt: skip
+    voices = [extra.voices.get(path) for name in spoken for path in extra.recordings[name]]
+    if not all(voices):
+        logging.warning(
+            "%d of %d augmented recordings do not say whose voice they have; a column `voice` in "
+            "the table would.", voices.count(None), len(voices),
+        )  # fmt: skip

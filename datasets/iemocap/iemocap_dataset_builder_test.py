@@ -8,6 +8,7 @@ import sys
 
 import numpy as np
 import pytest
+import soundfile
 import tensorflow_datasets as tfds
 
 from . import iemocap_dataset_builder
@@ -60,7 +61,7 @@ def examples(prepared):
 
 
 def test_default_is_four_emotions_with_random_access(prepared):
-    assert prepared.info.full_name == "iemocap/emotions4/1.0.0"
+    assert prepared.info.full_name == "iemocap/emotions4/1.1.0"
     assert prepared.info.file_format is tfds.core.FileFormat.ARRAY_RECORD
     assert prepared.info.features["label"].names == ["ang", "hap", "neu", "sad"]
 
@@ -90,12 +91,19 @@ def test_augmented_wavs_follow_their_utterance(examples, release):
     assert example["augmented_transcript"] == b"Well, the kettle stands on the stove."
     assert example["augmented_lengths"].tolist() == [len(wav) for wav in wavs]
     np.testing.assert_array_equal(example["augmented_audio"], np.concatenate(wavs))
+    voices = [voice.decode() for voice in example["augmented_voice"]]
+    assert voices == ["Ses03F", "narrator"]
 
 
 def test_no_augmented_data_are_empty(examples):
     example = examples["Ses02F_impro02_F000"]
     assert example["augmented_transcript"] == b""
     assert example["augmented_audio"].shape == example["augmented_lengths"].shape == (0,)
+    assert len(example["augmented_voice"]) == 0
+
+
+def test_a_voice_that_nobody_named_is_empty(examples):
+    assert list(examples["Ses05M_script01_1_F000"]["augmented_voice"]) == [b""]
 
 
 def test_reading_imports_no_tensorflow(prepared):
@@ -113,6 +121,29 @@ def test_archive_prepares_the_same_examples(prepared, release, tmp_path):
         assert len(folder) == len(archive)
         for expected, found in zip(folder, archive):
             np.testing.assert_equal(found, expected)
+
+
+def test_the_log_counts_the_views_and_names_what_is_not_used(release, tmp_path, caplog):
+    spare = release.root / "Session1/sentences/wav/Ses01F_impro01/Ses01F_impro01_F000 (1).wav"
+    spare.write_bytes(b"x")
+    with caplog.at_level("INFO", logger="absl"):
+        prepare(tmp_path, release.manual_dir)
+    line = "Augmented views: of 22 utterances 3 have a text, 3 a recording, 3 both."
+    assert line in caplog.text
+    assert "1 files are not used" in caplog.text and spare.name in caplog.text
+    assert "2 of 4 augmented recordings do not say whose voice" in caplog.text
+
+
+def test_flac_is_augmented_data_as_well(release, tmp_path):
+    path = release.augmented / "bass" / "bass_Ses01F_impro01_F000.wav"
+    expected = release.wav(path)
+    soundfile.write(path.with_suffix(".flac"), expected, 16_000, subtype="PCM_16")
+    path.unlink()
+    table = release.augmented / "text.csv"
+    table.write_text(table.read_text().replace(path.name, path.stem + ".flac"))
+    example = prepare(tmp_path, release.manual_dir).as_data_source("session1")[0]
+    assert example["utterance"] == b"Ses01F_impro01_F000"
+    np.testing.assert_array_equal(example["augmented_audio"][-len(expected) :], expected)
 
 
 def test_a_failed_build_leaves_nothing_and_the_next_one_is_whole(release, tmp_path):

@@ -11,7 +11,8 @@ LABELS = ("ang", "dis", "exc", "fea", "fru", "hap", "neu", "oth", "sad", "sur", 
 
 # Dialogs have odd names (`Ses03M_impro05a`, `Ses05M_script01_1b`): only the session and, from the
 # right, the speaker and the turn are at fixed places. No id holds "XX", unlabelled turns' ids do.
-_ID = r"Ses0[1-5][FM]_(?:impro|script)\w*_[FM]\d{3}"
+_DIALOG = r"Ses0[1-5][FM]_(?:impro|script)\w*"
+_ID = rf"{_DIALOG}_[FM]\d{{3}}"
 _NUMBER = r"-?\d+(?:\.\d*)?"
 _SUMMARY = re.compile(
     rf"\[({_NUMBER}) - ({_NUMBER})\]\t({_ID})\t(\w+)\t\[({_NUMBER}), ({_NUMBER}), ({_NUMBER})\]\s*",
@@ -147,12 +148,35 @@ def _read_labels(files: Folder | Archive) -> list[Utterance]:
 
 
 def _read_transcripts(files: Folder | Archive) -> dict[str, str]:
-    texts = {}
+    """Returns text by id. Lines of one id in one file belong together; a second file is a copy."""
+    texts, places, problems = {}, {}, []
     for path in files.paths:
-        if "/transcriptions/" in path:
-            for utterance, text in parse_transcripts(files.read(path)):
+        if "/transcriptions/" not in path:
+            continue
+        for utterance, text in parse_transcripts(files.read(path)):
+            first = places.setdefault(utterance, path)
+            if first == path:
                 texts[utterance] = f"{texts.get(utterance, '')} {text}".strip()
+            else:
+                problems.append(f"{path}: {utterance} again, first {first}")
+    if problems:
+        raise ReleaseError(
+            f"{len(problems)} lines of {files}'s transcripts are in a second file:\n"
+            f"{listing(problems)}\nA dialog has one transcript. Move the other one away."
+        )
     return texts
+
+
+def _check_names(files: Folder | Archive) -> None:
+    """Refuses label files and transcripts not named as a dialog, such as a file manager's copy."""
+    texts = (pathlib.PurePosixPath(path) for path in files.paths if path.endswith(".txt"))
+    odd = [str(path) for path in texts if not re.fullmatch(_DIALOG, path.stem, re.ASCII)]
+    if odd:
+        raise ReleaseError(
+            f"{len(odd)} label files or transcripts of {files} are named as no dialog is:\n"
+            f"{listing(odd)}\nExpected names like Ses01F_impro01.txt. Move copies away, and give "
+            "others their name."
+        )
 
 
 def label_files(files: Folder | Archive) -> list[str]:
@@ -164,9 +188,10 @@ def read_release(files: Folder | Archive) -> list[Utterance]:
     """Reads every labelled utterance, in order of id.
 
     Raises:
-      ReleaseError: a line cannot be parsed, an id repeats, a label is unknown, or a labelled
-        utterance has no wav or no transcript; names every case.
+      ReleaseError: a file's name is no dialog's, a line cannot be parsed, an id repeats, a label is
+        unknown, or a labelled utterance has no wav or no transcript; names every case.
     """
+    _check_names(files)
     labelled, texts, wavs = _read_labels(files), _read_transcripts(files), set(files.paths)
     missing = []
     for utterance in labelled:

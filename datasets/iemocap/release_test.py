@@ -139,6 +139,23 @@ def test_an_id_that_occurs_twice_is_named_with_both_places(release):
     assert "Ses04F_impro04.txt:3" in message
 
 
+@pytest.mark.parametrize("place", ["transcripts", "labels"])
+def test_a_copy_beside_a_file_is_refused(place, release):
+    path = getattr(release, place)("Ses01F_impro01")
+    copy = path.with_name("Ses01F_impro01 (1).txt")
+    copy.write_bytes(path.read_bytes())
+    assert f"{copy.relative_to(release.root)}\nExpected names like" in error_of(release)
+
+
+def test_a_transcript_in_a_second_file_is_refused(release):
+    path = release.transcripts("Ses01F_impro01")
+    second = release.transcripts("Ses02F_impro01")
+    second.write_bytes(path.read_bytes())
+    message = error_of(release)
+    name = second.relative_to(release.root)
+    assert f"{name}: Ses01F_impro01_F000 again, first {path.relative_to(release.root)}" in message
+
+
 def test_label_files_without_labels(release):
     for path in release.root.glob("Session*/dialog/EmoEvaluation/*.txt"):
         path.write_text("% nothing\n")

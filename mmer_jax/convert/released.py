@@ -13,7 +13,6 @@ import jax
 import ml_collections
 import numpy as np
 import orbax.checkpoint as ocp
-from flax import traverse_util
 
 from mmer_jax import configuration, files
 from mmer_jax.convert.mapping import Converted, convert
@@ -116,8 +115,7 @@ def load_config(folder: str) -> ml_collections.ConfigDict:
     folder = os.path.abspath(os.path.expanduser(folder))
     try:
         with open(os.path.join(folder, "config.json")) as f:
-            config = configuration.default()
-            config.update_from_flattened_dict(_flat(json.load(f)))
+            config = configuration.from_json(json.load(f))
     except Exception as e:  # OSError, JSON's or ml_collections'
         raise UserError(
             f"{folder} can't be read as a converted checkpoint ({str(e).splitlines()[0][:200]}). "
@@ -140,10 +138,6 @@ def load(folder: str) -> tuple[MMER, dict, ml_collections.ConfigDict]:
     classes, symbols = (params[head]["linear"]["bias"].shape[0] for head in ("emotion", "ctc"))
     # The text encoder's own config has its vocabulary.
     return build_model(config, classes, symbols, vocab_size=0), params, config
-
-
-def _flat(tree):
-    return traverse_util.flatten_dict(tree, sep=".")
 
 
 def report(converted: Converted) -> str:

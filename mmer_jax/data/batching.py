@@ -26,11 +26,13 @@ class Choice:
     """Edges, the worst `padding` share of the parts they were chosen for, and if it is `reached`.
 
     Not `reached`: no number of buckets up to `MOST` gets the padding down to the share asked for.
+    `floor` is the padding that no bucket saves, see `least_padding`.
     """
 
     edges: tuple[int, ...]
     padding: float
     reached: bool
+    floor: float
 
 
 def choose_edges(lengths, count: int, longest: int, multiple: int = FRAME,
@@ -99,7 +101,8 @@ def choose(candidates, parts, batch_size: int, max_padding: float) -> Choice:
     reached = min(shares) <= max_padding
     limit = max_padding if reached else min(shares) + NEARLY
     first = next(i for i, share in enumerate(shares) if share <= limit)
-    return Choice(candidates[first], shares[first], reached)
+    floor = max(least_padding(p, candidates[first][-1]) for p in parts)
+    return Choice(candidates[first], shares[first], reached, floor)
 
 
 def bucket_of(samples: int, edges) -> int:
@@ -180,8 +183,7 @@ def padding_share(lengths, edges, batch_size: int) -> float:
 
     Args:
       lengths: int [n, v], samples of each of the v views; all views of a batch are padded to its
-        bucket's length, so an utterance needs its longest one's. A view that an utterance lacks
-        is 0: it is fed and nothing of it is real. [n] is one view.
+        bucket's length, so an utterance needs its longest one's. [n] is one view.
       edges: the buckets' lengths; what is longer than the last is cut.
       batch_size: rows of every batch.
     """
@@ -191,3 +193,16 @@ def padding_share(lengths, edges, batch_size: int) -> float:
     batches = np.diff((ends + -len(lengths) % batch_size) // batch_size, prepend=0)
     fed = lengths.shape[1] * batch_size * int(np.dot(batches, edges))
     return 1.0 - int(lengths.sum()) / fed
+
+
+def least_padding(lengths, longest: int) -> float:
+    """The padding share that is left if every utterance has a bucket of its own length.
+
+    That is the difference in length between the views of an utterance.
+
+    Args:
+      lengths: int [n, v] or [n], as for `padding_share`.
+      longest: what is longer is cut.
+    """
+    lengths = np.minimum(np.asarray(lengths).reshape(len(lengths), -1), longest)
+    return float(1.0 - lengths.mean(1).sum() / lengths.max(1).sum())

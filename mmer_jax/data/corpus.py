@@ -15,7 +15,9 @@ SESSIONS = ("session1", "session2", "session3", "session4", "session5")
 class Utterance:
     """What is known of an utterance without its samples.
 
-    `samples` counts int16 samples at 16 kHz; `aug_samples` those of each augmented recording.
+    `samples` counts int16 samples at 16 kHz; `aug_samples` those of each augmented recording, and
+    `aug_voices` says whose voice each has: a speaker of the corpus, another name, "" for unknown.
+    `aug_drawn` are the numbers of the augmented recordings that may be trained on; None: of all.
     """
 
     split: str
@@ -29,6 +31,32 @@ class Utterance:
     samples: int
     aug_transcript: str
     aug_samples: tuple[int, ...]
+    aug_voices: tuple[str, ...] = ()
+    aug_drawn: tuple[int, ...] | None = None
+
+    @property
+    def drawable(self) -> tuple[int, ...]:
+        """Numbers of the augmented recordings that may be trained on."""
+        return tuple(range(len(self.aug_samples))) if self.aug_drawn is None else self.aug_drawn
+
+    def has_view(self, modalities) -> bool:
+        """Whether there is an augmented view for a model of these modalities.
+
+        Speech needs a recording, text a text; a model of both needs both.
+        """
+        parts = {"audio": self.drawable, "text": self.aug_transcript}
+        return all(parts[name] for name in modalities)
+
+    def without_voices(self, voices) -> "Utterance":
+        """The utterance, none of its augmented recordings in one of these voices to be drawn."""
+        if not voices & set(self.aug_voices):
+            return self
+        kept = (k for k in self.drawable if self.aug_voices[k] not in voices)
+        return dataclasses.replace(self, aug_drawn=tuple(kept))
+
+    def without_view(self) -> "Utterance":
+        """The utterance without an augmented view, neither text nor recording."""
+        return dataclasses.replace(self, aug_transcript="", aug_drawn=())
 
 
 class Corpus:
@@ -105,6 +133,9 @@ def _source(builder, split):
 
 
 def _utterance(split, row, example):
+    lengths = tuple(int(n) for n in example["augmented_lengths"])
+    # Before version 1.1.0 of the dataset nothing said whose voice it is.
+    voices = tuple(map(_str, example.get("augmented_voice", [""] * len(lengths))))
     return Utterance(
         split=split,
         row=row,
@@ -116,7 +147,8 @@ def _utterance(split, row, example):
         transcript=_str(example["transcript"]),
         samples=len(example["audio"]),
         aug_transcript=_str(example["augmented_transcript"]),
-        aug_samples=tuple(int(n) for n in example["augmented_lengths"]),
+        aug_samples=lengths,
+        aug_voices=voices,
     )
 
 

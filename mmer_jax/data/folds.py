@@ -61,9 +61,13 @@ class Parts:
 
 
 def sides(utterances, fold: Fold) -> tuple[tuple[Utterance, ...], tuple[Utterance, ...]]:
-    """(training utterances, test utterances) of a fold, by who speaks and nothing else."""
+    """(training utterances, test utterances) of a fold, by who speaks and nothing else.
+
+    An augmented recording in the voice of a speaker who is tested is not to be drawn in training.
+    """
     test = tuple(u for u in utterances if fold.tests(u))
-    return tuple(u for u in utterances if not fold.tests(u)), test
+    tested = frozenset(u.speaker for u in test)
+    return tuple(u.without_voices(tested) for u in utterances if not fold.tests(u)), test
 
 
 def parts(utterances, fold: Fold, selection: str, fraction: float, seed: int,
@@ -77,7 +81,8 @@ def parts(utterances, fold: Fold, selection: str, fraction: float, seed: int,
         `published` trains on all of them and chooses on the test side, as the release does.
       fraction: share of the training utterances to hold out.
       seed: of the dialogs drawn.
-      exclude_seen: takes out of training what the test side says word for word.
+      exclude_seen: takes out of training what the test side says word for word: the utterances
+        that say it, and the augmented view of those that say it in the augmented text.
 
     Raises:
       UserError: a side of the fold is empty, or a fold of one speaker isn't one.
@@ -87,7 +92,11 @@ def parts(utterances, fold: Fold, selection: str, fraction: float, seed: int,
     train, test = sides(utterances, fold)
     if exclude_seen:
         said = text.spoken(u.transcript for u in test)
-        train = tuple(u for u in train if text.normalized(u.transcript) not in said)
+        train = tuple(
+            u.without_view() if text.normalized(u.aug_transcript) in said else u
+            for u in train
+            if text.normalized(u.transcript) not in said
+        )
     if not train or not test:
         empty = "training" if test else "test"
         raise UserError(
@@ -130,7 +139,8 @@ def training_texts(utterances, augmented: bool) -> frozenset[str]:
 
     Args:
       utterances: those trained on.
-      augmented: whether their augmented views are drawn, whose texts are read as well.
+      augmented: whether augmented views are computed. Then every augmented text counts, also one
+        that a model of speech and text never reads because no recording goes with it.
     """
     texts = [u.transcript for u in utterances]
     if augmented:

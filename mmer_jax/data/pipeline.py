@@ -7,6 +7,7 @@ import grain.experimental
 import grain.python as grain
 import numpy as np
 
+from mmer_jax.configuration import MODALITIES
 from mmer_jax.data import audio, batching, text
 from mmer_jax.data.corpus import Corpus, Utterance
 
@@ -31,13 +32,14 @@ class Featurizer:
       max_samples: longer recordings are cut, and their CTC loss masked.
       normalized: waveforms to zero mean and unit variance.
       buckets: how many padded lengths; 0: as few as keep padding at or below `max_padding`.
-      augmented: whether batches carry the augmented view.
+      augmented: whether batches carry the augmented view; `any_view` says if there is any.
       batch_size: of training, which the padding is figured with.
       max_padding: see `batching.choose`.
       parts: what a training pass may feed, each a sequence of utterances; the padding meant is
         that of the worst of them. None: the whole corpus.
       text_dropout: share of the utterances that a training pass feeds without their words.
       ctc_texts: share that it feeds with what the CTC head wrote, where that is known.
+      modalities: of the model: what an augmented view is made of.
 
     Attributes:
       edges, buckets: padded audio lengths, and the static shapes that go with them.
@@ -46,13 +48,15 @@ class Featurizer:
 
     def __init__(self, corpus: Corpus, tokenizer, max_samples: int, normalized: bool, buckets: int,
                  augmented: bool, batch_size: int = 8, max_padding: float = 0.10,
-                 parts=None, text_dropout: float = 0.0, ctc_texts: float = 0.0):  # fmt: skip
+                 parts=None, text_dropout: float = 0.0, ctc_texts: float = 0.0,
+                 modalities=MODALITIES):  # fmt: skip
         self.corpus = corpus
         self.max_samples = max_samples
         self.normalized = normalized
         self.augmented = augmented
         self.text_dropout = text_dropout
         self.ctc_texts = ctc_texts
+        self._modalities = tuple(modalities)
         self._tokenizer = tokenizer
         self.encoded = [_encode(u, tokenizer) for u in corpus.utterances]
         self.index = {u.id: i for i, u in enumerate(corpus.utterances)}
@@ -71,19 +75,20 @@ class Featurizer:
             self.edges,
             # Evaluation feeds the original view alone, in as small a bucket as holds it.
             [original for original, *_ in lengths],
-            [max(len(e.tokens), len(e.aug_tokens)) for e in self.encoded],
+            [max(map(len, (e.tokens, e.aug_tokens)[: 1 + augmented])) for e in self.encoded],
             [len(e.symbols) for e in self.encoded],
         )
 
     def lengths(self, utterance: Utterance, seed_epoch) -> tuple[int, ...]:
         """Samples of each view that a pass of training feeds, after the cut.
 
-        One view or two; an augmented view that the utterance lacks has 0.
+        One view, or two where the augmented one has speech. An utterance that lacks that one has
+        its own recording fed in the place.
         """
         views = [utterance.samples]
-        if self.augmented:
+        if self._augments_speech:
             drawn = self._drawn(utterance, seed_epoch)
-            views.append(0 if drawn is None else utterance.aug_samples[drawn])
+            views.append(utterance.samples if drawn is None else utterance.aug_samples[drawn])
         return tuple(min(n, self.max_samples) for n in views)
 
     def padding_share(self, utterances, batch_size: int, seed_epoch=(0, 0)) -> float:
@@ -98,7 +103,8 @@ class Featurizer:
         """
         needs, weights = [], []
         for u in self.corpus.utterances:
-            others = u.aug_samples if self.augmented and _has_view(u) else (0,)
+            has_view = self._augments_speech and u.has_view(self._modalities)
+            others = [u.aug_samples[k] for k in u.drawable] if has_view else [0]
             needs += [max(u.samples, n) for n in others]
             weights += [1 / len(others)] * len(others)
         return needs, weights
@@ -132,13 +138,18 @@ class Featurizer:
         return found
 
     def _drawn(self, utterance, seed_epoch):
-        """Which augmented recording (seed, epoch) draws; None where there is none."""
-        if not _has_view(utterance):
+        """Which augmented recording (seed, epoch) draws; None where there is no view."""
+        if not utterance.has_view(self._modalities):
             return None
-        if len(utterance.aug_samples) == 1:
-            return 0
+        among = utterance.drawable
+        if len(among) == 1:
+            return among[0]
         rng = np.random.default_rng((*seed_epoch, self.index[utterance.id]))
-        return int(rng.integers(len(utterance.aug_samples)))
+        return among[int(rng.integers(len(among)))]
+
+    @property
+    def _augments_speech(self):
+        return self.augmented and "audio" in self._modalities
 
     def batch(self, utterances, bucket: batching.Bucket, seed_epoch, augmented: bool,
               rows=None, tokens=None) -> dict:  # fmt: skip
@@ -155,7 +166,8 @@ class Featurizer:
         Returns:
           audio float32 [b, n], audio_length [b], text_ids and text_mask [b, s], transcript [b, u],
           transcript_length [b], ctc_valid, label, valid [b], index [b] (row in the corpus), and
-          aug_audio, aug_audio_length, aug_text_ids, aug_text_mask, aug_valid.
+          aug_valid, aug_audio, aug_audio_length where the model has speech, aug_text_ids,
+          aug_text_mask where it has text.
         """
         wanted = np.arange(len(utterances))[slice(None) if rows is None else rows]
         valid = np.array([utterances[i] is not None for i in wanted])
@@ -180,15 +192,17 @@ class Featurizer:
         return out
 
     def _augmented(self, rows, recordings, bucket, seed_epoch, valid):
-        drawn = [self._drawn(u, seed_epoch) for u in rows]
-        exists = np.array([k is not None for k in drawn])
-        speech = [r[0] if k is None else r[1][k] for r, k in zip(recordings, drawn)]
-        tokens = [
-            self._encoded(u).aug_tokens if e else self._encoded(u).tokens
-            for u, e in zip(rows, exists)
-        ]
-        out = self._speech("aug_audio", speech, bucket) | self._text("aug_text", tokens, bucket)
-        return out | {"aug_valid": exists & valid}
+        exists = np.array([u.has_view(self._modalities) for u in rows])
+        out = {"aug_valid": exists & valid}
+        if "audio" in self._modalities:
+            drawn = [self._drawn(u, seed_epoch) for u in rows]
+            speech = [r[0] if k is None else r[1][k] for r, k in zip(recordings, drawn)]
+            out |= self._speech("aug_audio", speech, bucket)
+        if "text" in self._modalities:
+            encoded = [self._encoded(u) for u in rows]
+            tokens = [e.aug_tokens if has else e.tokens for e, has in zip(encoded, exists)]
+            out |= self._text("aug_text", tokens, bucket)
+        return out
 
     def _encoded(self, utterance):
         return self.encoded[self.index[utterance.id]]
@@ -216,8 +230,14 @@ def _tokens(tokenizer, transcript):
     return tokenizer.ids(transcript) if tokenizer else np.zeros(1, np.int32)
 
 
-def _has_view(utterance):
-    return bool(utterance.aug_samples and utterance.aug_transcript)
+def any_view(parts, modalities) -> bool:
+    """Whether any utterance that is trained on has an augmented view for these modalities.
+
+    Args:
+      parts: what is trained on, each a sequence of utterances.
+      modalities: of the model.
+    """
+    return any(u.has_view(modalities) for part in parts for u in part)
 
 
 class TrainBatches:

@@ -13,14 +13,20 @@ CTC_SYMBOLS = ("<pad>", "<s>", "</s>", "<unk>", "|", *"ETAONIHSRDLUMWCFGYPBVK'XJ
 CTC_BLANK = 0
 _CTC_IDS = {symbol: i for i, symbol in enumerate(CTC_SYMBOLS)}
 _EVENT = re.compile(r"\[[A-Z_ ]+\]")  # [LAUGHTER], [BREATHING], [GARBAGE], ...
+_BRACKETS = re.compile(r"\[[^\]]*\]|\([^)]*\)")
 _PUNCTUATION = str.maketrans({"\u2018": "'", "\u2019": "'", "\u201c": '"', "\u201d": '"'})
 
 
-def clean(text: str, keep_events: bool = False) -> str:
-    """One line with single spaces and straight quotes; `[LAUGHTER]` and the like go unless kept."""
+def clean(text: str, keep_events: bool = False, keep_brackets: bool = True) -> str:
+    """One line with single spaces and straight quotes; `[LAUGHTER]` and the like go unless kept.
+
+    Args:
+      keep_events: keeps them.
+      keep_brackets: keeps whatever else stands in [...] or (...).
+    """
     text = unicodedata.normalize("NFC", text).translate(_PUNCTUATION)
     if not keep_events:
-        text = _EVENT.sub(" ", text)
+        text = (_EVENT if keep_brackets else _BRACKETS).sub(" ", text)
     return " ".join(text.split())
 
 
@@ -55,35 +61,50 @@ class Tokenizer:
     """A Hugging Face tokenizer behind the two calls that the pipeline needs.
 
     Args:
-      source: hub name or folder.
+      source: hub name, folder or tokenizer.json, see `load_tokenizer`.
       max_tokens: longer texts are cut, special tokens kept.
-      keep_events: see `clean`.
+      keep_events, keep_brackets: see `clean`.
 
     Raises:
       UserError: nothing at `source`, or no network to fetch it.
     """
 
-    def __init__(self, source: str, max_tokens: int, keep_events: bool = False):
-        self._hf = _load_tokenizer(source)
+    def __init__(self, source: str, max_tokens: int, keep_events: bool = False,
+                 keep_brackets: bool = True):  # fmt: skip
+        self._hf = load_tokenizer(source)
         self.max_tokens = max_tokens
         self.keep_events = keep_events
-        self.vocab_size = len(self._hf)
+        self.keep_brackets = keep_brackets
+        # Ids need not be without gaps: what counts is the largest.
+        self.vocab_size = max(len(self._hf), 1 + max(self._hf.get_vocab().values(), default=0))
         self.pad_id = self._hf.pad_token_id or 0
 
     def ids(self, text: str) -> np.ndarray:
         """int32 [s] token ids with the special tokens; never empty."""
-        text = clean(text, self.keep_events)
+        text = clean(text, self.keep_events, self.keep_brackets)
         return np.array(
             self._hf(text, truncation=True, max_length=self.max_tokens)["input_ids"], np.int32
         )
 
 
-def _load_tokenizer(source):
-    # Imported late: transformers takes seconds, and audio-only runs need none of it here.
-    from transformers import AutoTokenizer
+def load_tokenizer(source: str):
+    """Hugging Face's tokenizer; code that comes with one is not run.
 
+    Args:
+      source: hub name or folder; or the path of a tokenizer.json, which is read as data alone, so
+        that no other file beside it chooses a class.
+
+    Raises:
+      UserError: nothing at `source`, or no network to fetch it.
+    """
+    # Imported late: transformers takes seconds, and audio-only runs need none of it here.
+    from transformers import AutoTokenizer, PreTrainedTokenizerFast
+
+    source = os.path.expanduser(source)
     try:
-        return AutoTokenizer.from_pretrained(os.path.expanduser(source))
+        if os.path.isfile(source):
+            return PreTrainedTokenizerFast(tokenizer_file=source)
+        return AutoTokenizer.from_pretrained(source, trust_remote_code=False)
     except Exception as e:  # transformers raises OSError, ValueError, or its hub's own errors
         raise UserError(
             f"No tokenizer could be loaded from {source!r} ({_first_line(e)}). Expected a folder "

@@ -1,7 +1,8 @@
 """Makes the demo corpus: `python -m mmer_jax.demo.corpus OUT`.
 
 OUT/IEMOCAP_full_release  a speech corpus of ten synthetic speakers in the layout of IEMOCAP
-OUT/augmented             each four-class utterance in other words and in another voice
+OUT/augmented             each four-class utterance in other words and in a voice that no
+                          speaker has
 OUT/tokenizer             a small Hugging Face tokenizer of the corpus's own words
 OUT/corpus.json           options, counts, checksum
 """
@@ -106,7 +107,7 @@ def _fill(root, options, progress):
         seconds = _write_sounds(root, espeak, turns, clips, progress)
         version = espeak.version
     _write_release(root, turns, seconds, options["awkward"])
-    augmented.write_texts(root, turns)
+    augmented.write_table(root, clips)
     texts = [quirks.joined(turn) for turn in turns]
     texts += [turn.text.paraphrase for turn in turns if turn.four_class]
     tokenizer.save(texts, root / "tokenizer")
@@ -119,7 +120,7 @@ def _write_sounds(root, espeak, turns, clips, progress):
         (release.wav_path(root, turn), turn, turn.speaker, turn.text.sentence) for turn in turns
     ]
     tasks += [
-        (augmented.wav_path(root, clip), clip, clip.speaker, clip.turn.text.paraphrase)
+        (augmented.wav_path(root, clip), clip, clip.voice, clip.turn.text.paraphrase)
         for clip in clips
     ]
     for folder in {path.parent for path, *_ in tasks}:

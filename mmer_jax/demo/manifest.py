@@ -7,7 +7,7 @@ from mmer_jax.errors import UserError
 
 NAME = "corpus.json"
 # Counts up when the same options begin to make another corpus.
-GENERATOR = 1
+GENERATOR = 2
 
 
 def tree_files(root):

@@ -74,17 +74,20 @@ class Turn:
 
 @dataclass(frozen=True)
 class Clip:
-    """A paraphrase in another speaker's voice with the emotion of the original."""
+    """A paraphrase with the emotion of the original, in a voice that no speaker has.
+
+    `voice` is one of `sound.AUGMENTED_VOICES`: a model that trains on it hears no speaker's voice.
+    """
 
     turn: Turn
-    speaker: str
+    voice: str
     prosody: sound.Prosody
     seed: int
 
     @property
     def name(self):
         """`<anything><utterance>.wav`; the first part names the voice."""
-        return f"Ses0{self.speaker}_as_{self.turn.utterance}.wav"
+        return f"{self.voice}_as_{self.turn.utterance}.wav"
 
 
 def seed_of(*parts):
@@ -121,12 +124,11 @@ def clips(seed, planned):
     result = []
     for turn in filter(lambda turn: turn.four_class, planned):
         random = stream(seed, "clips", turn.utterance)
-        others = [speaker for speaker in sound.VOICES if speaker != turn.speaker]
         count = 2 if random.rand() < SECOND_CLIP_SHARE else 1
-        for speaker in random.permutation(others)[:count]:
+        for voice in random.permutation(list(sound.AUGMENTED_VOICES))[:count]:
             prosody = sound.draw_prosody(turn.label, random)
-            clip_seed = seed_of(seed, "clip", turn.utterance, speaker)
-            result.append(Clip(turn, str(speaker), prosody, clip_seed))
+            clip_seed = seed_of(seed, "clip", turn.utterance, voice)
+            result.append(Clip(turn, str(voice), prosody, clip_seed))
     return result
 
 

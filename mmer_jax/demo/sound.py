@@ -58,6 +58,14 @@ VOICES = {
     "5F": ("steph", 44),
     "5M": ("m2", 44),
 }
+# The same of the augmented recordings, by the name of the variant: none is a speaker's or like one.
+AUGMENTED_VOICES = {
+    name: (name, base)
+    for name, base in (
+        ("Alicia", 44), ("Andrea", 46), ("Annie", 48), ("edward", 48), ("f1", 44), ("f3", 46),
+        ("m4", 44), ("m5", 46), ("m6", 42), ("robert", 46),
+    )
+}  # fmt: skip
 
 
 def draw_prosody(label, random):
@@ -76,8 +84,8 @@ def draw_prosody(label, random):
 
 
 def espeak_job(text, speaker, prosody, seed):
-    """Returns the job for `tts.Espeak.say` in which a speaker says a text."""
-    voice, base = VOICES[speaker]
+    """Returns the job for `tts.Espeak.say` in which a speaker or augmented voice says a text."""
+    voice, base = (VOICES | AUGMENTED_VOICES)[speaker]
     arousal = prosody.arousal
     settings = {
         "rate": np.clip(170 * (1 + 0.13 * arousal + 0.05 * prosody.pace), 90, 330),

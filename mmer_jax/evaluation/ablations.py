@@ -44,11 +44,6 @@ def _without_gate(c):
     c.model.gate = False
 
 
-def _released_losses(c):
-    for loss in (c.losses.ctc, c.losses.scl, c.losses.acl):
-        loss.form = "released"
-
-
 def _frozen_encoders(c):
     parts = {"audio": "audio_encoder/.*", "text": "text_encoder/.*"}
     c.optimizer.frozen = tuple(parts[m] for m in c.model.modalities)
@@ -68,7 +63,7 @@ CHANGES: dict[str, tuple[str, Callable]] = {
     "text_only": ("text only", configuration.text_only),
     "late_fusion": ("late fusion by concatenation", _late_fusion),
     "no_gate": ("without the gate", _without_gate),
-    "released_losses": ("losses as released", _released_losses),
+    "released_losses": ("losses as released", configuration.released_losses),
     "frozen_encoders": ("both encoders frozen", _frozen_encoders),
     "tuned_encoders": ("both encoders tuned", _tuned_encoders),
 }

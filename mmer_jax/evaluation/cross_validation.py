@@ -73,9 +73,10 @@ def run(config, workdir: str, make_experiment, on_fold=None) -> list[dict]:
 
     Returns:
       Per fold: `fold`, `name` (who tests), `seed`, `confusion`, `chosen`, `history`, `counts`,
-      `temperature`, `text_sources` (see `loop.train_fold`), `label_names` and `predictions`, a
-      list of {utterance, session, speaker,
-      dialog, label, prediction, probabilities, logits, seen, recognized, transcript}.
+      `temperature`, `text_sources` (see `loop.train_fold`), `normalized` (whether waveforms are),
+      `pretrained` (the weights begun with), `label_names` and `predictions`, a list of {utterance,
+      session, speaker, dialog, label, prediction, probabilities, logits, seen, recognized,
+      transcript}.
     """
     results = []
     for fold in selected_folds(config):
@@ -140,6 +141,8 @@ def run_fold(experiment, fold: Fold, folder: str) -> dict:
         "chosen": trained["chosen"],
         "temperature": trained["temperature"],
         "text_sources": trained["text_sources"],
+        "normalized": experiment.featurizer.normalized,
+        "pretrained": experiment.pretrained,
         "confusion": matrix.tolist(),
         "history": trained["history"],
         "predictions": predictions,

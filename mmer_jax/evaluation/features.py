@@ -11,9 +11,12 @@ from etils import epath
 from mmer_jax import files
 from mmer_jax.data import audio, pipeline
 from mmer_jax.data.batching import FRAME
+from mmer_jax.data.text import load_tokenizer
 from mmer_jax.errors import UserError
 from mmer_jax.evaluation.finished import FoldRun
+from mmer_jax.models import factory
 from mmer_jax.models.mmer import MMER
+from mmer_jax.models.precision import jit_at
 from mmer_jax.training import sharding
 from mmer_jax.training.checkpoint import Checkpoints
 from mmer_jax.training.experiment import Experiment
@@ -86,7 +89,7 @@ def open_fold(fold: FoldRun, data_dir: str = "", experiment: Experiment | None =
       UserError: checkpoint, dataset or tokenizer are gone, or another corpus is there now.
     """
     folder, step = checkpoint(fold)
-    config = fold.config.copy_and_resolve_references()
+    config = factory.as_trained(fold.config, fold.result).copy_and_resolve_references()
     # They decide where arrays lie, not what is in them: the run's devices need not be here.
     config.mesh.data, config.mesh.fsdp, config.mesh.model = -1, 1, 1
     if data_dir:
@@ -173,8 +176,9 @@ def make_features_step(model: MMER, mesh, shardings):
             found["frames"] = out["audio_mask"].sum(-1)
         return found
 
-    return jax.jit(
+    return jit_at(
         features,
+        model.precision,
         in_shardings=(shardings.params, shardings.frozen, sharding.batch_sharding(mesh)),
         out_shardings=sharding.replicated(mesh),
     )
@@ -218,9 +222,7 @@ def spelled(source: str, ids) -> list[str]:
       source: hub name or folder of the tokenizer.
       ids: int [s].
     """
-    from transformers import AutoTokenizer
-
-    tokenizer = AutoTokenizer.from_pretrained(os.path.expanduser(source))
+    tokenizer = load_tokenizer(source)
     # One by one, for byte-level tokens are no readable text themselves (Ġword).
     texts = [tokenizer.decode([i], clean_up_tokenization_spaces=False) for i in ids]
     return [text.strip() or tokenizer.convert_ids_to_tokens(int(i)) for text, i in zip(texts, ids)]

@@ -113,6 +113,7 @@ def summarize(config, results: list[dict]) -> dict:
         "calibration": _calibration(results, names),
         "recognition": recognition_of(results),
         "leakage": _leakage(results, names),
+        "pretrained": next((r["pretrained"] for r in results if r.get("pretrained")), {}),
         "config": configuration.to_json(config),
     }
 

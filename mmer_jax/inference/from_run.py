@@ -29,8 +29,9 @@ def load_fold(folder: str) -> LoadedModel:
       UserError: no finished fold there; checkpoint, tokenizer or an encoder's config are gone.
     """
     fold = _fold(files.resolve(folder))
-    config, names = fold.config, tuple(fold.result["label_names"])
+    names = tuple(fold.result["label_names"])
     try:
+        config = factory.as_trained(fold.config, fold.result)
         tokenizer, tokenizer_folder = read_tokenizer(config)
         model = build(config, len(names), tokenizer)
     except UserError as e:
@@ -109,7 +110,8 @@ def _abstract_state(config, model):
     def fresh(trained, frozen):
         past = memory.create(config.losses.memory.size, config.model.width)
         made = optimizer.make_optimizer(config.optimizer)
-        return state.create(trained, frozen, made, 1, past, config.seed)
+        groups = (1, 1) if config.train.accumulation > 1 else None
+        return state.create(trained, frozen, made, 1, past, config.seed, groups)
 
     frozen = tuple(config.optimizer.frozen)
     shapes = jax.eval_shape(fresh, *optimizer.split_frozen(factory.param_shapes(model), frozen))

@@ -8,6 +8,7 @@ from mmer_jax.errors import UserError
 from mmer_jax.inference import from_run
 from mmer_jax.inference.model import LoadedModel, read_tokenizer
 from mmer_jax.inference.predictor import Predictor
+from mmer_jax.models import factory
 from mmer_jax.training.checkpoint import PARAMS_FOLDER
 
 EXPECTED = (
@@ -95,6 +96,7 @@ def _converted(folder):
 
     model, params, config = released.load(folder)
     tokenizer, tokenizer_folder = read_tokenizer(config)
+    factory.check_limits(model, config, tokenizer)
     card = {"name": config.name, "protocol": config.protocol, "selection": config.selection}
     return LoadedModel(
         folder, config, model, params, released.LABELS, {}, tokenizer, tokenizer_folder, card

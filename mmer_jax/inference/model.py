@@ -88,7 +88,9 @@ def read_tokenizer(config) -> tuple[text.Tokenizer | None, str]:
     if "text" not in config.model.modalities:
         return None, ""
     source = config.text.tokenizer or config.text.pretrained
-    return text.Tokenizer(source, config.text.max_tokens, config.text.keep_events), source
+    options = config.text
+    reader = text.Tokenizer(source, options.max_tokens, options.keep_events, options.keep_brackets)
+    return reader, source
 
 
 def build(config, classes: int, tokenizer: text.Tokenizer | None) -> MMER:
@@ -102,9 +104,11 @@ def build(config, classes: int, tokenizer: text.Tokenizer | None) -> MMER:
     Raises:
       UserError: a pretrained encoder's config can't be had.
     """
-    return factory.build_model(
+    model = factory.build_model(
         config,
         classes=classes,
         symbols=len(text.CTC_SYMBOLS),
         vocab_size=tokenizer.vocab_size if tokenizer else 1,
     )
+    factory.check_limits(model, config, tokenizer)
+    return model

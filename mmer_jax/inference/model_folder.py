@@ -11,6 +11,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from mmer_jax import configuration, files
+from mmer_jax.data.text import load_tokenizer
 from mmer_jax.errors import UserError
 from mmer_jax.inference import model_card, reliability
 from mmer_jax.inference.model import LoadedModel, read_tokenizer
@@ -19,6 +20,7 @@ from mmer_jax.models import factory
 FORMAT = 1  # of the folder; raised when an older version could not read it
 PARAMS, CONFIG, CARD = "model.safetensors", "config.json", "README.md"
 AUDIO, TEXT, TOKENIZER = "audio_encoder", "text_encoder", "tokenizer"
+TOKENIZER_FILE = "tokenizer.json"  # all that is read of the tokenizer's folder
 KEYS = ("config", "label_names", "temperature", "card", "sizes")  # of config.json
 AGAIN = "Export it again: python -m mmer_jax.export WORKDIR OUT; or copy it again, as a whole."
 
@@ -104,16 +106,23 @@ def _write_encoders(model, folder):
 
 
 def _write_tokenizer(source, folder):
-    from transformers import AutoTokenizer
-
     try:
-        tokenizer = AutoTokenizer.from_pretrained(os.path.expanduser(source))
-    except Exception as e:  # transformers raises OSError, ValueError, or its hub's own errors
+        tokenizer = load_tokenizer(source)
+    except UserError as e:
         raise UserError(
-            f"The model's tokenizer can't be read from {source!r} any more "
-            f"({_first_line(e)}). Put it back there, or fetch it again."
+            f"The model's tokenizer can't be read from {source!r} any more. {e} Put it back "
+            "there, or fetch it again."
         ) from e
-    tokenizer.save_pretrained(folder)
+    if not tokenizer.is_fast:
+        raise UserError(
+            f"The tokenizer in {source!r} has no form that {TOKENIZER_FILE} could hold (it is a "
+            f"{type(tokenizer).__name__}, in Python). Train with a fast one."
+        )
+    # As it will be read: by its data alone, whatever class it had.
+    os.makedirs(folder)
+    path = os.path.join(folder, TOKENIZER_FILE)
+    tokenizer.backend_tokenizer.save(path)
+    load_tokenizer(path).save_pretrained(folder)
 
 
 def read(folder: str) -> LoadedModel:
@@ -130,7 +139,8 @@ def read(folder: str) -> LoadedModel:
     for part, name in ((config.audio, AUDIO), (config.text, TEXT)):
         needed = name.split("_")[0] in modalities
         part.pretrained = os.path.join(folder, name) if needed else ""
-    config.text.tokenizer = os.path.join(folder, TOKENIZER) if "text" in modalities else ""
+    tokenizer_file = os.path.join(folder, TOKENIZER, TOKENIZER_FILE)
+    config.text.tokenizer = tokenizer_file if "text" in modalities else ""
     tokenizer, tokenizer_folder = read_tokenizer(config)
     sizes = stored["sizes"]
     model = factory.build_model(config, sizes["classes"], sizes["symbols"], sizes["vocab_size"])
@@ -227,7 +237,7 @@ def _are_text_sources(sources):
 
 def _check_whole(folder, modalities):
     needed = [f"{name}_encoder/config.json" for name in modalities]
-    needed += [f"{TOKENIZER}/tokenizer_config.json"] if "text" in modalities else []
+    needed += [f"{TOKENIZER}/{TOKENIZER_FILE}"] if "text" in modalities else []
     missing = [n for n in needed if not files.exists(os.path.join(folder, n))]
     if missing:
         raise UserError(f"{folder} lacks {', '.join(missing)}. {AGAIN}")
@@ -274,12 +284,10 @@ def _check_sizes(model, source):
         raise UserError(f"{source} names {len(names)} classes, but its model has {classes}.")
     if model.tokenizer is None:
         return
-    known, embedded = model.tokenizer.vocab_size, model.model.text_encoder.config.vocab_size
-    if known > embedded:
-        raise UserError(
-            f"{source} has a tokenizer of {known} tokens, but its text encoder knows {embedded}: "
-            "they are not of the same model."
-        )
+    try:
+        factory.check_limits(model.model, model.config, model.tokenizer)
+    except UserError as e:
+        raise UserError(f"{source}: {e} {AGAIN}") from e
 
 
 def _some(names, most=5):

@@ -9,6 +9,7 @@ from mmer_jax.models.encoders.wav2vec2 import Wav2Vec2Encoder
 from mmer_jax.models.heads import CTCHead
 from mmer_jax.models.layers import flat_dense
 from mmer_jax.models.mmer import MMER
+from mmer_jax.models.precision import jit_at
 
 
 class Network:
@@ -25,9 +26,9 @@ class Network:
     def __init__(self, model: MMER, params: dict):
         self._model = padding_kept_out(model)
         self._params = jax.device_put(params)
-        self._encode = jax.jit(self._encoded)
-        self._decide = jax.jit(self._decided)
-        self._attend = jax.jit(self._attended)
+        self._encode = jit_at(self._encoded, model.precision)
+        self._decide = jit_at(self._decided, model.precision)
+        self._attend = jit_at(self._attended, model.precision)
 
     @property
     def compiled(self) -> int:

@@ -23,7 +23,7 @@ class Preparation:
         self._hears, self._reads = model.hears, model.reads
         self.longest = longest(model)
         self._lengths = shapes.lengths(self.longest)
-        self._normalized = _normalized(model)
+        self._normalized = normalized(model)
         self._tokenizer = model.tokenizer
 
     def padded_length(self, samples: int) -> int:
@@ -62,8 +62,9 @@ def longest(model: LoadedModel) -> int:
     return min(cut, positions * FRAME) if positions else cut
 
 
-def _normalized(model):
-    """As `factory.normalizes`, by the module: the encoder's config need not be at hand any more."""
-    option = model.config.data.normalize
-    automatic = isinstance(model.model.audio_encoder, Wav2Vec2Encoder)
+def normalized(model: LoadedModel) -> bool:
+    """As `factory.normalizes`, by the module: the pretrained folder need not be there any more."""
+    option, encoder = model.config.data.normalize, model.model.audio_encoder
+    usual = isinstance(encoder, Wav2Vec2Encoder)
+    automatic = usual if encoder is None else getattr(encoder.config, "do_normalize", usual)
     return option == "utterance" or (option == "auto" and automatic)

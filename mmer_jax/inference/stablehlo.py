@@ -98,23 +98,37 @@ def export(model, folder: str, buckets) -> None:
 
 def _write_program(model, bucket, folder):
     """Exports one bucket; returns its entry in the index."""
-    from mmer_jax.inference import network
-
     inputs = _inputs(bucket)
-    # A program pads what it is given, and padding must not change an answer.
-    module = network.padding_kept_out(model.model)
-    exported = _export(_function(module, tuple(inputs)), _shapes(model.params), inputs)
+    program = exported(model.model, model.params, bucket)
     name = f"{bucket.name}.bin"
     with open(os.path.join(folder, name), "wb") as f:
-        f.write(exported.serialize())
-    rows = jax.tree.unflatten(exported.out_tree, exported.out_avals)
+        f.write(program.serialize())
+    rows = jax.tree.unflatten(program.out_tree, program.out_avals)
     return {
         "file": name,
-        "platforms": list(exported.platforms),
-        "calling_convention": exported.calling_convention_version,
+        "platforms": list(program.platforms),
+        "calling_convention": program.calling_convention_version,
         "inputs": [{"name": k} | _described(x) for k, x in inputs.items()],
         "outputs": {k: _described(x) for k, x in rows.items()},
     }
+
+
+def exported(model, params, bucket: Bucket) -> jax_export.Exported:
+    """The program of one bucket.
+
+    Args:
+      model: the Flax module.
+      params: nested dict, each with a `.shape`.
+      bucket: its static shapes.
+    """
+    from mmer_jax.inference import network
+    from mmer_jax.models.precision import jit_at
+
+    inputs = _inputs(bucket)
+    # A program pads what it is given, and padding must not change an answer.
+    module = network.padding_kept_out(model)
+    function = jit_at(_function(module, tuple(inputs)), module.precision)
+    return _export(function, _shapes(params), inputs)
 
 
 def _inputs(bucket):
@@ -155,7 +169,7 @@ def _shapes(params):
 
 def _export(function, params, inputs):
     """For all platforms in one file; for CPUs alone where jax can't."""
-    function, arguments = jax.jit(function), (params, *inputs.values())
+    arguments = (params, *inputs.values())
     try:
         return jax_export.export(function, platforms=PLATFORMS)(*arguments)
     except Exception as e:  # whatever the lowering of another platform raised
@@ -169,7 +183,7 @@ def _described(x):
 
 
 def _index(model, programs):
-    from mmer_jax.models import factory
+    from mmer_jax.inference import preparation
 
     audio = "audio" in model.config.model.modalities
     return {
@@ -181,7 +195,7 @@ def _index(model, programs):
         "temperature": model.text_sources.get("gold", {}).get("temperature"),
         "text_sources": model.text_sources,
         "sample_rate": SAMPLE_RATE if audio else None,
-        "normalized": factory.normalizes(model.config) if audio else None,
+        "normalized": preparation.normalized(model) if audio else None,
         "programs": programs,
     }
 

@@ -3,12 +3,19 @@
 import jax
 import jax.numpy as jnp
 
+from mmer_jax.models.precision import HIGHEST
+
 _AWAY = -1e9  # a similarity that no softmax sees
 
 
 def _unit(z):
     # rsqrt of the clamped square: finite gradient at z = 0, where a norm's is NaN.
     return z * jax.lax.rsqrt(jnp.maximum((z * z).sum(-1, keepdims=True), 1e-12))
+
+
+def _products(a, b):
+    """[n, d], [m, d] -> [n, m]; a similarity over tau = 0.07 enters an exponential."""
+    return jnp.matmul(a, b.T, precision=HIGHEST)
 
 
 def supervised_contrastive(z, label, valid, temperature: float = 0.07, memory=None, index=None):
@@ -39,7 +46,8 @@ def supervised_contrastive(z, label, valid, temperature: float = 0.07, memory=No
         past = memory["valid"][None, :] & (index[:, None] != memory["index"][None, :])
         others = jnp.concatenate([others, past], axis=1)
     positives = others & (label[:, None] == labels[None, :])
-    log_p = jax.nn.log_softmax(jnp.where(others, z @ company.T / temperature, _AWAY), axis=-1)
+    similarity = _products(z, company) / temperature
+    log_p = jax.nn.log_softmax(jnp.where(others, similarity, _AWAY), axis=-1)
     count = positives.sum(1)
     mask = valid & (count > 0)
     values = -jnp.where(positives, log_p, 0.0).sum(1) / jnp.maximum(count, 1)
@@ -58,7 +66,7 @@ def supervised_contrastive_released(z, label, valid, temperature: float = 0.07):
       values float32 [b, b], 0 where masked; mask [b, b].
     """
     z = z.astype(jnp.float32)
-    log_p = jax.nn.log_softmax(jnp.where(valid[None, :], z @ z.T, _AWAY), axis=-1)
+    log_p = jax.nn.log_softmax(jnp.where(valid[None, :], _products(z, z), _AWAY), axis=-1)
     mask = valid[:, None] & valid[None, :] & (label[:, None] == label[None, :])
     return jnp.where(mask, -log_p / temperature, 0.0), mask
 
@@ -89,7 +97,7 @@ def augmented_contrastive(z, z_aug, valid, temperature: float = 0.07, memory=Non
         kept = jnp.concatenate([kept, memory["aug_valid"][None, :] & other], axis=1)
 
     def towards(anchors, company):
-        similarity = anchors @ jnp.concatenate(company).T / temperature
+        similarity = _products(anchors, jnp.concatenate(company)) / temperature
         return _diagonal(similarity, kept)
 
     values = (towards(z, (z_aug, past_aug)) + towards(z_aug, (z, past))) / 2
@@ -102,7 +110,7 @@ def augmented_contrastive_released(z, z_aug, valid, temperature: float = 0.07):
 
     Args, Returns: as in `augmented_contrastive`.
     """
-    similarity = z.astype(jnp.float32) @ z_aug.astype(jnp.float32).T / temperature
+    similarity = _products(z.astype(jnp.float32), z_aug.astype(jnp.float32)) / temperature
     return jnp.where(valid, _diagonal(similarity, valid[None, :]), 0.0), valid
 
 

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import optax
 
 
-def ctc(logits, frame_mask, transcript, transcript_length, valid, per_symbol: bool = True):
+def ctc(logits, frame_mask, transcript, transcript_length, valid, per_symbol: bool = False):
     """-log p(transcript | frames), unreduced.
 
     A transcript that its frames can't spell (a symbol needs a frame, and a doubled symbol a blank

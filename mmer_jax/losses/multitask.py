@@ -2,7 +2,7 @@
 
 CE and CTC are sums over rows: a batch's is made of its chunks'. SCL and ACL relate every row to
 every other one and need the whole batch's embeddings. `total_loss` is both on one batch;
-`training/accumulation.py` calls the parts.
+`training/gradcache.py` calls the parts.
 """
 
 import jax
@@ -48,15 +48,15 @@ def row_sums(out: dict, batch: dict, losses) -> tuple[dict, dict]:
     if losses.ctc.weight and "ctc_logits" in out:
         found["ctc"] = ctc(
             out["ctc_logits"], out["audio_mask"], batch["transcript"], batch["transcript_length"],
-            batch["ctc_valid"], per_symbol=losses.ctc.form != "released",
+            batch["ctc_valid"], per_symbol=losses.ctc.normalization == "symbol",
         )  # fmt: skip
     return {k: v[0].sum() for k, v in found.items()}, {k: v[1].sum() for k, v in found.items()}
 
 
 def row_means(sums: dict, counts: dict, losses) -> dict:
-    """CE and CTC from the sums and counts of the whole batch; the released CTC is a sum."""
-    released = {"ctc"} if losses.ctc.form == "released" else ()
-    return {k: v if k in released else v / jnp.maximum(counts[k], 1) for k, v in sums.items()}
+    """CE and CTC from the sums and counts of the whole batch; CTC may stay a sum."""
+    summed = {"ctc"} if losses.ctc.normalization == "sum" else ()
+    return {k: v if k in summed else v / jnp.maximum(counts[k], 1) for k, v in sums.items()}
 
 
 def pair_losses(out: dict, batch: dict, losses, memory=None) -> dict:

@@ -8,6 +8,7 @@ import numpy as np
 from transformers import BertConfig, RobertaConfig, Wav2Vec2Config, WhisperConfig
 
 from mmer_jax.data import batching
+from mmer_jax.data.audio import SAMPLE_RATE
 from mmer_jax.errors import UserError
 from mmer_jax.models.encoders import pretrained
 from mmer_jax.models.encoders.text import BLOCKS, TextEncoder
@@ -38,7 +39,7 @@ def build_model(config, classes: int, symbols: int, vocab_size: int) -> MMER:
     frozen = tuple(p for p in ("audio_encoder", "text_encoder") if _is_frozen(config, p))
     return MMER(
         audio, text, classes, symbols, m.width, m.heads, m.ffn, m.dropout, dtype, frozen, m.remat,
-        m.fusion, m.gate,
+        m.fusion, m.gate, m.precision,
     )  # fmt: skip
 
 
@@ -63,11 +64,78 @@ def audio_family(config) -> str:
 def normalizes(config) -> bool:
     """Whether waveforms get zero mean and unit variance.
 
-    wav2vec2 was trained so; Whisper was not, and loudness tells emotions apart.
+    With `auto` as the pretrained checkpoint's preprocessor_config.json says; from scratch wav2vec2
+    does, and Whisper does not: loudness tells emotions apart.
     """
-    if config.data.normalize == "auto":
-        return audio_family(config) == "wav2vec2"
-    return config.data.normalize == "utterance"
+    if config.data.normalize != "auto":
+        return config.data.normalize == "utterance"
+    family = audio_family(config)
+    if not config.audio.pretrained:
+        return family == "wav2vec2"
+    return pretrained.load_config(config.audio.pretrained).do_normalize
+
+
+def as_trained(config, result: dict):
+    """A finished fold's config with `data.normalize` as it was resolved in training.
+
+    Args:
+      config: of the fold's run.
+      result: of the fold, see `cross_validation.run`. Those of versions that did not read
+        preprocessor_config.json have no `normalized`: it was the kind of encoder that decided.
+    """
+    if config.data.normalize != "auto" or "audio" not in config.model.modalities:
+        return config
+    config = config.copy_and_resolve_references()
+    usual = audio_family(config) == "wav2vec2"
+    config.data.normalize = "utterance" if result.get("normalized", usual) else "none"
+    return config
+
+
+def check_limits(model: MMER, config, tokenizer, samples: int | None = None) -> None:
+    """Raises UserError where ids or positions can lie beyond one of the model's tables.
+
+    Beyond a table JAX reads NaN, and a loss of NaN says nothing of where it came from.
+
+    Args:
+      model: of `config`.
+      config: the whole config.
+      tokenizer: a `Tokenizer`; None for a model of speech alone.
+      samples: of the longest batch; None where recordings are cut to what the model can take.
+    """
+    if tokenizer is not None and model.text_encoder is not None:
+        _check_tokens(model.text_encoder.config, config, tokenizer)
+    audio = model.audio_encoder.config if model.audio_encoder is not None else None
+    positions = getattr(audio, "max_source_positions", None)  # Whisper's; wav2vec2 has no table
+    if samples and positions and samples > positions * batching.FRAME:
+        raise UserError(
+            f"config.data.max_seconds is {config.data.max_seconds:g} and the longest utterances "
+            f"take {samples / SAMPLE_RATE:g} s, but the audio encoder has positions for "
+            f"{positions * batching.FRAME / SAMPLE_RATE:g} s ({positions} of 20 ms). Set "
+            f"config.data.max_seconds={positions * batching.FRAME / SAMPLE_RATE:g}: what is longer "
+            "is cut there."
+        )
+
+
+def _check_tokens(text, config, tokenizer):
+    if tokenizer.vocab_size > text.vocab_size:
+        raise UserError(
+            f"The tokenizer ({config.text.tokenizer or config.text.pretrained}) gives ids up to "
+            f"{tokenizer.vocab_size - 1}, but the text encoder has embeddings for "
+            f"{text.vocab_size} tokens. Use the encoder's own tokenizer, or resize the encoder's "
+            "embeddings where tokens were added."
+        )
+    # Batches pad texts to multiples of 8. RoBERTa counts from behind its padding id, where all
+    # padding lies.
+    roberta = text.model_type == "roberta"
+    longest = tokenizer.max_tokens
+    needed = longest + text.pad_token_id + 1 if roberta else batching.rounded(longest)
+    most = text.max_position_embeddings
+    if needed > most:
+        fits = most - text.pad_token_id - 1 if roberta else most // 8 * 8
+        raise UserError(
+            f"config.text.max_tokens is {longest}, for which the text encoder needs {needed} "
+            f"positions; it has {most}. Set config.text.max_tokens={fits} or less."
+        )
 
 
 def _audio_encoder(config, dtype):
@@ -128,11 +196,23 @@ def init_params(model: MMER, config, seed: int) -> dict:
     """
     shapes = param_shapes(model)
     params = jax.jit(model.init)(jax.random.key(seed), _example_batch())["params"]
-    for part, name in (("audio_encoder", config.audio.pretrained),
-                       ("text_encoder", config.text.pretrained)):  # fmt: skip
-        if name and part in shapes:
-            params[part] = pretrained.load_params(name, shapes[part])
+    for modality, name in _pretrained_parts(model, config).items():
+        part = f"{modality}_encoder"
+        params[part] = pretrained.load_params(name, shapes[part])
     return params
+
+
+def provenance(model: MMER, config) -> dict:
+    """`audio` and `text` -> which weights its encoder began with, see `pretrained.provenance`."""
+    return {k: pretrained.provenance(v) for k, v in _pretrained_parts(model, config).items()}
+
+
+def _pretrained_parts(model, config):
+    parts = {
+        "audio": (model.audio_encoder, config.audio.pretrained),
+        "text": (model.text_encoder, config.text.pretrained),
+    }
+    return {k: name for k, (encoder, name) in parts.items() if encoder is not None and name}
 
 
 def check_params(model: MMER, params: dict, source: str) -> None:

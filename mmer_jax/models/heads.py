@@ -5,6 +5,7 @@ from flax import linen as nn
 
 from mmer_jax.models.activations import gelu
 from mmer_jax.models.dropout import Dropout
+from mmer_jax.models.precision import HIGHEST
 
 # Heads compute in float32 whatever the encoders do: their results enter softmaxes and losses.
 
@@ -17,7 +18,7 @@ class EmotionHead(nn.Module):
     @nn.compact
     def __call__(self, fused):
         """[b, h] -> [b, c]."""
-        return nn.Dense(self.classes, name="linear")(fused.astype(jnp.float32))
+        return nn.Dense(self.classes, precision=HIGHEST, name="linear")(fused.astype(jnp.float32))
 
 
 class CTCHead(nn.Module):
@@ -30,7 +31,7 @@ class CTCHead(nn.Module):
     def __call__(self, frames, deterministic: bool = True):
         """[b, t, d] -> [b, t, v]."""
         frames = Dropout(self.dropout)(frames.astype(jnp.float32), deterministic)
-        return nn.Dense(self.symbols, name="linear")(frames)
+        return nn.Dense(self.symbols, precision=HIGHEST, name="linear")(frames)
 
 
 class ProjectionHead(nn.Module):
@@ -41,5 +42,5 @@ class ProjectionHead(nn.Module):
     @nn.compact
     def __call__(self, fused):
         """[b, h] -> [b, d]."""
-        hidden = nn.Dense(self.width, name="hidden")(fused.astype(jnp.float32))
-        return nn.Dense(self.width, name="output")(gelu(hidden))
+        hidden = nn.Dense(self.width, precision=HIGHEST, name="hidden")(fused.astype(jnp.float32))
+        return nn.Dense(self.width, precision=HIGHEST, name="output")(gelu(hidden))

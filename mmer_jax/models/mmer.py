@@ -26,6 +26,7 @@ class MMER(nn.Module):
       remat: of the fusion network's layers, see `DynamicFusion`.
       fusion: `cross_modal` as in the paper, or `concat`, see `LateFusion`.
       gated: whether cross-modal fusion has its gate.
+      precision: of its products, for whoever compiles it, see `models/precision.py`.
     """
 
     audio_encoder: nn.Module | None
@@ -41,6 +42,7 @@ class MMER(nn.Module):
     remat: str = "none"
     fusion: str = "cross_modal"
     gated: bool = True
+    precision: str = "default"
 
     @nn.compact
     def __call__(self, batch: dict, train: bool = False) -> tuple[jax.Array, dict]:
@@ -52,7 +54,7 @@ class MMER(nn.Module):
         `audio_mask`, as the audio encoder returns them, needs no audio: the encoder is not run.
         """
         rows = batch["label"].shape[0]
-        has_view = "aug_audio" in batch
+        has_view = "aug_audio" in batch or "aug_text_ids" in batch
         with nn.intercept_methods(flat_dense):
             both = self._encode(_both_views(batch) if has_view else batch, not train)
         out = {name: value[:rows] for name, value in both.items()}
@@ -102,4 +104,8 @@ class MMER(nn.Module):
 def _both_views(batch):
     """Original and augmented view, one below the other: arrays of 2b rows."""
     names = ("audio", "audio_length", "text_ids", "text_mask")
-    return {name: jnp.concatenate([batch[name], batch[f"aug_{name}"]]) for name in names}
+    return {
+        name: jnp.concatenate([batch[name], batch[f"aug_{name}"]])
+        for name in names
+        if f"aug_{name}" in batch  # a view has what the model's encoders take
+    }

@@ -1,87 +1,86 @@
-"""The gradient of a batch that doesn't fit: chunk by chunk, yet the whole batch's own gradient.
+"""Gradients of several independent small batches, averaged for one update of the optimiser.
 
-Plain accumulation adds up the gradients of small batches, in which a contrastive loss sees only
-small batches. Here the embeddings of all chunks come first, without a gradient; the losses between
-rows are taken of all of them together; then each chunk runs again, and its backward pass starts
-from its rows' share of that loss's gradient. Only one chunk's activations are ever kept.
+As PyTorch's loops do it: each batch's loss is divided by `every`, the gradients add up, and the
+optimiser steps after `every` batches and at the end of an epoch, where a group may be incomplete
+(it is divided by `every` as well). A contrastive loss sees one small batch; `gradcache.py` makes
+chunks of a batch that it sees whole. Each small batch may be made of chunks itself.
 
-Source: Gao et al., "Scaling Deep Contrastive Learning Batch Size under Memory Limited Setup"
-(RepL4NLP 2021), GradCache.
+A step of the training is a small batch; the learning rate's schedule counts updates.
 """
+
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from mmer_jax.losses import multitask
+
+class Accumulated(NamedTuple):
+    """What stands in `TrainState.opt_state` where `config.train.accumulation` is above 1.
+
+    Attributes:
+      inner: optax's state.
+      gradients: sum of the group's gradients so far, each divided by `every`; like the parameters.
+      steps_per_epoch, last_step: int32, where incomplete groups end: with each epoch, and with the
+        training.
+    """
+
+    inner: tuple
+    gradients: dict
+    steps_per_epoch: jax.Array
+    last_step: jax.Array
 
 
-def value_and_grad(forward, params, batch, chunk_size: int, losses, memory, constrain):
-    """Loss, metrics, embeddings and gradient of a batch, as of one pass over all of it.
+def start(inner, params: dict, steps_per_epoch, last_step) -> Accumulated:
+    """The optimiser's state before the first batch."""
+    whole = lambda n: jnp.asarray(n, jnp.int32)  # noqa: E731
+    zeros = jax.tree.map(jnp.zeros_like, params)
+    return Accumulated(inner, zeros, whole(steps_per_epoch), whole(last_step))
 
-    Dropout draws other masks than one pass would: a chunk has a key of its own. Both passes over a
-    chunk draw the same.
+
+def updates(steps, steps_per_epoch, every: int):
+    """How many updates `steps` small batches from the start make; a group begun counts as one."""
+    epochs, rest = steps // steps_per_epoch, steps % steps_per_epoch
+    return epochs * -(-steps_per_epoch // every) + -(-rest // every)
+
+
+def ends_group(step, steps_per_epoch, last_step, every: int):
+    """Whether the optimiser steps after batch `step` (0, 1, ...)."""
+    position = step % steps_per_epoch + 1
+    return (position % every == 0) | (position == steps_per_epoch) | (step + 1 == last_step)
+
+
+def current_update(state, every: int):
+    """The number, from 0, of the update that the next batch is of, and of how many."""
+    if every == 1:
+        return state.step, state.total_steps
+    epoch = state.opt_state.steps_per_epoch
+    return updates(state.step + 1, epoch, every) - 1, updates(state.total_steps, epoch, every)
+
+
+def update(apply, state, grads: dict, every: int):
+    """Adds a batch's gradients; applies the sum where its group ends.
 
     Args:
-      forward: (params, chunk, chunk number) -> what the model returns beside the logits.
-      params: what the gradient is with respect to.
-      batch: arrays [b, ...]; chunk_size divides b.
-      chunk_size: rows that pass the network at once.
-      losses: `config.losses`.
-      memory: past embeddings, see `losses/memory.py`.
-      constrain: array [chunks, chunk_size, ...] -> the same, with each chunk's rows over the mesh.
+      apply: (gradients, optax's state, parameters) -> parameters, optax's state.
+      state: TrainState before the batch.
+      grads: the batch's, like the parameters.
+      every: `config.train.accumulation`.
 
     Returns:
-      loss; losses by name and `correct`, the number of valid rows classified rightly; embeddings by
-      name [b, d]; gradient.
+      parameters and `opt_state`.
     """
-    # Chunk j gets the rows j, j + k, j + 2k, ...: with rows split over devices, each device's rows
-    # then make up a share of every chunk and nothing moves.
-    split = lambda x: constrain(x.reshape(chunk_size, -1, *x.shape[1:]).swapaxes(0, 1))  # noqa: E731
-    join = lambda x: x.swapaxes(0, 1).reshape(-1, *x.shape[2:])  # noqa: E731
-    chunks = jax.tree.map(split, batch)
-    numbered = (jnp.arange(len(batch["label"]) // chunk_size), chunks)
+    if every == 1:
+        return apply(grads, state.opt_state, state.params)
+    group = state.opt_state
+    total = jax.tree.map(lambda a, g: a + g / every, group.gradients, grads)
 
-    def embed(_, inputs):
-        number, chunk = inputs
-        out = forward(params, chunk, number)
-        counts = multitask.row_sums(out, chunk, losses)[1]
-        return None, ({k: out[k] for k in multitask.EMBEDDINGS if k in out}, counts)
+    def end():
+        params, inner = apply(total, group.inner, state.params)
+        return params, inner, jax.tree.map(jnp.zeros_like, total)
 
-    _, (embeddings, counts) = jax.lax.scan(embed, None, numbered)
-    embeddings = jax.tree.map(join, embeddings)
-    counts = jax.tree.map(jnp.sum, counts)
+    def wait():
+        return state.params, group.inner, total
 
-    def between(z):
-        values = multitask.pair_losses(z, batch, losses, memory)
-        return multitask.weighted(values, losses), values
-
-    # Without a contrastive loss there is nothing between rows: the sum over no loss is the int 0.
-    pairs, cotangents = {}, jax.tree.map(jnp.zeros_like, embeddings)
-    if jax.eval_shape(between, embeddings)[1]:
-        cotangents, pairs = jax.grad(between, has_aux=True)(embeddings)
-
-    def chunk_loss(params, number, chunk, cotangent):
-        out = forward(params, chunk, number)
-        sums, _ = multitask.row_sums(out, chunk, losses)
-        rows = multitask.row_means(sums, counts, losses)
-        # Its derivative is the chain rule through the embeddings.
-        through = sum(jnp.vdot(out[k].astype(c.dtype), c) for k, c in cotangent.items())
-        return multitask.weighted(rows, losses) + through, (rows, correct(out, chunk))
-
-    def accumulate(carry, inputs):
-        number, chunk, cotangent = inputs
-        grads, found = jax.grad(chunk_loss, has_aux=True)(params, number, chunk, cotangent)
-        return jax.tree.map(jnp.add, carry, (grads, found)), None
-
-    inputs = (*numbered, jax.tree.map(split, cotangents))
-    zeros = jax.eval_shape(lambda x: jax.grad(chunk_loss, has_aux=True)(params, *x),
-                           jax.tree.map(lambda x: x[0], inputs))  # fmt: skip
-    start = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), zeros)
-    (grads, (rows, right)), _ = jax.lax.scan(accumulate, start, inputs)
-    values = rows | pairs
-    return multitask.weighted(values, losses), values | {"correct": right}, embeddings, grads
-
-
-def correct(out: dict, batch: dict) -> jax.Array:
-    """How many valid rows get their own label."""
-    return ((out["logits"].argmax(-1) == batch["label"]) & batch["valid"]).sum()
+    ends = ends_group(state.step, group.steps_per_epoch, group.last_step, every)
+    params, inner, left = jax.lax.cond(ends, end, wait)
+    return params, group._replace(inner=inner, gradients=left)

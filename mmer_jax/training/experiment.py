@@ -5,7 +5,7 @@ import jax
 from mmer_jax.data import folds, text
 from mmer_jax.data.audio import SAMPLE_RATE
 from mmer_jax.data.corpus import Corpus
-from mmer_jax.data.pipeline import Featurizer
+from mmer_jax.data.pipeline import Featurizer, any_view
 from mmer_jax.losses import memory
 from mmer_jax.models import factory
 from mmer_jax.training import sharding, state, step
@@ -23,6 +23,7 @@ class Experiment:
       model: the Flax module.
       mesh, shardings: all devices, and where each leaf of the state lies on them.
       train_step, eval_step: jitted, see `training/step.py`.
+      pretrained: which weights were read, see `factory.provenance`; {} before they are.
 
     Raises:
       UserError: no dataset, no tokenizer, no checkpoint, or options that don't go together.
@@ -40,32 +41,39 @@ class Experiment:
             sharding.check_batch_size(option, size, self.mesh)
         self.corpus = Corpus(config.data.dir, config.data.dataset, config.data.emotions)
         tokenizer = _tokenizer(config)
+        modalities = tuple(config.model.modalities)
+        # Of all folds, whichever are run, and by who speaks alone: what is in a fold's batches
+        # must not depend on the other folds of a run, nor on any label.
+        parts = [
+            folds.sides(self.corpus.utterances, fold)[0]
+            for fold in folds.all_folds(config.protocol)
+        ]
         self.featurizer = Featurizer(
             self.corpus,
             tokenizer,
             max_samples=round(config.data.max_seconds * SAMPLE_RATE),
             normalized=factory.normalizes(config),
             buckets=config.data.buckets,
-            augmented=config.losses.acl.weight > 0,
+            augmented=config.losses.acl.weight > 0 and any_view(parts, modalities),
             batch_size=config.data.batch_size,
             max_padding=config.data.max_padding,
-            # Of all folds, whichever are run, and by who speaks alone: what is in a fold's batches
-            # must not depend on the other folds of a run, nor on any label.
-            parts=[
-                folds.sides(self.corpus.utterances, fold)[0]
-                for fold in folds.all_folds(config.protocol)
-            ],
+            parts=parts,
             text_dropout=config.train.text_dropout,
             ctc_texts=config.train.ctc_texts,
+            modalities=modalities,
         )
+        self.pretrained = {}
         self.model = factory.build_model(
             config,
             classes=len(self.corpus.label_names),
             symbols=len(text.CTC_SYMBOLS),
             vocab_size=tokenizer.vocab_size if tokenizer else 1,
         )
+        factory.check_limits(self.model, config, tokenizer, self.featurizer.edges[-1])
         self.optimizer = make_optimizer(config.optimizer)
-        shapes = jax.eval_shape(self._fresh, *self._split(factory.param_shapes(self.model)), 1)
+        shapes = jax.eval_shape(
+            self._fresh, *self._split(factory.param_shapes(self.model)), 1, (1, 1)
+        )
         self.shardings = sharding.state_shardings(shapes, self.mesh)
         everything = (self.mesh, self.shardings)
         self.train_step = step.make_train_step(self.model, self.optimizer, config, *everything)
@@ -85,27 +93,38 @@ class Experiment:
         self.config = config
         self._params = None
 
-    def initial_state(self, total_steps: int) -> state.TrainState:
-        """The state before training, the same for every fold, on the mesh."""
+    def initial_state(self, total_steps: int, steps_per_epoch: int | None = None,
+                      last_step: int | None = None) -> state.TrainState:  # fmt: skip
+        """The state before training, the same for every fold, on the mesh.
+
+        Args:
+          total_steps: batches that the learning rate's schedule spans.
+          steps_per_epoch, last_step: of this training, for `train.accumulation`; None: one epoch.
+        """
         if self._params is None:
             self._params = jax.device_get(self._first_params())
         trained, frozen = self._split(self._params)
         trained = sharding.distribute(trained, self.shardings.params)
         frozen = sharding.distribute(frozen, self.shardings.frozen)
         # What is made of them is made where it is to lie.
-        return jax.jit(self._fresh, out_shardings=self.shardings)(trained, frozen, total_steps)
+        groups = (steps_per_epoch or total_steps, last_step or total_steps)
+        fresh = jax.jit(self._fresh, out_shardings=self.shardings)
+        return fresh(trained, frozen, total_steps, groups)
 
     def _split(self, params):
         return split_frozen(params, tuple(self.config.optimizer.frozen))
 
-    def _fresh(self, trained, frozen, total_steps):
+    def _fresh(self, trained, frozen, total_steps, groups):
         past = memory.create(self.config.losses.memory.size, self.config.model.width)
         seed = self.config.seed
-        return state.create(trained, frozen, self.optimizer, total_steps, past, seed)
+        groups = groups if self.config.train.accumulation > 1 else None
+        return state.create(trained, frozen, self.optimizer, total_steps, past, seed, groups)
 
     def _first_params(self):
         if not self.config.init_from:
-            return factory.init_params(self.model, self.config, self.config.seed)
+            params = factory.init_params(self.model, self.config, self.config.seed)
+            self.pretrained = factory.provenance(self.model, self.config)
+            return params
         params = read_params(self.config.init_from)
         factory.check_params(self.model, params, self.config.init_from)
         return params
@@ -115,4 +134,6 @@ def _tokenizer(config):
     if "text" not in config.model.modalities:
         return None
     source = config.text.tokenizer or config.text.pretrained
-    return text.Tokenizer(source, config.text.max_tokens, config.text.keep_events)
+    return text.Tokenizer(
+        source, config.text.max_tokens, config.text.keep_events, config.text.keep_brackets
+    )

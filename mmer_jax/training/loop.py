@@ -107,7 +107,8 @@ def _train(experiment, course, folder):
     total = len(batches) if course.steps is None else min(course.steps, len(batches))
     epoch_steps = batches.steps_per_epoch
     iterator = _to_devices(experiment, batches)
-    state, history = experiment.initial_state(max(course.schedule or total, 1)), []
+    state = experiment.initial_state(max(course.schedule or total, 1), epoch_steps, total)
+    history = []
 
     checkpoints = Checkpoints(os.path.join(folder, "checkpoints"))
     start = checkpoints.latest_step() or 0

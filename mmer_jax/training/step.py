@@ -7,7 +7,8 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from mmer_jax.losses import memory, multitask
 from mmer_jax.losses.ctc import greedy
-from mmer_jax.training import accumulation, schedule, sharding
+from mmer_jax.models.precision import jit_at
+from mmer_jax.training import accumulation, gradcache, schedule, sharding
 from mmer_jax.training.optimizer import learning_rate, merge
 from mmer_jax.training.state import TrainState
 
@@ -15,21 +16,25 @@ from mmer_jax.training.state import TrainState
 def make_train_step(model, optimizer, config, mesh, shardings):
     """A jitted (state, batch) -> (state, metrics); the old state's memory is given to the new.
 
-    The metrics are scalars: `loss`, each loss by name, `grad_norm` (before clipping),
-    `learning_rate` and `accuracy`.
+    The metrics are scalars: `loss`, each loss by name, `grad_norm` (of this batch, before
+    clipping), `learning_rate` and `accuracy`.
 
     Args:
       model, optimizer, config: of the run.
       mesh: see `sharding.make_mesh`.
       shardings: of the state, see `sharding.state_shardings`.
     """
-    gradients = _gradients(model, config, mesh)
+    gradients, every = _gradients(model, config, mesh), config.train.accumulation
 
     def train_step(state: TrainState, batch):
         loss, metrics, embeddings, grads = gradients(state, batch)
-        direction, opt_state = optimizer.update(grads, state.opt_state, state.params)
-        rate = learning_rate(config.optimizer, state.step, state.total_steps)
-        params = jax.tree.map(lambda p, d: p - rate * d, state.params, direction)
+        rate = learning_rate(config.optimizer, *accumulation.current_update(state, every))
+
+        def apply(grads, opt_state, params):
+            direction, opt_state = optimizer.update(grads, opt_state, params)
+            return jax.tree.map(lambda p, d: p - rate * d, params, direction), opt_state
+
+        params, opt_state = accumulation.update(apply, state, grads, every)
         metrics |= {"loss": loss, "grad_norm": optax.tree.norm(grads), "learning_rate": rate}
         state = state.replace(
             step=state.step + 1,
@@ -39,8 +44,9 @@ def make_train_step(model, optimizer, config, mesh, shardings):
         )
         return state, metrics
 
-    return jax.jit(
+    return jit_at(
         train_step,
+        model.precision,
         in_shardings=(shardings, sharding.batch_sharding(mesh)),
         out_shardings=(shardings, sharding.replicated(mesh)),
         donate_argnums=0,
@@ -58,8 +64,9 @@ def make_gradients(model, config, mesh, shardings):
 
     whole = sharding.replicated(mesh)
     rows = sharding.batch_sharding(mesh)
-    return jax.jit(
+    return jit_at(
         compute,
+        model.precision,
         in_shardings=(shardings, rows),
         out_shardings=whole,
         compiler_options=schedule.compiler_options(),
@@ -89,11 +96,11 @@ def _gradients(model, config, mesh):
             out = forward(params, batch, key)
             loss, values = multitask.total_loss(out, batch, losses, past)
             embeddings = {k: out[k] for k in multitask.EMBEDDINGS if k in out}
-            return loss, (values | {"correct": accumulation.correct(out, batch)}, embeddings)
+            return loss, (values | {"correct": gradcache.correct(out, batch)}, embeddings)
 
         if chunk_size and chunk_size < len(batch["label"]):
             numbered = lambda params, rows, i: forward(params, rows, jax.random.fold_in(key, i))  # noqa: E731
-            loss, metrics, embeddings, grads = accumulation.value_and_grad(
+            loss, metrics, embeddings, grads = gradcache.value_and_grad(
                 numbered, state.params, batch, chunk_size, losses, past, constrain
             )
         else:
@@ -121,8 +128,9 @@ def make_eval_step(model, mesh, shardings):
             return {"logits": logits}
         return {"logits": logits, "symbols": greedy(out["ctc_logits"], out["audio_mask"])}
 
-    return jax.jit(
+    return jit_at(
         eval_step,
+        model.precision,
         in_shardings=(shardings.params, shardings.frozen, sharding.batch_sharding(mesh)),
         out_shardings=sharding.replicated(mesh),
     )

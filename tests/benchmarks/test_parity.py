@@ -1,10 +1,13 @@
 """The Flax model against an independent PyTorch one: values, losses, gradients, training."""
 
+import numpy as np
 import pytest
 
 pytest.importorskip("torch")
 
-from benchmarks import parity
+import torch
+
+from benchmarks import pair, parity, torch_mmer
 
 
 @pytest.mark.parametrize(
@@ -14,12 +17,42 @@ def test_equals_the_independent_model(case, steps):
     rows = {name: value for _, name, value in parity.independent_rows(case, steps)}
     curve = rows.pop(f"losses of {steps} AdamW steps, worst", None)
     first_and_last = rows.pop("  (PyTorch's loss, first and last step)", None)
-    assert rows.pop("gradients, worst parameter") < 1e-3
-    assert len(rows) == 9
+    assert len(rows) == 10 and "gradients, worst entry" in rows
     assert max(rows.values()) < 1e-4, rows
     if steps:
         assert curve < 1e-2
         assert first_and_last[1] < 0.9 * first_and_last[0]  # it did train
+
+
+def test_an_accumulated_gradient_and_what_it_trains_equal_the_published_loops():
+    rows = {name: value for _, name, value in parity.accumulation_rows()}
+    first, last = rows.pop("  (PyTorch's loss, first and last epoch)")
+    assert last < first  # it did train
+    assert rows.pop("  (its closest maxima)") > 1e-5
+    assert len(rows) == 3
+    assert max(rows.values()) < 1e-5, rows
+
+
+def test_ties_of_the_pooling_are_seen():
+    model = torch_mmer.TorchMMER(None, None, 4, 8, width=4, heads=2, ffn=4)
+    mask = torch.tensor([[True, True, False], [True, False, False]])
+    x = torch.tensor([[[4.0, 1.0], [3.0, 2.0], [3.9, 9.0]], [[5.0, 1.0], [5.0, 1.0], [0.0, 0.0]]])
+    np.testing.assert_array_equal(model._masked_max(x, mask), [[4.0, 2.0], [5.0, 1.0]])
+    assert model.margin == pytest.approx(1 / 5)  # 4 and 3, 2 and 1; alone in its row: no other
+    x[0, 1, 0] = 4.0
+    model._masked_max(x, mask)
+    assert model.margin == 0.0
+
+
+def test_batches_are_drawn_without_ties(monkeypatch):
+    both = pair.make(*pair.INDEPENDENT["hubert-large, padded"][:2])
+    drawn, margin = [], pair.margin
+    monkeypatch.setattr(pair, "margin", lambda *args: drawn.append(margin(*args)) or drawn[-1])
+    monkeypatch.setattr(pair, "MARGIN", 5e-4)
+    for seed in range(4):
+        pair.draw_batch(both, [4_000, 3_100], seed)
+        assert drawn[-1] >= 5e-4
+    assert min(drawn) < 5e-4  # one or more were drawn again
 
 
 def test_relative_difference_sees_a_difference():

@@ -97,11 +97,13 @@ def test_edges_by_count_are_the_best_of_each_count():
 def test_padding_share_by_hand():
     # Two utterances of 8000 and 16000 in one batch of edge 16000: a quarter is padding.
     assert batching.padding_share(np.array([8_000, 16_000]), (16_000,), 2) == pytest.approx(0.25)
-    # A second view of 12000 each: 4 rows of 16000 hold 48000. One of them missing: 36000.
+    # A second view of 12000 each: 4 rows of 16000 hold 48000.
     views = np.array([[8_000, 12_000], [16_000, 12_000]])
     assert batching.padding_share(views, (16_000,), 2) == pytest.approx(0.25)
-    views[1, 1] = 0
-    assert batching.padding_share(views, (16_000,), 2) == pytest.approx(1 - 36 / 64)
+    # In buckets of their own the utterances have rows of 12000 and 16000.
+    assert batching.least_padding(views, 64_000) == pytest.approx(1 - 48 / 56)
+    assert batching.least_padding(views, 12_000) == pytest.approx(1 - 44 / 48)
+    assert batching.least_padding(views[:, 0], 64_000) == 0
     # A row that fills the batch, and a recording that is cut.
     assert batching.padding_share([99_000], (16_000,), 2) == pytest.approx(0.5)
 
@@ -143,6 +145,6 @@ def test_padding_that_no_number_of_buckets_reaches_is_said():
     parts = [np.stack([lengths, 2 * lengths], 1)]
     candidates, choice = choose(parts, 0.10)
     least = min(batching.padding_share(parts[0], e, 8) for e in candidates)
-    assert not choice.reached
+    assert not choice.reached and choice.floor == pytest.approx(0.25)
     assert least <= choice.padding <= least + batching.NEARLY
     assert len(choice.edges) < len(candidates)

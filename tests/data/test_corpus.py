@@ -1,5 +1,8 @@
 """The prepared dataset: what is read, without tensorflow, and what is said where it is missing."""
 
+import dataclasses
+import json
+import shutil
 import subprocess
 import sys
 
@@ -17,6 +20,8 @@ def test_every_utterance_with_its_recordings(prepared):
         audio, augmented = corpus.recordings(u)
         assert len(audio) == u.samples
         assert tuple(map(len, augmented)) == u.aug_samples and augmented
+        assert len(u.aug_voices) == len(u.aug_samples)
+        assert all(voice.startswith("espeak-") for voice in u.aug_voices)
         assert u.session == int(u.id[4]) and u.dialog == u.id[:-5]
         assert u.speaker.endswith(u.id[-4])
 
@@ -35,6 +40,21 @@ assert "tensorflow" not in sys.modules, "tensorflow was imported"
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def test_a_dataset_of_the_version_before_is_read_with_unknown_voices(prepared, tmp_path):
+    shutil.copytree(prepared / "tfds", tmp_path / "tfds")
+    (folder,) = (tmp_path / "tfds" / "iemocap" / "emotions4").iterdir()
+    features = json.loads((folder / "features.json").read_text())
+    del features["featuresDict"]["features"]["augmented_voice"]
+    (folder / "features.json").write_text(json.dumps(features))
+    before = folder.rename(folder.with_name("1.0.0"))
+    info = json.loads((before / "dataset_info.json").read_text())
+    (before / "dataset_info.json").write_text(json.dumps(info | {"version": "1.0.0"}))
+    old, new = Corpus(str(tmp_path / "tfds")), Corpus(str(prepared / "tfds"))
+    for u, now in zip(old.utterances, new.utterances):
+        assert u.aug_voices == ("",) * len(u.aug_samples)
+        assert dataclasses.replace(u, aug_voices=now.aug_voices) == now
 
 
 def test_no_dataset_is_a_way_to_one(tmp_path):

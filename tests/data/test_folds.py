@@ -4,8 +4,9 @@ import dataclasses
 
 import pytest
 
+from mmer_jax.data import text
 from mmer_jax.data.corpus import Corpus
-from mmer_jax.data.folds import Fold, all_folds, parts
+from mmer_jax.data.folds import Fold, all_folds, parts, training_texts
 from mmer_jax.errors import UserError
 
 
@@ -96,6 +97,47 @@ def test_transcripts_of_the_test_side_can_be_taken_out_of_training(utterances):
     assert said & {u.transcript for u in (*plain.train, *plain.select)}
     assert not said & {u.transcript for u in (*without.train, *without.select)}
     assert without.test == plain.test
+
+
+def test_an_augmented_text_that_the_test_side_says_is_not_trained_on(utterances):
+    """Excluding only who says it in the transcript leaves it in the paraphrase."""
+    test = next(u for u in utterances if u.session == 2)
+    said = text.spoken(u.transcript for u in utterances if u.session == 2)
+    odd = next(
+        u for u in utterances if u.session == 1 and text.normalized(u.transcript) not in said
+    )
+    planted = dataclasses.replace(odd, aug_transcript=f"  {test.transcript.upper()} ")
+    changed = [planted if u.id == odd.id else u for u in utterances]
+    plain, without = (
+        parts(changed, Fold(2), "heldout", 0.2, 0, exclude) for exclude in (False, True)
+    )
+    assert text.normalized(test.transcript) in training_texts(plain.train + plain.select, True)
+    assert not said & training_texts(without.train + without.select, True)
+    kept = {u.id: u for u in without.train + without.select}
+    assert kept[odd.id].transcript == odd.transcript  # its own words may be trained on
+    assert not kept[odd.id].has_view(("audio",)) and not kept[odd.id].has_view(("text",))
+
+
+def test_training_texts_have_the_augmented_ones_where_they_are_drawn(utterances):
+    some = utterances[:4]
+    own, both = training_texts(some, False), training_texts(some, True)
+    assert own == text.spoken(u.transcript for u in some)
+    assert both == own | text.spoken(u.aug_transcript for u in some) != own
+
+
+@pytest.mark.parametrize("protocol", ["session", "speaker"])
+def test_no_augmented_recording_in_a_tested_speakers_voice_is_drawn(utterances, protocol):
+    speakers = sorted({u.speaker for u in utterances})
+    planted = [
+        dataclasses.replace(u, aug_samples=(9, 8), aug_voices=(speakers[i % 10], "robot"))
+        for i, u in enumerate(utterances)
+    ]
+    for fold in all_folds(protocol):
+        p = parts(planted, fold, "heldout", 0.2, seed=0)
+        tested = {u.speaker for u in p.test}
+        drawable = [(u.aug_voices[k], k) for u in (*p.train, *p.select) for k in u.drawable]
+        assert {voice for voice, _ in drawable} == {*speakers, "robot"} - tested
+        assert all(k == (voice == "robot") for voice, k in drawable)
 
 
 def test_an_empty_session_is_named(utterances):

@@ -9,7 +9,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 import pytest
 
-from mmer_jax.data import batching, pipeline, text
+from mmer_jax.data import batching, folds, pipeline, text
 from mmer_jax.data.corpus import Corpus
 
 
@@ -70,6 +70,90 @@ def test_several_augmented_recordings_are_all_drawn(featurizer, corpus):
         for epoch in range(20)
     }
     assert lengths == set(several.aug_samples)
+
+
+@pytest.mark.parametrize("fold", [folds.Fold(1), folds.Fold(5), folds.Fold(4, "speaker")])
+def test_no_batch_holds_a_tested_speakers_voice(prepared, corpus, fold):
+    """Of each utterance's recordings the first is planted in a speaker's voice, all ten in turn."""
+    speakers = sorted({u.speaker for u in corpus.utterances})
+    planted = with_utterances(
+        corpus,
+        (
+            dataclasses.replace(u, aug_voices=(speakers[i % 10], *u.aug_voices[1:]))
+            for i, u in enumerate(corpus.utterances)
+        ),
+    )
+    tokenizer = text.Tokenizer(str(prepared / "corpus" / "tokenizer"), 32)
+    f = pipeline.Featurizer(planted, tokenizer, 210_000, False, buckets=2, augmented=True)
+    p = folds.parts(planted.utterances, fold, "heldout", 0.2, seed=0)
+    tested = {u.speaker for u in p.test}
+    batches, drawn = pipeline.TrainBatches(f, p.train + p.select, 8, 3, 0), set()
+    for step in range(len(batches)):
+        b = batches[step]
+        for row in np.flatnonzero(b["aug_valid"]):
+            u = planted.utterances[b["index"][row]]
+            wave = np.round(b["aug_audio"][row] * 32768)[: b["aug_audio_length"][row]]
+            own = planted.recordings(u)[1]
+            (which,) = [k for k, a in enumerate(own) if np.array_equal(a, wave)]
+            drawn.add(u.aug_voices[which])
+    assert drawn & set(speakers) == set(speakers) - tested
+    assert any(v.startswith("espeak-") for v in drawn)
+
+
+def with_utterances(corpus, utterances):
+    """The corpus, its recordings the same, with other facts about them."""
+    other = Corpus.__new__(Corpus)
+    other.__dict__ = {**corpus.__dict__, "utterances": tuple(utterances)}
+    return other
+
+
+def without_views(corpus, texts, recordings):
+    """The corpus without its augmented texts, its augmented recordings, or both."""
+    lost = {} if texts else {"aug_transcript": ""}
+    lost |= {} if recordings else {"aug_samples": (), "aug_voices": ()}
+    return with_utterances(corpus, (dataclasses.replace(u, **lost) for u in corpus.utterances))
+
+
+@pytest.mark.parametrize(
+    "texts, recordings, served",
+    [
+        (True, True, {("audio",), ("text",), ("audio", "text")}),
+        (True, False, {("text",)}),
+        (False, True, {("audio",)}),
+        (False, False, set()),
+    ],
+)
+def test_a_view_is_what_the_model_takes(prepared, corpus, texts, recordings, served):
+    """A paraphrase alone serves a model of text, a recording alone one of speech."""
+    other = without_views(corpus, texts, recordings)
+    tokenizer = text.Tokenizer(str(prepared / "corpus" / "tokenizer"), 32)
+    for modalities in (("audio",), ("text",), ("audio", "text")):
+        has_view = modalities in served
+        assert pipeline.any_view([other.utterances], modalities) == has_view
+        f = pipeline.Featurizer(
+            other, tokenizer, 210_000, False, 1, augmented=True, modalities=modalities
+        )
+        b = f.batch(other.utterances[:8], f.buckets[0], (0, 0), True)
+        assert b["aug_valid"].all() == b["aug_valid"].any() == has_view
+        assert ("aug_audio" in b) == ("audio" in modalities)
+        assert ("aug_text_ids" in b) == ("text" in modalities)
+        if has_view and "text" in modalities:
+            ids = b["aug_text_ids"][0][b["aug_text_mask"][0] > 0]
+            np.testing.assert_array_equal(ids, f.encoded[0].aug_tokens)
+
+
+@pytest.mark.parametrize("every", [1, 2, 100])
+def test_a_view_that_does_not_exist_is_no_padding(prepared, corpus, every):
+    """Recordings of one length: nothing is padded, whether all, half or one of them have a view."""
+    same = (
+        dataclasses.replace(u, samples=16_000, aug_samples=(16_000,), aug_voices=("",))
+        if i % every == 0
+        else dataclasses.replace(u, samples=16_000).without_view()
+        for i, u in enumerate(corpus.utterances)
+    )
+    tokenizer = text.Tokenizer(str(prepared / "corpus" / "tokenizer"), 32)
+    f = pipeline.Featurizer(with_utterances(corpus, same), tokenizer, 210_000, False, 0, True)
+    assert f.choice.reached and f.choice.padding == f.choice.floor == 0
 
 
 def test_batches_depend_on_seed_and_step_alone(featurizer):
@@ -284,11 +368,12 @@ def test_a_long_text_fits_where_evaluation_needs_a_smaller_bucket(prepared, corp
     """A short recording with a long text, whose augmented recording is in the largest bucket."""
     order = sorted(corpus.utterances, key=lambda u: u.samples)
     longest = max(max(u.samples, *u.aug_samples) for u in order)
-    odd = dataclasses.replace(order[0], transcript="A " * 30, aug_samples=(longest,))
+    odd = dataclasses.replace(
+        order[0], transcript="A " * 30, aug_samples=(longest,), aug_voices=("",)
+    )
     changed = tuple(odd if u.id == odd.id else u for u in corpus.utterances)
     tokenizer = text.Tokenizer(str(prepared / "corpus" / "tokenizer"), 64)
-    other = Corpus.__new__(Corpus)
-    other.__dict__ = {**corpus.__dict__, "utterances": changed}
+    other = with_utterances(corpus, changed)
     f = pipeline.Featurizer(other, tokenizer, 210_000, False, buckets=4, augmented=True)
     batches = pipeline.EvalBatches(f, changed, 8)
     lengths = [batches[i]["text_mask"].sum(1).max() for i in range(len(batches))]

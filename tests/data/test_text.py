@@ -32,6 +32,20 @@ def test_the_vocabulary_is_wav2vec2s():
 
 
 @pytest.mark.parametrize(
+    "raw, kept, taken_out",
+    [
+        ("[LAUGHTER] Yeah (sighs) no.", "Yeah (sighs) no.", "Yeah no."),
+        ("[laughs]Oh [so] well", "[laughs]Oh [so] well", "Oh well"),
+        ("one (two [three) four", "one (two [three) four", "one four"),
+        ("I (think", "I (think", "I (think"),
+    ],
+)
+def test_brackets_are_kept_or_taken_out(raw, kept, taken_out):
+    assert text.clean(raw) == kept
+    assert text.clean(raw, keep_brackets=False) == taken_out
+
+
+@pytest.mark.parametrize(
     "raw, spelled",
     [
         ("Excuse me.", "EXCUSE ME"),

@@ -1,4 +1,4 @@
-"""The augmented view says the same in other words and in another voice."""
+"""The augmented view says the same in other words and in a voice that no speaker has."""
 
 import csv
 import re
@@ -7,32 +7,41 @@ from collections import Counter
 
 import pytest
 
-from mmer_jax.demo import plan, sentences
+from mmer_jax.demo import plan, sentences, sound
+
+PROSODY = sound.Prosody(0.0, 0.0, 0.0, 0.0, 0.0)
 
 
 @pytest.fixture(scope="module")
 def rows(plain):
     with (plain / "augmented" / "augmented.csv").open(newline="", encoding="utf-8") as file:
         reader = csv.DictReader(file)
-        assert reader.fieldnames == ["utterance", "text"]
-        return {row["utterance"]: row["text"] for row in reader}
+        assert reader.fieldnames == ["utterance", "text", "audio", "voice"]
+        return list(reader)
 
 
 def test_each_four_class_utterance_has_another_wording(rows):
     turns = {turn.utterance: turn for turn in plan.turns(0, 2, False)}
-    assert rows.keys() == {name for name, turn in turns.items() if turn.four_class}
-    assert all(rows[name] and rows[name] != turns[name].text.sentence for name in rows)
+    texts = {row["utterance"]: row["text"] for row in rows}
+    assert texts.keys() == {name for name, turn in turns.items() if turn.four_class}
+    assert all(texts[name] and texts[name] != turns[name].text.sentence for name in texts)
+    assert all(texts[row["utterance"]] == row["text"] for row in rows)
 
 
 def test_wavs_end_in_the_utterance_and_some_have_two(plain, rows):
     paths = sorted((plain / "augmented" / "wav").iterdir())
-    names = [re.fullmatch(r"Ses0([1-5][FM])_as_(Ses0\S+)\.wav", path.name) for path in paths]
-    assert all(names)
-    counts = Counter(match[2] for match in names)
-    assert counts.keys() == rows.keys()
-    assert set(counts.values()) == {1, 2}
-    for match in names:
-        assert match[1] != match[2][4] + match[2][-4]
+    assert paths == sorted(plain / "augmented" / row["audio"] for row in rows)
+    assert all(row["audio"].endswith(f"_as_{row['utterance']}.wav") for row in rows)
+    assert set(Counter(row["utterance"] for row in rows).values()) == {1, 2}
+
+
+def test_no_recording_is_in_a_speakers_voice(rows):
+    assert {row["voice"] for row in rows} <= {f"espeak-{name}" for name in sound.AUGMENTED_VOICES}
+    cast = {sound.espeak_job("", name, PROSODY, 0)["voice"] for name in sound.VOICES}
+    others = {sound.espeak_job("", name, PROSODY, 0)["voice"] for name in sound.AUGMENTED_VOICES}
+    assert len(cast) == len(others) == 10 and not cast & others
+    for clip in plan.clips(0, plan.turns(0, 2, False)):
+        assert sound.espeak_job("", clip.voice, clip.prosody, 0)["voice"] in others
 
 
 def test_wavs_are_speech_at_16_khz(plain):

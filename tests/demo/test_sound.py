@@ -56,8 +56,9 @@ def test_arousal_makes_speech_faster_louder_and_brighter(espeak):
 
 
 def test_voices_differ(espeak):
-    heard = {espeak.say(job(speaker=speaker)).tobytes() for speaker in sound.VOICES}
-    assert len(heard) == 10
+    names = [*sound.VOICES, *sound.AUGMENTED_VOICES]
+    heard = {espeak.say(job(speaker=name)).tobytes() for name in names}
+    assert len(heard) == len(names) == 20
 
 
 def test_emotions_of_a_corpus_differ_in_loudness(plain):

@@ -18,7 +18,7 @@ LOSSES = {
 RELEASED = ml_collections.ConfigDict(
     {
         "ce": {"weight": 1.0},
-        "ctc": {"weight": 0.1, "form": "released"},
+        "ctc": {"weight": 0.1, "normalization": "sum"},
         "scl": {"weight": 0.1, "form": "released", "temperature": 0.07},
         "acl": {"weight": 0.1, "form": "released", "temperature": 0.07},
     }

@@ -1,5 +1,8 @@
 """The total: weights, switches, and batches without a usable row."""
 
+import itertools
+
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -28,11 +31,17 @@ def batch_and_out(**changes):
     return batch, out
 
 
-@pytest.mark.parametrize("form", ["literature", "released"])
-def test_the_total_is_the_weighted_sum(form):
-    losses = configuration.default().losses
-    for name in ("ctc", "scl", "acl"):
-        losses[name].form = form
+def released_losses():
+    config = configuration.default()
+    configuration.released_losses(config)
+    return config.losses
+
+
+BOTH = pytest.mark.parametrize("losses", [configuration.default().losses, released_losses()])
+
+
+@BOTH
+def test_the_total_is_the_weighted_sum(losses):
     batch, out = batch_and_out()
     total, parts = total_loss(out, batch, losses)
     assert set(parts) == {"ce", "ctc", "scl", "acl"}
@@ -41,12 +50,34 @@ def test_the_total_is_the_weighted_sum(form):
     assert all(value > 0 for value in parts.values())
 
 
-def test_released_ctc_is_summed():
+@pytest.mark.parametrize(
+    "normalization, reduce",
+    [
+        ("utterance", lambda per_utterance, symbols: per_utterance.mean()),
+        ("symbol", lambda per_utterance, symbols: (per_utterance / symbols).mean()),
+        ("sum", lambda per_utterance, symbols: per_utterance.sum()),
+    ],
+)
+def test_how_ctc_is_normalised(normalization, reduce):
     losses = configuration.default().losses
-    batch, out = batch_and_out(transcript_length=np.array([1, 1, 1, 1]))
-    mean = total_loss(out, batch, losses)[1]["ctc"]
-    losses.ctc.form = "released"
-    np.testing.assert_allclose(total_loss(out, batch, losses)[1]["ctc"], B * mean, rtol=1e-5)
+    losses.ctc.normalization = normalization
+    symbols = np.array([3, 1, 2, 0])  # the last has no transcript, the third is cut
+    batch, out = batch_and_out(
+        transcript_length=symbols, ctc_valid=np.array([True, True, False, True])
+    )
+    log_p = np.asarray(jax.nn.log_softmax(out["ctc_logits"]))
+    counted = [-log_p_of_all_paths(log_p[i], batch["transcript"][i, : symbols[i]]) for i in (0, 1)]
+    value = total_loss(out, batch, losses)[1]["ctc"]
+    np.testing.assert_allclose(value, reduce(np.array(counted), symbols[:2]), rtol=1e-4)
+
+
+def log_p_of_all_paths(log_p, target):
+    """By enumeration; see test_ctc.py."""
+    total = -np.inf
+    for path in itertools.product([0, *set(target.tolist())], repeat=len(log_p)):
+        if [s for s, _ in itertools.groupby(path) if s] == target.tolist():
+            total = np.logaddexp(total, sum(log_p[t, s] for t, s in enumerate(path)))
+    return total
 
 
 @pytest.mark.parametrize("name", ["ctc", "scl", "acl"])
@@ -63,11 +94,8 @@ def test_a_model_without_speech_has_no_ctc():
     assert "ctc" not in total_loss(out, batch, configuration.default().losses)[1]
 
 
-@pytest.mark.parametrize("form", ["literature", "released"])
-def test_no_usable_row_gives_zero_never_nan(form):
-    losses = configuration.default().losses
-    for name in ("ctc", "scl", "acl"):
-        losses[name].form = form
+@BOTH
+def test_no_usable_row_gives_zero_never_nan(losses):
     none = np.zeros(B, bool)
     batch, out = batch_and_out(valid=none, ctc_valid=none, aug_valid=none)
     total, parts = total_loss(out, batch, losses)

@@ -1,4 +1,4 @@
-"""wav2vec 2.0's attention and feed-forward blocks: HF's parameter names, dropout per element."""
+"""Attention and feed-forward blocks of the audio encoders: HF's parameter names."""
 
 import jax.numpy as jnp
 from flax import linen as nn
@@ -15,31 +15,38 @@ class SelfAttention(nn.Module):
     one mask for all rows and heads.
 
     Attributes:
-      config: HF's `Wav2Vec2Config` or `HubertConfig`.
+      heads: divides d.
+      dropout: rate on the attention weights.
+      init_std: of the kernels' normal distribution.
       dtype: of the computation.
+      key_bias: whether keys have one; Whisper's have none.
     """
 
-    config: object
+    heads: int
+    dropout: float
+    init_std: float
     dtype: jnp.dtype = jnp.float32
+    key_bias: bool = True
 
     @nn.compact
     def __call__(self, hidden, mask, deterministic: bool = True):
         """[b, t, d], bool [b, t] -> [b, t, d]."""
-        c = self.config
-        heads = c.num_attention_heads
 
-        def project(name):
-            x = _dense(c, c.hidden_size, self.dtype, name)(hidden)
-            return x.reshape(*x.shape[:2], heads, -1)
+        def dense(name, bias=True):
+            return normal_dense(hidden.shape[-1], self.init_std, self.dtype, name, bias)
 
-        q, k, v = project("q_proj"), project("k_proj"), project("v_proj")
-        drawn = Dropout(c.attention_dropout).draw(weights_shape(q, k), deterministic)
+        def project(name, bias=True):
+            x = dense(name, bias)(hidden)
+            return x.reshape(*x.shape[:2], self.heads, -1)
+
+        q, k, v = project("q_proj"), project("k_proj", self.key_bias), project("v_proj")
+        drawn = Dropout(self.dropout).draw(weights_shape(q, k), deterministic)
         merged, _ = attend(q, k, v, mask, *drawn)
-        return _dense(c, c.hidden_size, self.dtype, "out_proj")(merged.reshape(hidden.shape))
+        return dense("out_proj")(merged.reshape(hidden.shape))
 
 
 class FeedForward(nn.Module):
-    """Linear, activation and Linear, dropout after each.
+    """wav2vec 2.0's Linear, activation and Linear, dropout after each.
 
     Attributes:
       config: HF's `Wav2Vec2Config` or `HubertConfig`.
@@ -53,12 +60,14 @@ class FeedForward(nn.Module):
     def __call__(self, hidden, deterministic: bool = True):
         """[b, t, d] -> [b, t, d]."""
         c = self.config
-        inner = _dense(c, c.intermediate_size, self.dtype, "intermediate_dense")(hidden)
+        options = c.initializer_range, self.dtype
+        inner = normal_dense(c.intermediate_size, *options, "intermediate_dense")(hidden)
         inner = Dropout(c.activation_dropout)(activation(c.hidden_act)(inner), deterministic)
-        outer = _dense(c, c.hidden_size, self.dtype, "output_dense")(inner)
+        outer = normal_dense(c.hidden_size, *options, "output_dense")(inner)
         return Dropout(c.hidden_dropout)(outer, deterministic)
 
 
-def _dense(config, features, dtype, name):
-    init = nn.initializers.normal(config.initializer_range)
-    return nn.Dense(features, dtype=dtype, kernel_init=init, name=name)
+def normal_dense(features, init_std, dtype, name, bias=True):
+    """Linear layer whose kernel is drawn from a normal distribution."""
+    init = nn.initializers.normal(init_std)
+    return nn.Dense(features, use_bias=bias, dtype=dtype, kernel_init=init, name=name)

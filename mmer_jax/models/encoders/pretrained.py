@@ -4,6 +4,8 @@ No pickle is executed: safetensors and Flax msgpack are read as data, and PyTorc
 through `torch.load(weights_only=True)`.
 """
 
+import functools
+import hashlib
 import os
 
 import numpy as np
@@ -11,6 +13,7 @@ from absl import logging
 from flax import traverse_util
 
 from mmer_jax.errors import UserError
+from mmer_jax.models.encoders import compatibility, preprocessing
 
 FILES = ("model.safetensors", "pytorch_model.bin", "flax_model.msgpack")
 # Under which name a checkpoint may keep the encoder.
@@ -18,17 +21,25 @@ PREFIXES = ("", "wav2vec2.", "hubert.", "bert.", "roberta.", "encoder.", "model.
 
 
 def load_config(source: str):
-    """HF's config object of a hub name or a folder.
+    """HF's config object of a hub name or a folder; its code, if it has any, is not run.
+
+    It has `do_normalize` beside HF's options: whether waveforms get zero mean and unit variance,
+    from the checkpoint's preprocessor_config.json, and True where that says nothing for wav2vec2
+    and HuBERT. Saved with the config, it goes where the config goes.
 
     Raises:
-      UserError: nothing there, or no network to look.
+      UserError: nothing there, no network to look, or a model that computes what ours does not.
     """
     from transformers import AutoConfig
 
     try:
-        return AutoConfig.from_pretrained(os.path.expanduser(source))
+        config = AutoConfig.from_pretrained(os.path.expanduser(source), trust_remote_code=False)
     except Exception as e:  # OSError, ValueError, JSON errors or the hub's own
         raise UserError(_not_found(source, "config.json", e)) from e
+    compatibility.check_config(config, source)
+    if config.model_type in preprocessing.NORMALIZED and not hasattr(config, "do_normalize"):
+        config.do_normalize = preprocessing.normalizes(source, config)
+    return config
 
 
 def load_params(source: str, shapes: dict) -> dict:
@@ -72,16 +83,17 @@ def from_state(state: dict, shapes: dict, path: str) -> dict:
             f"{path} has weights of other shapes than its config.json says: {_some(sorted(wrong))}."
             " Config and weights must come from the same checkpoint."
         )
-    _log_use(state, expected, prefix, path)
+    unused = _unused(state, expected, prefix, path)
+    compatibility.check_unused(unused, prefix, path)
+    logging.info("%s: all %d arrays that the encoder needs were read.", path, len(expected))
+    logging.info("%s: %d arrays not needed: %s.", path, len(unused), ", ".join(unused) or "none")
     return traverse_util.unflatten_dict({k: np.asarray(v, np.float32) for k, v in found.items()})
 
 
-def _log_use(state, expected, prefix, path):
+def _unused(state, expected, prefix, path):
     names = _flax_keys if path.endswith(".msgpack") else torch_keys
     used = {name for key in expected for name in names(prefix, key)}
-    unused = sorted(state.keys() - used)
-    logging.info("%s: all %d arrays that the encoder needs were read.", path, len(expected))
-    logging.info("%s: %d arrays not needed: %s.", path, len(unused), ", ".join(unused) or "none")
+    return sorted(state.keys() - used)
 
 
 def find_checkpoint(source: str) -> str:
@@ -111,6 +123,36 @@ def find_checkpoint(source: str) -> str:
     raise UserError(
         f"{source} on the hub has none of {', '.join(FILES)} (sharded files are not read)."
     )
+
+
+def provenance(source: str) -> dict:
+    """Which weights a hub name or a folder stands for.
+
+    Returns:
+      `source`; `file`, the weights file's name; `revision`, the hub's commit, or None for a folder;
+      `sha256` of the weights file.
+
+    Raises:
+      UserError: see `find_checkpoint`.
+    """
+    path = find_checkpoint(source)
+    # The hub's cache: .../snapshots/<commit>/<file>.
+    above, commit = os.path.split(os.path.dirname(os.path.abspath(path)))
+    of_hub = os.path.basename(above) == "snapshots"
+    stat = os.stat(path)
+    return {
+        "source": source,
+        "file": os.path.basename(path),
+        "revision": commit if of_hub else None,
+        "sha256": _sha256(os.path.realpath(path), stat.st_size, stat.st_mtime_ns),
+    }
+
+
+@functools.lru_cache
+def _sha256(path, size, changed):
+    """Once per file as it is: a run of several seeds asks again."""
+    with open(path, "rb") as f:
+        return hashlib.file_digest(f, "sha256").hexdigest()
 
 
 def read_state(path: str) -> dict[str, np.ndarray]:

@@ -1,5 +1,7 @@
 """Text encoders: HF's Flax BERT and RoBERTa without their pooling layer."""
 
+import copy
+
 import jax.numpy as jnp
 from flax import linen as nn
 from transformers.models.bert import modeling_flax_bert
@@ -10,6 +12,7 @@ from transformers.models.roberta.modeling_flax_roberta import (
     FlaxRobertaEncoder,
 )
 
+from mmer_jax.models.activations import FLAX_NAMES
 from mmer_jax.models.encoders.hf_softmax import float32_softmax
 
 MODULES = {"bert": modeling_flax_bert, "roberta": modeling_flax_roberta}
@@ -35,9 +38,11 @@ class TextEncoder(nn.Module):
     def setup(self):
         """Makes HF's blocks under HF's names."""
         embeddings, encoder = BLOCKS[self.config.model_type]
-        self.embeddings = embeddings(self.config, dtype=self.dtype)
+        config = copy.copy(self.config)
+        config.hidden_act = FLAX_NAMES.get(config.hidden_act, config.hidden_act)
+        self.embeddings = embeddings(config, dtype=self.dtype)
         stored = self.remat == "none"
-        self.encoder = encoder(self.config, dtype=self.dtype, gradient_checkpointing=not stored)
+        self.encoder = encoder(config, dtype=self.dtype, gradient_checkpointing=not stored)
 
     def __call__(self, ids, mask, deterministic: bool = True):
         """int32 [b, s], [b, s] -> [b, s, d]."""

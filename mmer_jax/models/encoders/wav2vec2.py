@@ -209,7 +209,10 @@ class TransformerLayer(nn.Module):
         c = self.config
         norm = lambda name: nn.LayerNorm(c.layer_norm_eps, dtype=self.dtype, name=name)  # noqa: E731
         before, after = norm("layer_norm"), norm("final_layer_norm")
-        attention = SelfAttention(c, self.dtype, name="attention")
+        attention = SelfAttention(
+            c.num_attention_heads, c.attention_dropout, c.initializer_range, self.dtype,
+            name="attention",
+        )  # fmt: skip
         feed_forward = FeedForward(c, self.dtype, name="feed_forward")
 
         def attend(x):

@@ -1,4 +1,4 @@
-"""Whisper's encoder on as many frames as there are: log-mel, HF Flax blocks, a frame mask."""
+"""Whisper's encoder on as many frames as there are, padding masked. Source: Radford et al. 2022."""
 
 import jax
 import jax.numpy as jnp
@@ -6,15 +6,12 @@ import numpy as np
 from flax import linen as nn
 from transformers import WhisperConfig
 from transformers.audio_utils import mel_filter_bank
-from transformers.models.whisper import modeling_flax_whisper
-from transformers.models.whisper.modeling_flax_whisper import (
-    FlaxWhisperEncoderLayer,
-    sinusoidal_embedding_init,
-)
 
-from mmer_jax.models.activations import gelu
+from mmer_jax.models.activations import activation, gelu
 from mmer_jax.models.dropout import Dropout
-from mmer_jax.models.encoders.hf_softmax import float32_softmax
+from mmer_jax.models.encoders.attention import SelfAttention, normal_dense
+from mmer_jax.models.layers import rematerialized
+from mmer_jax.models.precision import HIGHEST
 
 WINDOW, HOP = 400, 160  # samples: 25 ms every 10 ms at 16 kHz
 
@@ -43,7 +40,8 @@ def log_mel(audio: jax.Array, length: jax.Array, bins: int) -> tuple[jax.Array, 
     filters = mel_filter_bank(
         WINDOW // 2 + 1, bins, 0.0, 8000.0, 16_000, norm="slaney", mel_scale="slaney"
     )
-    log = jnp.log10(jnp.maximum(power @ jnp.asarray(filters, jnp.float32), 1e-10))
+    mel = jnp.matmul(power, jnp.asarray(filters, jnp.float32), precision=HIGHEST)
+    log = jnp.log10(jnp.maximum(mel, 1e-10))
     # Whole hops only, as Whisper counts: then a frame exists alone if it exists in a batch.
     mask = _mask(length // HOP, count)
     kept = mask[..., None]
@@ -102,7 +100,7 @@ class WhisperEncoder(nn.Module):
         positions = nn.Embed(
             limit,
             self.config.d_model,
-            embedding_init=sinusoidal_embedding_init,
+            embedding_init=_sinusoids,
             dtype=self.dtype,
             name="embed_positions",
         )
@@ -110,8 +108,16 @@ class WhisperEncoder(nn.Module):
         return hidden + jax.lax.stop_gradient(positions(jnp.arange(t)))
 
 
+def _sinusoids(key, shape, dtype=jnp.float32):
+    """Sines, then cosines, of wavelengths from 2 pi to 20 000 pi positions: [n, d]."""
+    n, d = shape
+    rates = np.exp(-np.log(10_000) / (d // 2 - 1) * np.arange(d // 2))
+    phases = np.arange(n)[:, None] * rates
+    return jnp.asarray(np.concatenate([np.sin(phases), np.cos(phases)], axis=1), dtype)
+
+
 class Layers(nn.Module):
-    """HF's transformer layers, named 0, 1, ... as HF has them."""
+    """The transformer layers, named 0, 1, ... as HF has them."""
 
     config: WhisperConfig
     dtype: jnp.dtype
@@ -120,12 +126,35 @@ class Layers(nn.Module):
     @nn.compact
     def __call__(self, hidden, mask, deterministic):
         """[b, t, d], [b, t] -> [b, t, d]."""
-        # Static: output_attentions and deterministic.
-        kind = FlaxWhisperEncoderLayer
-        if self.remat == "layers":
-            kind = nn.remat(kind, static_argnums=(3, 4))
+        kind = rematerialized(EncoderLayer, self.remat, deterministic_at=3)
         for i in range(self.config.encoder_layers):
-            layer = kind(self.config, dtype=self.dtype, name=str(i))
-            with float32_softmax(modeling_flax_whisper):
-                hidden = layer(hidden, mask, False, deterministic)[0]
+            hidden = kind(self.config, self.dtype, name=str(i))(hidden, mask, deterministic)
         return hidden
+
+
+class EncoderLayer(nn.Module):
+    """Attention and feed-forward block, each normalised before (pre-norm) and added to its input.
+
+    Dropout as HF's PyTorch applies it; HF's Flax port leaves out that on the attention weights.
+    """
+
+    config: WhisperConfig
+    dtype: jnp.dtype
+
+    @nn.compact
+    def __call__(self, hidden, mask, deterministic):
+        """[b, t, d], [b, t] -> [b, t, d]."""
+        c = self.config
+        norm = lambda name: nn.LayerNorm(1e-5, dtype=self.dtype, name=name)  # noqa: E731
+        attention = SelfAttention(
+            c.encoder_attention_heads, c.attention_dropout, c.init_std, self.dtype, key_bias=False,
+            name="self_attn",
+        )  # fmt: skip
+        attended = attention(norm("self_attn_layer_norm")(hidden), mask, deterministic)
+        hidden = hidden + Dropout(c.dropout)(attended, deterministic)
+        fc1 = normal_dense(c.encoder_ffn_dim, c.init_std, self.dtype, "fc1")
+        fc2 = normal_dense(c.d_model, c.init_std, self.dtype, "fc2")
+        inner = fc1(norm("final_layer_norm")(hidden))
+        inner = activation(c.activation_function)(inner)
+        inner = Dropout(c.activation_dropout)(inner, deterministic)
+        return hidden + Dropout(c.dropout)(fc2(inner), deterministic)

@@ -1,10 +1,14 @@
 """Whisper's encoder and log-mel equal Hugging Face's, and padding changes nothing."""
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import traverse_util
 from transformers import WhisperConfig, WhisperFeatureExtractor
 
-from mmer_jax.models.encoders.whisper import WhisperEncoder, log_mel
+from mmer_jax.models.encoders import pretrained
+from mmer_jax.models.encoders.whisper import Layers, WhisperEncoder, log_mel
 
 torch = pytest.importorskip("torch")
 
@@ -12,12 +16,12 @@ SAMPLES = 8_000
 FRAMES = SAMPLES // 320
 
 
-def _config(positions):
+def _config(positions, **options):
     return WhisperConfig(
         d_model=32, encoder_layers=2, encoder_attention_heads=4, encoder_ffn_dim=48,
         decoder_layers=1, decoder_attention_heads=4, decoder_ffn_dim=48, vocab_size=60,
         max_source_positions=positions, max_target_positions=8, num_mel_bins=80,
-        pad_token_id=0, bos_token_id=1, eos_token_id=2, decoder_start_token_id=1,
+        pad_token_id=0, bos_token_id=1, eos_token_id=2, decoder_start_token_id=1, **options,
     )  # fmt: skip
 
 
@@ -108,3 +112,63 @@ def test_an_utterance_longer_than_the_positions_is_an_error(pair):
     _, ours = pair
     with pytest.raises(ValueError, match="positions for 25"):
         ours(np.zeros((1, 16_000), np.float32), np.array([16_000], np.int32))
+
+
+def test_every_gradient_is_hugging_faces(perturbed):
+    from transformers.models.whisper.modeling_whisper import WhisperEncoder as TorchEncoder
+
+    config = _config(FRAMES)
+    theirs, ours = perturbed(TorchEncoder(config)), WhisperEncoder(config)
+    audio, length = _audio([SAMPLES] * 2, SAMPLES), np.array([SAMPLES] * 2, np.int32)
+    factors = np.random.default_rng(1).standard_normal((2, FRAMES, 32)).astype(np.float32)
+    features = torch.from_numpy(np.array(log_mel(audio, length, 80)[0])).transpose(1, 2)
+    (theirs(features).last_hidden_state * torch.from_numpy(factors)).sum().backward()
+    # The sinusoids are not trained: None there, 0 here.
+    torch_grads = {
+        k: (torch.zeros_like(p) if p.grad is None else p.grad).numpy()
+        for k, p in theirs.named_parameters()
+    }
+    state = {k: p.detach().numpy() for k, p in theirs.named_parameters()}
+    shapes = jax.eval_shape(ours.init, jax.random.key(0), audio, length)["params"]
+    params, expected = (pretrained.from_state(s, shapes, "state") for s in (state, torch_grads))
+
+    def value(params):
+        return jnp.sum(ours.apply({"params": params}, audio, length)[0] * factors)
+
+    grads, expected = (
+        traverse_util.flatten_dict(tree, sep="/") for tree in (jax.grad(value)(params), expected)
+    )
+    assert len(grads) == 4 + 1 + 2 * 15 + 2
+    for name, grad in grads.items():
+        largest = np.abs(expected[name]).max()
+        assert (largest > 0) == (name != "embed_positions/embedding"), name
+        np.testing.assert_allclose(grad, expected[name], rtol=0, atol=1e-4 * largest, err_msg=name)
+
+
+def test_positions_from_scratch_are_whispers():
+    from transformers.models.whisper.modeling_whisper import sinusoids
+
+    audio, length = _audio([SAMPLES], SAMPLES), np.array([SAMPLES], np.int32)
+    params = WhisperEncoder(_config(1500)).init(jax.random.key(0), audio, length)["params"]
+    expected = sinusoids(1500, 32).numpy()
+    found = params["embed_positions"]["embedding"]
+    np.testing.assert_allclose(found, expected, rtol=0, atol=2e-4)  # theirs count in float32
+
+
+@pytest.mark.parametrize("rate", ["dropout", "attention_dropout", "activation_dropout"])
+def test_each_dropout_of_the_config_acts_in_training_alone(rate):
+    off = {"dropout": 0.0, "attention_dropout": 0.0, "activation_dropout": 0.0}
+    hidden = jax.random.normal(jax.random.key(1), (2, 5, 32))
+    mask = jnp.ones((2, 5), bool)
+
+    def run(options, deterministic, seed=0):
+        layers = Layers(_config(FRAMES, **options), jnp.float32, "none")
+        params = layers.init(jax.random.key(0), hidden, mask, True)
+        rngs = {"dropout": jax.random.key(seed)}
+        return np.array(layers.apply(params, hidden, mask, deterministic, rngs=rngs))
+
+    plain, dropped = run(off, False), run(off | {rate: 0.5}, False)
+    np.testing.assert_array_equal(run(off | {rate: 0.5}, True), run(off, True))
+    np.testing.assert_allclose(plain, run(off, True), rtol=0, atol=1e-6)
+    assert np.abs(dropped - plain).max() > 1e-4
+    assert np.abs(dropped - run(off | {rate: 0.5}, False, seed=1)).max() > 1e-4
