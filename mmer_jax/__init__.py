@@ -17,7 +17,7 @@ def load(name: str, **options):
       name: a finished fold of a run, a model folder, a converted checkpoint, or the name of a
         model on the Hugging Face hub (`owner/name`).
       **options: of `mmer_jax.inference.predictor.Predictor`: `decoder`, `beam_width`,
-        `batch_sizes`.
+        `batch_sizes`, `detect_speech`.
 
     Raises:
       mmer_jax.errors.UserError: there is no such model; says what was found.

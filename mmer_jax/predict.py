@@ -83,7 +83,9 @@ def _predict(args):
     commands.cache_compilations()
     print(f"loading {args.checkpoint} ...", file=sys.stderr, flush=True)
     model = loading.read(args.checkpoint)
-    predictor = Predictor(model, args.decoder, args.beam_width, (1, args.batch_size))
+    sizes = (1, args.batch_size)
+    looks = not args.assume_speech
+    predictor = Predictor(model, args.decoder, args.beam_width, sizes, detect_speech=looks)
     writer = outputs.WRITERS[writer_name](model.label_names)
     file = None
     if args.out:
@@ -97,14 +99,20 @@ def _predict(args):
 
 def _write_all(predictor, items, writer, file, out):
     progress = _Progress(len(items))
+    worth = _Worth(predictor.model, lambda text: progress.say(text, sys.stderr))
     emit = file.write if file else lambda line: progress.say(line, sys.stdout)
     try:
         if not file and writer.head() is not None:
             emit(writer.head())
+
+        def write(item, found):
+            worth(found)
+            emit(writer.line(item, found))
+
         done, failed = run(
             predictor,
             items,
-            lambda item, found: emit(writer.line(item, found)),
+            write,
             lambda message: progress.say(f"error: {message}", sys.stderr),
             progress,
         )
@@ -116,6 +124,23 @@ def _write_all(predictor, items, writer, file, out):
     left_out = f", {failed} left out" if failed else ""
     _say(f"{done} predicted{left_out}{where}")
     return 1 if failed else 0
+
+
+class _Worth:
+    """Says once for each text source how often the model is right with it."""
+
+    def __init__(self, model, say):
+        self._model, self._say, self._said = model, say, set()
+
+    def __call__(self, found):
+        if found.label is None or found.text_source in self._said:
+            return
+        self._said.add(found.text_source)
+        from mmer_jax.inference import reliability
+
+        classes, reads = len(self._model.label_names), self._model.reads
+        plain = reliability.sentence(found.held_out, found.text_source, classes, reads)
+        self._say(f"warning: {found.warning}" if found.warning else f"note: {plain}")
 
 
 def _say(text):
@@ -131,6 +156,7 @@ def _made_with(args, writer_name, model):
         "no_text": args.no_text,
         "decoder": args.decoder,
         "beam_width": args.beam_width if args.decoder == "beam" else None,
+        "assume_speech": args.assume_speech,
     }
 
 
@@ -163,6 +189,9 @@ def _parser():
         "--text", help="what is said in the files; default: the model writes it itself"
     )
     parser.add_argument("--no-text", action="store_true", help="speech alone, whatever is said")
+    parser.add_argument(
+        "--assume-speech", action="store_true", help="predict recordings without speech as well"
+    )
     parser.add_argument("--decoder", choices=("greedy", "beam"), default="greedy", help="of CTC")
     parser.add_argument("--beam-width", type=int, default=16, help="of --decoder=beam")
     parser.add_argument(

@@ -51,7 +51,7 @@ def answers(model):
 
 def upload(folder, data=None, name="a.wav"):
     path = folder / name
-    path.write_bytes(odd.encoded(odd.tone(1.0)) if data is None else data)
+    path.write_bytes(odd.encoded(odd.voice(1.0)) if data is None else data)
     return str(path)
 
 
@@ -138,6 +138,29 @@ def test_the_verdict():
     assert "not calibrated" in page.verdict(prediction(calibrated=False))
 
 
+def test_no_emotion_is_named_without_speech_or_near_chance(answers):
+    silent = dataclasses.replace(
+        prediction(parts=3), label=None, probabilities={}, speech=False, warning="no speech found"
+    )
+    unsure = dataclasses.replace(prediction(parts=3), warning="hardly better than guessing: 31 %")
+    for found, words in ((silent, "No speech was found"), (unsure, "31 %")):
+        shown = page.verdict(found)
+        assert words in shown and 'class="verdict"' not in shown and "<table" not in shown
+        assert page.timeline(found, np.zeros(24 * 16_000, np.float32)) == ""
+    shown = answers(uploads.Recording("a.wav", np.zeros(16_000, np.float32)), WORDS)
+    assert "No speech was found" in shown and "Where the words look" not in shown
+    spoken = uploads.Recording("a.wav", odd.voice(1.0)[:, 0].astype(np.float32))
+    assert "right in 76 %" in answers(spoken, WORDS) and "right in 45 %" in answers(spoken, "")
+
+
+def test_a_window_without_speech_has_no_emotion_over_time():
+    found = prediction("told you", "ctc", 3)
+    quiet = dataclasses.replace(found.timeline[0], label=None, probabilities={}, speech=False)
+    found = dataclasses.replace(found, timeline=(quiet, *found.timeline[1:]))
+    text = page.timeline(found, np.ones(24 * 16_000, np.float32))
+    assert text.count("no speech") == 1 and text.count("60 %") == 2
+
+
 def test_where_the_text_came_from():
     assert "As you typed" in page.transcript(prediction("told", "given"), True)
     assert "model itself" in page.transcript(prediction("told", "ctc"), True)
@@ -169,7 +192,7 @@ def pngs(text):
 
 
 def test_an_answer_shows_the_attention(answers):
-    recording = uploads.Recording("a.wav", odd.tone(1.0)[:, 0].astype(np.float32))
+    recording = uploads.Recording("a.wav", odd.voice(1.0)[:, 0].astype(np.float32))
     text = answers(recording, WORDS)
     assert "Where the words look" in text and len(pngs(text)) == 1
     assert "a.wav, 1.0 s" in text and "data:audio/wav;base64," in text
@@ -181,12 +204,12 @@ def test_an_answer_shows_the_attention(answers):
 
 def test_an_answer_over_several_windows(answers):
     seconds = answers.model.config.data.max_seconds + 1
-    text = answers(uploads.Recording("a.wav", odd.tone(seconds)[:, 0].astype(np.float32)), WORDS)
+    text = answers(uploads.Recording("a.wav", odd.voice(seconds)[:, 0].astype(np.float32)), WORDS)
     assert "Over time" in text and "the surest one" in text and len(pngs(text)) == 2
 
 
 def test_the_attention_is_the_models_own(answers, model):
-    wave = odd.tone(0.9)[:, 0].astype(np.float32)
+    wave = odd.voice(0.9)[:, 0].astype(np.float32)
     found = attention.Reader(answers._predictor)(wave, WORDS)
     ids = model.tokenizer.ids(WORDS)[None]
     batch = {"audio": wave[None], "audio_length": np.array([len(wave)]), "text_ids": ids,

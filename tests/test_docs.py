@@ -63,6 +63,8 @@ RUN = {
         "tests/benchmarks/test_scaling.py::test_the_command_writes_what_it_found",
     "python -m benchmarks.intervals":
         "tests/evaluation/test_jackknife.py::test_the_command_prints_a_row_per_setting",
+    "python -m benchmarks.speech":
+        "tests/inference/test_speech.py::test_the_benchmark_counts_what_is_taken_for_no_speech",
     "tfds build": "tests/conftest.py::tfds_build",
 }  # fmt: skip
 # What no test here can run, and why; one of this repository's is parsed all the same.
@@ -282,6 +284,7 @@ _WITHOUT_ARGUMENTS = (
     "benchmarks.parity", "benchmarks.train_step", "benchmarks.input_pipeline",
     "benchmarks.memory", "benchmarks.scaling", "benchmarks.inference", "benchmarks.recordings",
     "benchmarks.intervals",
+    "benchmarks.speech",
 )  # fmt: skip
 
 

@@ -14,6 +14,7 @@ import mmer_jax
 from mmer_jax import configuration, export
 from mmer_jax.errors import UserError
 from mmer_jax.inference import from_run, model_folder, stablehlo
+from tests.inference import odd_recordings as odd
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +31,8 @@ def test_the_folder_holds_the_tested_model(tiny_run, exported):
     after = model_folder.read(str(exported))
     jax.tree.map(np.testing.assert_array_equal, before.params, after.params)
     result = json.loads((tiny_run / "fold5" / "result.json").read_text())
-    assert after.card["fold"] == 5 and after.temperature == result["temperature"]
+    assert after.card["fold"] == 5 and after.text_sources == before.text_sources
+    assert after.text_sources["gold"]["temperature"] == result["temperature"]
     stored = json.loads((tiny_run / "config.json").read_text())
     expected = configuration.fingerprint(configuration.from_json(stored))
     assert after.card["fingerprint"] == before.card["fingerprint"] == expected
@@ -41,7 +43,7 @@ def test_the_folder_holds_the_tested_model(tiny_run, exported):
 
 
 def test_it_is_loaded_by_its_name(tiny_run, exported):
-    wave = np.random.default_rng(0).standard_normal(8_000).astype(np.float32) / 10
+    wave = odd.voice(0.5)
     answers = [
         mmer_jax.load(str(folder)).predict((wave, 16_000), text="I told you.")
         for folder in (tiny_run / "fold5", exported)

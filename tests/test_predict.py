@@ -37,7 +37,7 @@ def speech(tmp_path):
     (folder / "empty").mkdir()
     for i, name in enumerate(NAMES):
         form = {"wav": ("WAV", "PCM_16"), "flac": ("FLAC", "PCM_16"), "ogg": ("OGG", "VORBIS")}
-        data = odd.encoded(odd.tone(0.4, seed=i), 16_000, *form[name.split(".")[1]])
+        data = odd.encoded(odd.voice(0.4, i), 16_000, *form[name.split(".")[1]])
         (folder / name).write_bytes(data)
     for name in ("notes.txt", ".a.wav", ".hidden/f.wav"):
         (folder / name).write_bytes(b"x")

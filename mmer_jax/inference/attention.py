@@ -56,6 +56,6 @@ class Reader:
           found: the `Prediction` for it.
         """
         spans = windows.cut(len(wave), self._predictor.preparation.longest)
-        index = int(np.argmax([w.probabilities[found.label] for w in found.timeline]))
+        index = int(np.argmax([w.probabilities.get(found.label, 0.0) for w in found.timeline]))
         heard = wave[spans[index].start : spans[index].end]
         return self(heard, found.timeline[index].text), index

@@ -99,7 +99,7 @@ def _converted(folder):
     factory.check_limits(model, config, tokenizer)
     card = {"name": config.name, "protocol": config.protocol, "selection": config.selection}
     return LoadedModel(
-        folder, config, model, params, released.LABELS, None, tokenizer, tokenizer_folder, card
+        folder, config, model, params, released.LABELS, {}, tokenizer, tokenizer_folder, card
     )
 
 

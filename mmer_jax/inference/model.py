@@ -2,11 +2,12 @@
 
 import dataclasses
 import hashlib
+import json
 
 import ml_collections
 
 from mmer_jax.data import text
-from mmer_jax.inference import params_file
+from mmer_jax.inference import params_file, reliability
 from mmer_jax.models import factory
 from mmer_jax.models.mmer import MMER
 
@@ -21,7 +22,9 @@ class LoadedModel:
       model: the Flax module.
       params: nested dict of host arrays, all parameters, trained and frozen.
       label_names: of the c classes, in the order of the logits.
-      temperature: fitted on held-out data; None where the run fitted none.
+      text_sources: what was measured on held-out dialogs, for each text that the model was tested
+        with: `gold` (the transcripts), `ctc` and `none` -> `temperature`, `ua`, `ua_low`,
+        `utterances`, `wer`, each None or lacking where unknown; {} where nothing was held out.
       tokenizer: None for a model of speech alone.
       tokenizer_folder: hub name or folder it was read from; "" for a model of speech alone.
       card: what is known of the run: `fold`, `seed`, `fingerprint`, `rates`, `protocol`,
@@ -33,7 +36,7 @@ class LoadedModel:
     model: MMER
     params: dict
     label_names: tuple[str, ...]
-    temperature: float | None
+    text_sources: dict
     tokenizer: text.Tokenizer | None
     tokenizer_folder: str
     card: dict
@@ -47,6 +50,10 @@ class LoadedModel:
     def reads(self) -> bool:
         """Whether it takes text."""
         return self.model.text_encoder is not None
+
+    def held_out(self, text_source: str) -> dict:
+        """What is known of the model with that text source of a prediction; {} if nothing is."""
+        return reliability.held_out(self.text_sources, text_source, self.reads)
 
     @property
     def lacks_ctc(self) -> str:
@@ -62,7 +69,7 @@ class LoadedModel:
 
 def digest(model: LoadedModel) -> str:
     """16 hex digits that change with any parameter, label or temperature, not with the source."""
-    found = hashlib.sha256(repr((model.label_names, model.temperature)).encode())
+    found = hashlib.sha256(json.dumps([model.label_names, model.text_sources]).encode())
     params_file.add_params(found, model.params)
     return found.hexdigest()[:16]
 

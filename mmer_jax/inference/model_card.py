@@ -5,6 +5,7 @@ from importlib import metadata
 
 from mmer_jax.evaluation.analysis import is_synthetic
 from mmer_jax.evaluation.report import TITLES
+from mmer_jax.inference import reliability
 from mmer_jax.inference.model import LoadedModel
 
 VERSIONS = ("mmer_jax", "jax", "flax", "transformers")
@@ -20,6 +21,7 @@ def markdown(model: LoadedModel) -> str:
         _introduction(model),
         _usage(model),
         _classes(model),
+        _texts(model),
         _run(model),
         _limits(model),
     ]
@@ -92,13 +94,34 @@ python -m mmer_jax.predict FOLDER speech.wav{option}
 
 def _classes(model):
     listed = [f"{i}: {n}" + _meaning(n) for i, n in enumerate(model.label_names)]
-    text = "## Classes\n\n" + "\n".join(f"- {line}" for line in listed)
-    if model.temperature is None:
-        return text + "\n\nIts probabilities are not calibrated."
-    return text + (
-        f"\n\nFor calibrated probabilities the logits are divided by {model.temperature:.4g}, a "
-        "temperature fitted on held-out dialogs."
+    return "## Classes\n\n" + "\n".join(f"- {line}" for line in listed)
+
+
+def _texts(model):
+    """How often it is right with each text, and whether its probabilities are calibrated."""
+    head = "## What it is worth with which text\n\n"
+    if not model.text_sources:
+        return head + "Nothing was held out to measure it: its probabilities are not calibrated."
+    rows = [_text_row(model, *item) for item in model.text_sources.items()]
+    return head + (
+        "On dialogs held out of training, whose speakers it knows from training. UA is the mean of "
+        f"the classes' recalls in percent (guessing: {100 / len(model.label_names):.0f}), the "
+        "lower bound the end of its 95 % interval. Logits divided by the temperature give "
+        "calibrated probabilities, of single utterances.\n\n"
+        "| text | UA | lower bound | WER | temperature |\n|-|-|-|-|-|\n" + "\n".join(rows)
     )
+
+
+def _text_row(model, source, figures):
+    names = {"gold": "the transcript", "ctc": "its own (CTC)", "none": "none"}
+    name = names.get(source, source) if model.reads else "none, it reads no text"
+    known = [
+        "" if (x := figures.get(k)) is None else f"{100 * x:.1f}" for k in ("ua", "ua_low", "wer")
+    ]
+    if reliability.near_chance(figures, len(model.label_names)):
+        known[0] += ", **hardly better than guessing**"
+    t = figures.get("temperature")
+    return f"| {' | '.join([name, *known, 'not calibrated' if t is None else f'{t:.4g}'])} |"
 
 
 def _meaning(name):

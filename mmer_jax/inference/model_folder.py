@@ -11,7 +11,7 @@ from flax import traverse_util
 from mmer_jax import configuration, files
 from mmer_jax.data.text import load_tokenizer
 from mmer_jax.errors import UserError
-from mmer_jax.inference import model_card, params_file
+from mmer_jax.inference import model_card, params_file, reliability
 from mmer_jax.inference.model import LoadedModel, read_tokenizer
 from mmer_jax.models import factory
 from mmer_jax.models.mmer import MMER
@@ -77,7 +77,9 @@ def _description(model):
         "mmer_jax": metadata.version("mmer_jax"),
         "config": configuration.to_json(config),
         "label_names": list(model.label_names),
-        "temperature": model.temperature,
+        # The transcripts' alone: what older versions read.
+        "temperature": model.text_sources.get("gold", {}).get("temperature"),
+        "text_sources": model.text_sources,
         "card": model.card,
         "sizes": {
             "classes": m.classes,
@@ -163,7 +165,7 @@ def read(folder: str) -> LoadedModel:
         model=model,
         params=traverse_util.unflatten_dict(flat, sep="/"),
         label_names=tuple(stored["label_names"]),
-        temperature=stored["temperature"],
+        text_sources=_text_sources(stored, config),
         tokenizer=tokenizer,
         tokenizer_folder=tokenizer_folder,
         card=stored["card"],
@@ -198,6 +200,12 @@ def _stored(folder):
     return _checked(stored, path)
 
 
+def _text_sources(stored, config):
+    if "text_sources" in stored:
+        return stored["text_sources"]
+    return reliability.of_old_run(stored["temperature"], config.refit)
+
+
 def _content(folder):
     if not os.path.isdir(folder):
         return "no such folder"
@@ -214,15 +222,30 @@ def _checked(stored, path):
         "config": isinstance(stored["config"], dict),
         "card": isinstance(stored["card"], dict),
         "label_names": isinstance(names, list) and all(isinstance(n, str) for n in names),
-        "temperature": temperature is None
-        or (isinstance(temperature, (int, float)) and temperature > 0),
+        "temperature": temperature is None or _is_positive(temperature),
+        "text_sources": _are_text_sources(stored.get("text_sources", {})),
         "sizes": isinstance(sizes, dict)
         and all(isinstance(sizes.get(k), int) for k in ("classes", "symbols", "vocab_size")),
     }
-    wrong = [f"{key}={stored[key]!r}" for key, fine in right.items() if not fine]
+    wrong = [f"{key}={stored.get(key)!r}" for key, fine in right.items() if not fine]
     if wrong:
         raise UserError(f"{path} has {'; '.join(wrong)[:200]}, which can't be. {AGAIN}")
     return stored
+
+
+def _is_positive(x):
+    return isinstance(x, (int, float)) and x > 0
+
+
+def _are_text_sources(sources):
+    """Whether it is names -> figures, each a number or None, the temperatures positive."""
+    if not isinstance(sources, dict) or not all(isinstance(x, dict) for x in sources.values()):
+        return False
+    figures = [(k, x.get(k)) for x in sources.values() for k in reliability.NUMBERS]
+    return all(
+        x is None or (_is_positive(x) if k == "temperature" else isinstance(x, (int, float)))
+        for k, x in figures
+    )
 
 
 def parts(modalities) -> list[str]:

@@ -12,27 +12,31 @@ from mmer_jax.inference.inputs import Item
 from mmer_jax.inference.prediction import Prediction
 
 FORMATS = ("table", "csv", "jsonl")
+_NO_SPEECH, _UNSURE = "no speech", "unsure"  # in a table, in place of a class
 
 
 class Table:
     """Lines to look at."""
 
     def __init__(self, names):
-        self._width = max(len("emotion"), *map(len, names))
+        self._width = max(map(len, ("emotion", _NO_SPEECH, _UNSURE, *names)))
 
     def head(self) -> str:
         """The first line."""
         return f"{'emotion':{self._width}}      p  seconds  file: text"
 
     def line(self, item: Item, found: Prediction) -> str:
-        """A prediction's line."""
-        sure = 100 * found.probabilities[found.label]
-        text = f": {_one_line(found.text)}" if found.text.strip() else ""
+        """A prediction's line; without a class where the prediction warns of it."""
+        name, sure, text = found.label, "", f": {_one_line(found.text)}"
+        if found.label is None:
+            name, text = _NO_SPEECH, ""
+        elif found.warning:
+            name = _UNSURE
+        else:
+            sure = f"{100 * found.probabilities[found.label]:3.0f} %"
         where = f" {item.start or 0:g} s" if item.start is not None or item.end is not None else ""
-        return (
-            f"{found.label:{self._width}}  {sure:3.0f} %  {found.seconds:7.1f}  "
-            f"{item.path}{where}{text}"
-        )
+        said = text if found.text.strip() else ""
+        return f"{name:{self._width}}  {sure:5}  {found.seconds:7.1f}  {item.path}{where}{said}"
 
 
 class Csv:
@@ -42,17 +46,24 @@ class Csv:
         self._names = tuple(names)
         self._columns = ["file", "start", "end", "emotion", *(f"p_{n}" for n in names)]
         self._columns += ["calibrated", "seconds", "text_source", "text"]
+        self._columns += ["speech", "held_out_ua", "warning"]
 
     def head(self) -> str:
         """The columns' names."""
         return _csv_line(self._columns)
 
     def line(self, item: Item, found: Prediction) -> str:
-        """A prediction's row; a text's line breaks become spaces, so that a row is a line."""
-        p = [f"{found.probabilities[n]:.6f}" for n in self._names]
+        """A prediction's row; a text's line breaks become spaces, so that a row is a line.
+
+        Nothing is written where there is nothing: no class and no probabilities without speech.
+        """
+        p = [_number(found.probabilities.get(n), 6) for n in self._names]
         known = [int(found.calibrated), f"{found.seconds:.3f}", found.text_source]
+        speech = "" if found.speech is None else int(found.speech)
+        worth = [speech, _number(found.held_out.get("ua"), 4), found.warning]
         where = item.path, item.start, item.end
-        return _csv_line([*where, found.label, *p, *known, _one_line(found.text)])
+        row = [*where, found.label or "", *p, *known, _one_line(found.text), *worth]
+        return _csv_line(row)
 
     def key(self, line: str) -> tuple:
         """Which recording a line is of."""
@@ -85,6 +96,10 @@ class JsonLines:
 
 
 WRITERS = {"table": Table, "csv": Csv, "jsonl": JsonLines}
+
+
+def _number(x, digits):
+    return "" if x is None else f"{x:.{digits}f}"
 
 
 def _one_line(text):

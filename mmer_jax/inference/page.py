@@ -11,7 +11,7 @@ from mmer_jax.data.audio import SAMPLE_RATE
 from mmer_jax.errors import UserError
 from mmer_jax.evaluation import html, pictures
 from mmer_jax.evaluation.analysis import is_synthetic
-from mmer_jax.inference import attention
+from mmer_jax.inference import attention, reliability
 from mmer_jax.inference.model import LoadedModel
 from mmer_jax.inference.model_card import CLASSES
 from mmer_jax.inference.uploads import KEPT_SECONDS, Recording
@@ -72,15 +72,27 @@ class Answers:
         """
         audio = (recording.wave, SAMPLE_RATE) if recording else None
         found = self._predictor.predict(audio, text)
-        parts = [verdict(found), transcript(found, self.model.reads)]
+        parts = [verdict(found), self._worth(found)]
+        if found.label is not None:
+            parts.append(transcript(found, self.model.reads))
         if recording:
             parts += [timeline(found, recording.wave), self._inside(found, recording.wave)]
             parts.append(heard(recording, self.model.reads))
         parts.append(html.small(f"Answered in {sum(found.timings.values()):.2f} s."))
         return result("".join(parts))
 
+    def _worth(self, found):
+        """How often the model is right with such a text; nothing where a warning says it."""
+        if found.warning:
+            return ""
+        classes, reads = len(self.model.label_names), self.model.reads
+        plain = reliability.sentence(found.held_out, found.text_source, classes, reads)
+        return html.small(f"{_capital(plain)}.")
+
     def _inside(self, found, wave):
         """The waveform, and the attention over it or why there is none."""
+        if found.label is None:
+            return "<h3>Waveform</h3>" + _waveform(wave)
         head, reason = "<h3>Where the words look in the speech</h3>", self._lacking
         if not reason and not any(w.text.strip() for w in found.timeline):
             reason = "The model read no words that could look anywhere."
@@ -143,7 +155,14 @@ def title(name: str) -> str:
 
 
 def verdict(found) -> str:
-    """The most probable class, and a bar for each."""
+    """The most probable class, and a bar for each; a warning in their place where there is one."""
+    if found.label is None:
+        return html.note(
+            "No speech was found in this recording, so there is no emotion to name. Laughter, "
+            "crying and shouts without words may be taken for none."
+        )
+    if found.warning:
+        return html.note(f"No emotion is named. {_capital(found.warning)}.")
     share = 100 * found.probabilities[found.label]
     rows = "".join(
         f'<tr{" class=top" if name == found.label else ""}><th scope="row">{escape(title(name))}'
@@ -151,12 +170,22 @@ def verdict(found) -> str:
         f'<td class="number">{100 * p:.0f} %</td></tr>'
         for name, p in found.probabilities.items()
     )
-    how = "calibrated on held-out speech" if found.calibrated else "not calibrated"
     return (
         f'<p class="verdict"><strong>{escape(title(found.label))}</strong> {share:.0f} %</p>'
         f'<table class="bars" aria-label="Probability of each emotion">{rows}</table>'
-        + html.small(f"Probabilities, {how}.")
+        + html.small(f"Probabilities, {_calibrated(found)}.")
     )
+
+
+def _capital(text):
+    return text[:1].upper() + text[1:]
+
+
+def _calibrated(found):
+    if found.calibrated:
+        return "calibrated on held-out speech with this kind of text"
+    several = len(found.timeline) > 1
+    return "not calibrated: the mean of several windows" if several else "not calibrated"
 
 
 def transcript(found, read: bool) -> str:
@@ -188,19 +217,23 @@ def own_parts(found) -> list[tuple[float, float]]:
 
 
 def timeline(found, wave: np.ndarray) -> str:
-    """Which emotion is heard when; nothing for a recording that is heard as a whole.
+    """Which emotion is heard when; nothing for a recording heard as a whole, or with a warning.
 
     Args:
       found: a `Prediction`.
       wave: float32 [n], 16 kHz.
     """
-    if len(found.timeline) < 2:
+    if len(found.timeline) < 2 or found.warning:
         return ""
-    spans = [(*part, title(w.label)) for part, w in zip(own_parts(found), found.timeline)]
+    spans = [
+        (*part, title(w.label) if w.label else "no speech")
+        for part, w in zip(own_parts(found), found.timeline)
+    ]
     names = [title(name) for name in found.probabilities]
-    shown = html.picture(waveform_png(wave, spans, names), "waveform, coloured by emotion")
+    named = [span for span in spans if span[2] in names]
+    shown = html.picture(waveform_png(wave, named, names), "waveform, coloured by emotion")
     rows = [
-        [f"{clock(start)}–{clock(end)}", name, f"{100 * w.probabilities[w.label]:.0f} %", w.text]
+        [f"{clock(start)}–{clock(end)}", name, _share(w), w.text]
         for (start, end, name), w in zip(spans, found.timeline)
     ]
     head = ["time", "emotion", "probability", "text heard"]
@@ -208,9 +241,13 @@ def timeline(found, wave: np.ndarray) -> str:
         head, rows = head[:3], [row[:3] for row in rows]
     caption = html.small(
         f"The model hears the recording in {len(rows)} overlapping windows; the verdict is "
-        "their mean."
+        "the mean of those with speech."
     )
     return "<h3>Over time</h3>" + shown + html.table(head, rows, wide=head[3:]) + caption
+
+
+def _share(window):
+    return f"{100 * window.probabilities[window.label]:.0f} %" if window.label else ""
 
 
 def clock(seconds: float) -> str:

@@ -11,16 +11,19 @@ class Window:
 
     Attributes:
       start, end: seconds.
-      label: the most probable class.
-      probabilities: of the classes by name; calibrated as the whole prediction's.
+      label: the most probable class; None without speech.
+      probabilities: of the classes by name, with the temperature of the whole prediction; {}
+        without speech.
       text: what the text branch read.
+      speech: whether there is speech in the part that it answers for; None where nobody looked.
     """
 
     start: float
     end: float
-    label: str
+    label: str | None
     probabilities: dict[str, float]
     text: str
+    speech: bool | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,23 +31,30 @@ class Prediction:
     """What the model made of one recording.
 
     Attributes:
-      label: the most probable class.
-      probabilities: of the classes by name: softmax(logits / T) with the temperature that was
-        fitted on held-out data, softmax(logits) where none was.
-      calibrated: whether there was one.
-      logits: float32 [c], before any temperature; of several windows their mean, each weighted
-        with the seconds it answers for. Mean logits and mean log-probabilities are the same
-        verdict: they differ by a constant.
-      text: the given one, or what the CTC head wrote, or "".
+      label: the most probable class; None for a recording without speech.
+      probabilities: of the classes by name: softmax(logits / T) with the temperature of this text
+        source, softmax(logits) where it has none; {} for a recording without speech.
+      calibrated: whether T was fitted on held-out dialogs to answers like this one: of a single
+        window, with this text source (its own text as the greedy decoder writes it).
+      logits: float32 [c], before any temperature; of several windows the mean of those with
+        speech, each weighted with the seconds it answers for. Mean logits and mean
+        log-probabilities are the same verdict: they differ by a constant.
+      text: the given one, or what the CTC head wrote where there is speech, or "".
       text_source: `given`, `ctc` or `none`.
       seconds: of the recording.
       timeline: the windows, one for a recording that the model hears as a whole.
-      timings: seconds of `read` (and resample), `encode` (speech), `text` (transcribe and
-        tokenise) and `decide` (text, fusion, verdict). A batch's time is shared by its rows; the
-        first of a shape includes its compilation.
+      timings: seconds of `read` (and resample), `speech` (look for it), `encode`, `text`
+        (transcribe and tokenise) and `decide` (text, fusion, verdict). A batch's time is shared by
+        its rows; the first of a shape includes its compilation.
+      speech: whether there is any; None where nobody looked: the model reads text alone, or
+        `detect_speech=False`.
+      held_out: what was measured on held-out dialogs with this text source: `ua`, `ua_low` (the
+        lower end of its 95 % interval), `utterances`, `wer`, `temperature`; {} where nothing was.
+      warning: why the label is not to be relied upon: no speech, or hardly better than guessing
+        with this text source; "" where neither is so.
     """
 
-    label: str
+    label: str | None
     probabilities: dict[str, float]
     calibrated: bool
     logits: np.ndarray
@@ -53,6 +63,9 @@ class Prediction:
     seconds: float
     timeline: tuple[Window, ...]
     timings: dict[str, float]
+    speech: bool | None = None
+    held_out: dict = dataclasses.field(default_factory=dict)
+    warning: str = ""
 
     def as_dict(self) -> dict:
         """The same as plain values, for JSON."""

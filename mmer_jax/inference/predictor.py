@@ -10,7 +10,7 @@ import numpy as np
 from mmer_jax.data.audio import SAMPLE_RATE
 from mmer_jax.errors import UserError
 from mmer_jax.evaluation.metrics import softmax
-from mmer_jax.inference import recordings, shapes, windows
+from mmer_jax.inference import recordings, reliability, shapes, speech, windows
 from mmer_jax.inference.model import LoadedModel
 from mmer_jax.inference.network import Network
 from mmer_jax.inference.prediction import Prediction, Window
@@ -20,6 +20,8 @@ from mmer_jax.inference.transcription import Transcriber
 # What is read before it is computed with. The more, the fuller the batches of one length are, and
 # the longer the first answer takes.
 _AHEAD_SECONDS, _AHEAD_BATCHES = 600.0, 16
+# Around the part that a window answers for: a word on the border is whole in one of two windows.
+_MARGIN = SAMPLE_RATE // 2
 
 
 @dataclasses.dataclass
@@ -40,6 +42,7 @@ class _Row:
     job: _Job
     span: windows.Span
     wave: np.ndarray
+    speech: bool | None
     text: str = ""
     logits: np.ndarray | None = None
     log_probs: np.ndarray | None = None  # of its own frames
@@ -50,25 +53,28 @@ class Predictor:
 
     Audio is prepared as evaluation prepares it, so a recording up to `config.data.max_seconds` of
     which the transcript is given gets the logits that evaluation gave it. A longer one is heard in
-    overlapping windows (see `windows.cut`), and the verdict is their mean.
+    overlapping windows (see `windows.cut`), and the verdict is the mean of those with speech.
 
     Args:
       model: see `loading.read`.
       decoder, beam_width: how the CTC head's symbols become the text, see `Transcriber`.
       batch_sizes: rows that a batch may have, 1 among them; each is compiled per shape.
+      detect_speech: whether to look for speech first; False takes every recording for speech.
 
     Attributes:
       model: as given.
       network, preparation: its compiled halves, and what turns recordings into their input.
 
     Raises:
-      UserError: an option outside its choices.
+      UserError: an option outside its choices, or the detector of speech isn't installed.
     """
 
     def __init__(self, model: LoadedModel, decoder: str = "greedy", beam_width: int = 16,
-                 batch_sizes: tuple[int, ...] = (1, 8)):  # fmt: skip
+                 batch_sizes: tuple[int, ...] = (1, 8), detect_speech: bool = True):  # fmt: skip
         self.model = model
+        self._detector = speech.Detector() if detect_speech and model.hears else None
         self._transcribe = Transcriber(decoder, beam_width)
+        self._greedy = decoder == "greedy"  # as the texts of held-out dialogs were written
         self._sizes = _checked_sizes(batch_sizes)
         self.network = Network(model.model, model.params)
         self.preparation = Preparation(model)
@@ -144,13 +150,20 @@ class Predictor:
                 wave = recordings.read(audio, rate, name)
         except UserError as e:
             return index, e
-        taken = {"read": time.perf_counter() - began, "encode": 0.0, "text": 0.0, "decide": 0.0}
+        taken = dict.fromkeys(("read", "speech", "encode", "text", "decide"), 0.0)
+        taken["read"] = time.perf_counter() - began
         job = _Job(index, len(wave), text, taken, [])
         # Text is read once, however long the recording that it belongs to.
         longest = self.preparation.longest if self.model.hears else len(wave)
         spans = windows.cut(len(wave), longest)
-        job.rows = [_Row(job, s, wave[s.start : s.end], text or "") for s in spans]
+        job.rows = [self._row(job, s, wave[s.start : s.end]) for s in spans]
         return job
+
+    def _row(self, job, span, wave):
+        began = time.perf_counter()
+        found = self._detector(wave[span.own_part(_MARGIN)]) if self._detector else None
+        job.timings["speech"] += time.perf_counter() - began
+        return _Row(job, span, wave, found, job.text or "")
 
     def _checked_text(self, text, name):
         """What the text branch is to read; None: what the CTC head writes."""
@@ -207,42 +220,73 @@ class Predictor:
                 row.log_probs = log_probs[row.span.own_frames()]
 
     def _finished(self, job):
-        logits = np.stack([row.logits for row in job.rows])
-        weights = np.array([row.span.weight for row in job.rows], np.float64)
-        mean = (weights / max(weights.sum(), 1)) @ logits if len(logits) > 1 else logits[0]
+        mean = _mean(job.rows)
         if not np.isfinite(mean).all():
             return UserError(f"{self.model.source} answers with NaN: its training diverged.")
-        label, probabilities = self._verdict(mean)
         text = self._whole_text(job)
+        source = "ctc" if job.text is None else "given" if text.strip() else "none"
+        figures = self.model.held_out(source)
+        temperature = figures.get("temperature")
+        found = None if self._detector is None else any(row.speech for row in job.rows)
+        label, probabilities = self._verdict(mean, temperature, found)
         return Prediction(
             label=label,
             probabilities=probabilities,
-            calibrated=self.model.temperature is not None,
+            calibrated=bool(probabilities) and self._is_calibrated(job, source, temperature),
             logits=np.asarray(mean, np.float32),
             text=text,
-            text_source="ctc" if job.text is None else "given" if text.strip() else "none",
+            text_source=source,
             seconds=job.samples / SAMPLE_RATE,
-            timeline=tuple(self._window(row) for row in job.rows),
+            timeline=tuple(self._window(row, temperature) for row in job.rows),
             timings=job.timings,
+            speech=found,
+            held_out=figures,
+            warning=self._warning(figures, source, found),
         )
 
+    def _is_calibrated(self, job, source, temperature):
+        """Whether a temperature was fitted to answers that came about as this one."""
+        same_text = source != "ctc" or self._greedy
+        return temperature is not None and same_text and len(job.rows) == 1
+
+    def _warning(self, figures, source, found):
+        if found is False:
+            return speech.NOT_FOUND
+        return reliability.warning(figures, source, len(self.model.label_names), self.model.reads)
+
     def _whole_text(self, job):
-        """Of several windows: what their own frames, side by side, spell; no overlap twice."""
+        """Of windows with speech: what their own frames, side by side, spell; no overlap twice."""
         if job.text is not None:
             return job.text
+        spoken = [row for row in job.rows if row.speech is not False]
+        if not spoken:
+            return ""
         if len(job.rows) == 1:
-            return job.rows[0].text
-        return self._transcribe(np.concatenate([row.log_probs for row in job.rows]))
+            return spoken[0].text
+        return self._transcribe(np.concatenate([row.log_probs for row in spoken]))
 
-    def _verdict(self, logits):
+    def _verdict(self, logits, temperature, found):
+        """(label, probabilities); of a stretch without speech nothing is said."""
+        if found is False:
+            return None, {}
         names = self.model.label_names
-        p = softmax(np.asarray(logits, np.float64) / (self.model.temperature or 1.0))
+        p = softmax(np.asarray(logits, np.float64) / (temperature or 1.0))
         return names[int(p.argmax())], dict(zip(names, p.tolist()))
 
-    def _window(self, row):
-        label, probabilities = self._verdict(row.logits)
+    def _window(self, row, temperature):
+        label, probabilities = self._verdict(row.logits, temperature, row.speech)
         start, end = (x / SAMPLE_RATE for x in (row.span.start, row.span.end))
-        return Window(start, end, label, probabilities, row.text)
+        return Window(start, end, label, probabilities, row.text, row.speech)
+
+
+def _mean(rows):
+    """Logits [c] of a recording: windows without speech weigh nothing, unless all are."""
+    if len(rows) == 1:
+        return rows[0].logits
+    weights = np.array([row.span.weight for row in rows], np.float64)
+    heard = weights * [row.speech is not False for row in rows]
+    weights = heard if heard.any() else weights
+    return (weights / weights.sum()) @ np.stack([row.logits for row in rows])
 
 
 class _Clock:

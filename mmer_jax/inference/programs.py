@@ -13,6 +13,8 @@ import numpy as np
 from jax import export as jax_export
 
 from mmer_jax.errors import UserError
+from mmer_jax.evaluation import metrics
+from mmer_jax.inference import reliability
 
 FORMAT = 1
 FOLDER, INDEX = "stablehlo", "index.json"  # below a model folder
@@ -66,6 +68,20 @@ class Programs:
         padded = [_pad(inputs[i["name"]], i) for i in program["inputs"]]
         found = self._call(program)(self._params, *padded)
         return {name: np.asarray(x)[:rows] for name, x in found.items()}
+
+    def probabilities(self, logits: np.ndarray, text_source: str) -> np.ndarray:
+        """softmax(logits / T) [b, c] with the temperature of the text; T = 1 where it has none.
+
+        Args:
+          logits: [b, c] of a call.
+          text_source: `given`, a transcript; `ctc`, what `ctc_logits` spell; or `none`.
+        """
+        reads = any(i["name"] == "text_ids" for i in self.index["programs"][0]["inputs"])
+        sources = self.index.get("text_sources")
+        if sources is None:  # an older version's folder
+            sources = reliability.of_old_run(self.index["temperature"], False)
+        figures = reliability.held_out(sources, text_source, reads)
+        return metrics.softmax(np.asarray(logits, np.float64) / (figures.get("temperature") or 1.0))
 
     def _smallest(self, inputs):
         programs = self.index["programs"]

@@ -191,7 +191,9 @@ def _index(model, programs):
         "jax": jax.__version__,
         "params": PARAMS,
         "label_names": list(model.label_names),
-        "temperature": model.temperature,
+        # The transcripts' alone: what older versions read.
+        "temperature": model.text_sources.get("gold", {}).get("temperature"),
+        "text_sources": model.text_sources,
         "sample_rate": SAMPLE_RATE if audio else None,
         "normalized": preparation.normalized(model) if audio else None,
         "programs": programs,
@@ -201,8 +203,9 @@ def _index(model, programs):
 README = """# StableHLO programs
 
 Each `.bin` is the model as one function of static shapes, serialised by `jax.export`;
-`index.json` lists their shapes, the classes and the temperature. The parameters are arguments, read
-from `../model.safetensors`. From the folder above, with jax, flatbuffers, numpy and safetensors:
+`index.json` lists their shapes, the classes and the temperatures. The parameters are arguments,
+read from `../model.safetensors`. From the folder above, with jax, flatbuffers, numpy and
+safetensors:
 
 ```python
 import json
@@ -226,10 +229,17 @@ print(dict(zip(index["label_names"], np.asarray(outputs["logits"])[0].tolist()))
 ```
 
 `audio` is 16 kHz mono in [-1, 1); where the index says `normalized`, each utterance x is brought to
-(x - mean(x)) / sqrt(var(x) + 1e-7) before it is padded. `text_ids` come from `../tokenizer`. Class
-probabilities are softmax(logits / temperature). `ctc_logits` are those of characters, of which the
-first `frames` of each row count. With mmer_jax installed,
-`mmer_jax.inference.programs.run` does the padding; it imports neither flax nor transformers.
+(x - mean(x)) / sqrt(var(x) + 1e-7) before it is padded. `text_ids` come from `../tokenizer`.
+`ctc_logits` are those of characters, of which the first `frames` of each row count.
+
+Class probabilities are softmax(logits / temperature), with the temperature of the text that was
+given, under `text_sources` in the index: `gold` for a transcript, `ctc` for what `ctc_logits`
+spell, `none` for an empty text. Beside it stands how often the model is right with it (`ua`).
+Without a temperature there, softmax(logits) is not calibrated. Nothing here looks whether there is
+speech at all.
+
+With mmer_jax installed, `mmer_jax.inference.programs.Programs` does the padding and the
+probabilities; it imports neither flax nor transformers.
 
 jax promises to run such files for six months after the version that wrote them; export again after.
 """

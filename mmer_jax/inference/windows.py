@@ -22,6 +22,11 @@ class Span:
         """Samples it answers for: what its verdict counts."""
         return self.own_end - self.own_start
 
+    def own_part(self, margin: int = 0) -> slice:
+        """Which of its samples are its own part, and `margin` more on either side."""
+        first = max(self.own_start - margin, self.start) - self.start
+        return slice(first, min(self.own_end + margin, self.end) - self.start)
+
     def own_frames(self) -> slice:
         """Which of its encoder frames, 20 ms each, begin in its own part."""
         first = -(-(self.own_start - self.start) // FRAME)

@@ -34,7 +34,10 @@ def test_a_fold_needs_no_dataset(copy):
     edit(copy, lambda c: c["data"].update(dir="/nowhere"))
     shutil.rmtree(copy / "fold4")
     found = from_run.load_fold(str(copy / "fold5"))
-    assert found.label_names == ("ang", "hap", "neu", "sad") and found.temperature > 0
+    assert (
+        found.label_names == ("ang", "hap", "neu", "sad")
+        and found.text_sources["gold"]["temperature"] > 0
+    )
     assert all(isinstance(x, np.ndarray) for x in jax.tree.leaves(found.params))
     assert found.card["fold"] == 5 and found.card["seed"] == 0 and found.card["name"] == "tiny"
     stored = configuration.from_json(json.loads((copy / "config.json").read_text()))
@@ -74,7 +77,7 @@ def test_what_was_not_trained_is_what_it_started_from(prepared, tiny_config, tmp
     config.train.epochs, config.selection = 0, "published"
     main.run(config, str(tmp_path))
     predictor = loading.load(str(tmp_path / "fold5"))
-    assert predictor.model.temperature is None
+    assert not predictor.model.text_sources
     row = json.loads((tmp_path / "fold5" / "result.json").read_text())["predictions"][0]
     (path,) = (prepared / "corpus").glob(f"IEMOCAP*/**/{row['utterance']}.wav")
     found = predictor.predict(path, text=row["transcript"])
@@ -100,7 +103,7 @@ def test_a_converted_checkpoint_is_read(tmp_path):
     assert released.main([str(tmp_path / "c.pt"), str(out), "--text-encoder", words]) == 0
     predictor = mmer_jax.load(str(out))
     assert predictor.model.label_names == released.LABELS
-    assert predictor.model.temperature is None
+    assert predictor.model.text_sources == {}
     found = predictor.predict(odd.tone(0.5), rate=RATE)
     assert found.text_source == "ctc" and not found.calibrated
 
@@ -110,7 +113,7 @@ def test_a_model_folder_is_the_same_model(tmp_path):
     model_folder.write(model, str(tmp_path / "folder"))
     again = mmer_jax.load(str(tmp_path / "folder"))
     assert digest(again.model) == digest(model)
-    found = again.predict(odd.tone(0.5), rate=RATE, text="it was you")
+    found = again.predict(odd.voice(0.5), rate=RATE, text="it was you")
     assert found.label in model.label_names
 
 

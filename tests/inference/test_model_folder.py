@@ -59,7 +59,7 @@ def test_what_is_written_comes_back(place, tmp_path, options):
     before, after = flat(model), flat(again)
     assert before.keys() == after.keys()
     assert all(np.array_equal(before[k], after[k]) for k in before)
-    for name in ("label_names", "temperature", "card"):
+    for name in ("label_names", "text_sources", "card"):
         assert getattr(again, name) == getattr(model, name)
     logits = [jax.jit(m.model.apply)({"params": m.params}, batch())[0] for m in (model, again)]
     np.testing.assert_array_equal(*logits)
@@ -92,11 +92,11 @@ def test_it_travels(model, folder, tmp_path):
 def test_a_frozen_encoder_and_an_uncalibrated_model(place, tmp_path):
     model = made(place)
     model.config.optimizer.frozen = ("text_encoder/.*",)
-    model = dataclasses.replace(model, temperature=None, card={},
+    model = dataclasses.replace(model, text_sources={}, card={},
                                 model=build(model.config, 4, model.tokenizer))  # fmt: skip
     model_folder.write(model, str(tmp_path / "out"))
     again = model_folder.read(str(tmp_path / "out"))
-    assert again.model.frozen == ("text_encoder",) and again.temperature is None
+    assert again.model.frozen == ("text_encoder",) and not again.text_sources
     card = (tmp_path / "out" / "README.md").read_text()
     assert "not calibrated" in card and "was not recorded" in card and "demo" not in card
 

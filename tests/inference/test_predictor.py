@@ -54,7 +54,7 @@ def shortened(model, seconds=1.0):
 
 
 def wave(seconds, seed=0):
-    return odd.tone(seconds, seed=seed)[:, 0].astype(np.float32), RATE
+    return odd.voice(seconds, seed)[:, 0].astype(np.float32), RATE
 
 
 def test_logits_are_evaluations(predictor, tested):
@@ -63,12 +63,12 @@ def test_logits_are_evaluations(predictor, tested):
     for one, row in zip(found, tested):
         assert one.label == row["prediction"] and one.text_source == "given"
         assert one.calibrated and one.text == row["transcript"]
-        logits = one.logits / predictor.model.temperature
+        logits = one.logits / predictor.model.text_sources["gold"]["temperature"]
         p = np.exp(logits) / np.exp(logits).sum()
         np.testing.assert_allclose(list(one.probabilities.values()), p, rtol=1e-5)
         assert list(one.probabilities) == row_names(predictor)
         assert len(one.timeline) == 1 and one.timeline[0].end == one.seconds
-        assert set(one.timings) == {"read", "encode", "text", "decide"}
+        assert set(one.timings) == {"read", "speech", "encode", "text", "decide"}
 
 
 def row_names(predictor):
@@ -267,7 +267,7 @@ def test_a_wrong_option_is_refused(random_model, options):
 
 def test_300_damaged_or_odd_inputs_are_predicted_or_refused(random_model, tmp_path):
     paths = odd.write(tmp_path)
-    predictor = Predictor(random_model)
+    predictor = Predictor(random_model, detect_speech=False)
     found = dict(predictor.predict_each(paths))
     assert list(found) == list(range(len(paths)))
     for path, answer in zip(paths, found.values()):

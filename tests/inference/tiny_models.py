@@ -12,6 +12,12 @@ LABELS = ("ang", "hap", "neu", "sad")
 WORDS = (
     "I told you not to touch it, but it was you who broke the jacket of the lady at the airport."
 )
+FIGURES = {
+    "gold": {"temperature": 1.7, "ua": 0.76, "ua_low": 0.7, "utterances": 60, "wer": None},
+    "ctc": {"temperature": 2.5, "ua": 0.55, "ua_low": 0.5, "utterances": 60, "wer": 0.4},
+    "none": {"temperature": 3.1, "ua": 0.45, "ua_low": 0.4, "utterances": 60, "wer": None},
+}
+HAVE = {"both": ("gold", "ctc", "none"), "audio": ("none",), "text": ("gold",)}
 CARD = {
     "name": "tiny", "fold": 5, "seed": 3, "fingerprint": "856abdf1ffde", "protocol": "session",
     "selection": "heldout", "rates": {"wa": 0.75, "ua": 0.7, "recall": [0.1, 0.2, 0.3, None]},
@@ -37,7 +43,8 @@ def made(folder, modality="both", family="whisper", text_family="bert"):
     params = jax.tree.map(
         lambda x: rng.normal(0.1, 0.3, x.shape).astype(np.float32), factory.param_shapes(model)
     )
-    return LoadedModel("by hand", c, model, params, LABELS, 1.7, words, where, CARD)
+    figures = {source: FIGURES[source] for source in HAVE[modality]}
+    return LoadedModel("by hand", c, model, params, LABELS, figures, words, where, CARD)
 
 
 def batch(rows=2, samples=8_000, tokens=6):

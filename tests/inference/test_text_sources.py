@@ -1,0 +1,157 @@
+"""What a probability promises hangs on the text that was read: measured with that text or not."""
+
+import csv
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+import mmer_jax
+from mmer_jax import export, predict
+from mmer_jax.inference import model_folder, stablehlo
+from tests.inference import odd_recordings as odd
+from tests.inference.tiny_models import FIGURES, made
+
+RATE = 16_000
+TEXTS = {"gold": "it was you", "ctc": None, "none": ""}
+GUESSING = {"temperature": 4.0, "ua": 0.31, "ua_low": 0.28, "utterances": 60, "wer": 0.99}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A model folder, hearing at most a second at once."""
+    place = tmp_path_factory.mktemp("model")
+    model = made(place)
+    model.config.data.max_seconds = 1.0
+    model_folder.write(model, str(place / "tiny"))
+    stablehlo.export(model, str(place / "tiny"), (stablehlo.Bucket(1, 8_000, 32),))
+    return place / "tiny"
+
+
+@pytest.fixture
+def copy(folder, tmp_path):
+    """One that a test may change."""
+    return shutil.copytree(folder, tmp_path / "copy")
+
+
+def change(path, edit):
+    content = json.loads(path.read_text())
+    edit(content)
+    path.write_text(json.dumps(content))
+
+
+def answers(folder, **options):
+    predictor = mmer_jax.load(str(folder), **options)
+    return {k: predictor.predict(odd.voice(0.5), text, RATE) for k, text in TEXTS.items()}
+
+
+def check(found, temperature):
+    p = np.exp(found.logits / (temperature or 1.0) - np.max(found.logits / (temperature or 1.0)))
+    np.testing.assert_allclose(list(found.probabilities.values()), p / p.sum(), rtol=1e-5)
+    assert found.calibrated is (temperature is not None)
+
+
+def test_each_text_has_its_own_temperature(folder):
+    for source, found in answers(folder).items():
+        check(found, FIGURES[source]["temperature"])
+        assert found.held_out == FIGURES[source] and found.warning == ""
+
+
+def test_a_folder_of_an_older_version_is_calibrated_for_transcripts_alone(copy):
+    change(copy / "config.json", lambda c: c.pop("text_sources"))
+    for source, found in answers(copy).items():
+        check(found, 1.7 if source == "gold" else None)
+    change(copy / "config.json", lambda c: c["config"].update(refit=True))
+    assert not any(found.calibrated for found in answers(copy).values())
+
+
+def test_a_source_without_a_temperature_is_not_calibrated(copy):
+    change(copy / "config.json", lambda c: c["text_sources"]["gold"].update(temperature=None))
+    change(copy / "config.json", lambda c: c["text_sources"].pop("none"))
+    found = answers(copy)
+    check(found["gold"], None)
+    check(found["none"], None)
+    check(found["ctc"], 2.5)
+    assert found["gold"].held_out["ua"] == 0.76 and found["none"].held_out == {}
+
+
+def test_a_mean_of_windows_and_another_decoder_are_not_calibrated(folder):
+    predictor = mmer_jax.load(str(folder))
+    found = predictor.predict(odd.voice(2.3), "it was you", RATE)
+    assert len(found.timeline) > 1 and not found.calibrated
+    found = answers(folder, decoder="beam")
+    assert found["gold"].calibrated and not found["ctc"].calibrated
+
+
+def test_models_of_one_modality(tmp_path):
+    for modality, source in (("audio", "none"), ("text", "gold")):
+        model_folder.write(made(tmp_path, modality), str(tmp_path / f"{modality}_model"))
+        predictor = mmer_jax.load(str(tmp_path / f"{modality}_model"))
+        found = predictor.predict(odd.voice(0.5), "it was you", RATE)
+        check(found, FIGURES[source]["temperature"])
+
+
+def test_a_runs_fold_says_what_its_result_says(tiny_run, prepared, tmp_path):
+    run = shutil.copytree(tiny_run, tmp_path / "run")
+    result = run / "fold5" / "result.json"
+    change(result, lambda r: r.update(text_sources=FIGURES))
+    for source, found in answers(run / "fold5").items():
+        check(found, FIGURES[source]["temperature"])
+    out = tmp_path / "out"
+    assert export.main([str(run), str(out), "--fold=5"]) == 0
+    assert {k: f.held_out for k, f in answers(out).items()} == FIGURES
+    change(result, lambda r: r.pop("text_sources"))
+    assert [f.calibrated for f in answers(run / "fold5").values()] == [True, False, False]
+
+
+def test_the_programs_say_the_same(folder):
+    programs = stablehlo.Programs(str(folder))
+    for found in answers(folder).values():
+        p = programs.probabilities(found.logits[None], found.text_source)[0]
+        np.testing.assert_allclose(p, list(found.probabilities.values()), rtol=1e-5)
+
+
+def test_near_chance_the_command_warns_instead_of_naming_a_class(copy, tmp_path, capsys):
+    change(copy / "config.json", lambda c: c["text_sources"].update(ctc=GUESSING))
+    (tmp_path / "a.wav").write_bytes(odd.encoded(odd.voice(0.5)))
+    assert predict.main([str(copy), str(tmp_path / "a.wav")]) == 0
+    printed = capsys.readouterr()
+    row = printed.out.splitlines()[1].split()
+    assert row[0] == "unsure" and "%" not in printed.out
+    assert "warning: " in printed.err and "31 %" in printed.err
+    assert predict.main([str(copy), str(tmp_path / "a.wav"), "--text=it was you"]) == 0
+    printed = capsys.readouterr()
+    assert printed.out.splitlines()[1].split()[0] in ("ang", "hap", "neu", "sad")
+    assert "warning" not in printed.err and "76 %" in printed.err
+    assert predict.main([str(copy), str(tmp_path / "a.wav"), "--format=csv"]) == 0
+    (row,) = csv.DictReader(capsys.readouterr().out.splitlines())
+    assert row["emotion"] and row["calibrated"] == "1" and row["held_out_ua"] == "0.3100"
+    assert "31 %" in row["warning"] and row["speech"] == "1"
+
+
+def test_near_chance_is_judged_by_the_lower_bound(copy):
+    for low, ua, warns in ((0.30, 0.5, True), (0.31, 0.5, False), (None, 0.29, True)):
+        figures = GUESSING | {"ua": ua, "ua_low": low}
+        change(copy / "config.json", lambda c: c["text_sources"].update(gold=figures))  # noqa: B023
+        assert bool(answers(copy)["gold"].warning) is warns
+
+
+def test_the_card_names_the_rates_of_each_text(copy, tmp_path):
+    change(copy / "config.json", lambda c: c["text_sources"].update(ctc=GUESSING))
+    model_folder.write(model_folder.read(str(copy)), str(tmp_path / "again"))
+    card = (tmp_path / "again" / "README.md").read_text()
+    rows = [line for line in card.splitlines() if line.startswith("| ")]
+    (own,) = [r for r in rows if "31.0" in r]
+    assert "guessing" in own and "99.0" in own and "| 4 |" in own
+    assert any("76.0" in r and "1.7" in r for r in rows)
+
+
+@pytest.mark.parametrize(
+    "sources", [[], {"ctc": 3}, {"ctc": {"temperature": 0}}, {"ctc": {"ua": "x"}}]
+)
+def test_damaged_figures_are_one_message(copy, sources, capsys):
+    change(copy / "config.json", lambda c: c.update(text_sources=sources))
+    assert predict.main([str(copy), "a.wav"]) == 1
+    said = capsys.readouterr().err.splitlines()
+    assert "text_sources=" in said[-1] and said[-1].startswith("error: ")
