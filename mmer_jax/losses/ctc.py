@@ -24,13 +24,15 @@ def ctc(logits, frame_mask, transcript, transcript_length, valid, per_symbol: bo
     """
     real = jnp.arange(transcript.shape[1])[None] < transcript_length[:, None]
     mask = valid & (transcript_length > 0) & _spellable(transcript, real, frame_mask)
-    values = optax.ctc_loss(
-        logits.astype(jnp.float32),
-        1.0 - (frame_mask > 0).astype(jnp.float32),
-        transcript,
-        # A masked row gets an empty transcript: optax's -1e5 stand-in for log 0 never enters.
-        1.0 - (real & mask[:, None]).astype(jnp.float32),
-    )
+    # optax picks log-probabilities by a product with ones and zeros, which must not round them.
+    with jax.default_matmul_precision("float32"):
+        values = optax.ctc_loss(
+            logits.astype(jnp.float32),
+            1.0 - (frame_mask > 0).astype(jnp.float32),
+            transcript,
+            # A masked row gets an empty transcript: optax's -1e5 stand-in for log 0 never enters.
+            1.0 - (real & mask[:, None]).astype(jnp.float32),
+        )
     if per_symbol:
         values = values / jnp.maximum(transcript_length, 1)
     return jnp.where(mask, values, 0.0), mask

@@ -13,6 +13,7 @@ from mmer_jax.evaluation import features
 from mmer_jax.inference import stablehlo
 from mmer_jax.inference.network import Network
 from mmer_jax.losses import contrastive
+from mmer_jax.losses.ctc import ctc
 from mmer_jax.models import factory
 from mmer_jax.models.encoders.whisper import log_mel
 from mmer_jax.training import sharding, state, step
@@ -102,7 +103,7 @@ def test_the_exported_program_has_it_too():
     assert len(found) > 4 and all(x == ["HIGHEST"] for x in found)
 
 
-def test_similarities_and_log_mel_are_always_the_highest():
+def test_similarities_ctc_and_log_mel_are_always_the_highest():
     z, label, valid = jnp.ones((4, 8)), jnp.zeros(4, int), jnp.ones(4, bool)
     for loss in (contrastive.supervised_contrastive, contrastive.supervised_contrastive_released):
         text = jax.jit(jax.grad(lambda z, f=loss: f(z, label, valid)[0].sum())).lower(z).as_text()
@@ -110,6 +111,10 @@ def test_similarities_and_log_mel_are_always_the_highest():
     for loss in (contrastive.augmented_contrastive, contrastive.augmented_contrastive_released):
         text = jax.jit(jax.grad(lambda z, f=loss: f(z, z, valid)[0].sum())).lower(z).as_text()
         assert _found(text) and all(x == ["HIGHEST"] for x in _found(text))
+    logits, symbols = jnp.ones((1, 9, 5)), jnp.ones((1, 3), int)
+    loss = lambda x: ctc(x, jnp.ones((1, 9)), symbols, jnp.array([3]), jnp.array([True]))[0].sum()  # noqa: E731
+    text = jax.jit(jax.grad(loss)).lower(logits).as_text()
+    assert _found(text) and all(x == ["HIGHEST"] for x in _found(text))
     audio, length = jnp.ones((1, 1_600)), jnp.array([1_600])
     text = jax.jit(log_mel, static_argnums=2).lower(audio, length, 80).as_text()
     assert _found(text) == [["HIGHEST"]]
