@@ -22,15 +22,14 @@ def estimate(*systems: list[dict]) -> dict | None:
         test utterances. Only (seed, fold) pairs count that all of them have finished.
 
     Returns:
-      None where no such pair is left, else a dict for JSON:
-        `over`: see `jackknife.scope`; `groups`: how many were left out one at a time;
-        `folds`, `seeds`, `speakers`: numbers and names;
-        `test_to_train`: utterances of a test side / of a training side, where `over` is folds;
-        `metrics`: metric -> {`value`, `error` (standard error), `degrees`, `interval` [low, high],
-          `p` (of a difference alone), `corrected`: {`error`, `interval`, `p`} with Nadeau and
-          Bengio's variance, over folds alone}, each None where it can't be known;
-        `parts`: `fold`, `seed` and `speaker` -> name -> metric -> value of that part alone.
-      Over all utterances together, of two systems the first's less the second's.
+      None where no such pair is left, else a dict for JSON: `over` (see `jackknife.scope`),
+      `groups` (how many were left out one at a time), `folds`, `seeds`, `speakers`,
+      `test_to_train` (utterances of a test side / of a training side, over folds alone), `metrics`
+      and `parts`. `metrics` has per metric its `value` over all utterances, `error` (standard
+      error), `degrees`, `interval` [low, high], `p` (of a difference alone) and, over folds alone,
+      `corrected`: `error`, `interval` and `p` with Nadeau and Bengio's variance; each None where it
+      can't be known. `parts` has under `fold`, `seed` and `speaker` the metrics of each by itself.
+      Of two systems all are the first's less the second's.
 
     Raises:
       ValueError: the two were not tested on the same utterances.
