@@ -66,7 +66,7 @@ def keep_compilations(folder: str) -> None:
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 1.0)
 
 
-def attempt(work, stopped: str) -> int:
+def attempt(work, stopped: str, place: str = "") -> int:
     """Calls `work()`; what the user or the system is to blame for is one message, as is Ctrl-C.
 
     Whatever the output can't encode is written in another way. A reader that has gone, as `head`
@@ -75,6 +75,7 @@ def attempt(work, stopped: str) -> int:
     Args:
       work: prints what it has to say; may return an exit code.
       stopped: what an interruption leaves behind, in words.
+      place: the folder or file that `work` writes, if it does.
 
     Returns:
       The exit code: that of `work`, 0, 1 for a mistake or a system that refuses, 130 where it was
@@ -82,7 +83,7 @@ def attempt(work, stopped: str) -> int:
     """
     _encode_everything()
     try:
-        with _one_voice() as refused:
+        with _one_voice(place) as refused:
             code = work() or 0
             _flush()
         return _end(f"error: {refused[0]}") if refused else code
@@ -97,7 +98,7 @@ def attempt(work, stopped: str) -> int:
     except Exception as e:
         if any(isinstance(x, BrokenPipeError) for x in chain(e)):
             return _end("", PIPE_CLOSED)
-        said = refusal(e)
+        said = refusal(e, place)
         if said is None:
             raise
         return _end(f"error: {said} {stopped[0].upper()}{stopped[1:]}.")
@@ -124,7 +125,7 @@ def _end(message, code=1):
 
 
 @contextlib.contextmanager
-def _one_voice():
+def _one_voice(place):
     """What the system refuses in a thread is said by who waits for it, and not on the way as well.
 
     orbax logs a full disk in four places, each with its traceback.
@@ -135,7 +136,7 @@ def _one_voice():
     before, refused = threading.excepthook, []
 
     def hook(args):
-        said = args.exc_value and refusal(args.exc_value)
+        said = args.exc_value and refusal(args.exc_value, place)
         if said:
             refused.append(said)
         else:

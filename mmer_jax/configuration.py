@@ -3,6 +3,7 @@
 `default()` is the one place that lists the options; the files in `configs/` change a few of them.
 """
 
+import difflib
 import hashlib
 import json
 
@@ -191,6 +192,7 @@ def validate(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
     Raises:
       UserError: an option outside its choices or its range; names the option and the choices.
     """
+    _check_names(config)
     for path, choices in CHOICES.items():
         _check_choice(config, path, choices)
     _check_modalities(config)
@@ -198,6 +200,15 @@ def validate(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
     _check_ranges(config)
     _check_texts(config)
     return config
+
+
+def _check_names(config):
+    """That each option exists: a file may add a key to a ConfigDict, and nothing would read it."""
+    known = _flat(to_json(default())).keys()
+    for path in _flat(to_json(config)).keys() - known:
+        near = _RENAMED[path][:1] if path in _RENAMED else difflib.get_close_matches(path, known, 1)
+        meant = f" Is config.{near[0]} meant?" if near else ""
+        raise UserError(f"There is no option config.{path}.{meant} See docs/configs.md for all.")
 
 
 def _lookup(config, path):
@@ -354,21 +365,36 @@ def _renamed(flat):
     for old, (new, values) in _RENAMED.items():
         if old in flat:
             value = flat.pop(old)
-            flat[new] = values.get(value, value)
+            flat.setdefault(new, values.get(value, value))
     return flat
 
 
-def rename_arguments(argv: list[str]) -> list[str]:
-    """A command line with `--config.OPTION=VALUE` of an old name under the new one."""
-    arguments = []
-    for argument in argv:
-        path, is_set, value = argument.partition("=")
-        option = path.lstrip("-").removeprefix("config.")
-        if is_set and path.startswith("-") and option in _RENAMED:
+def rename_arguments(argv: list[str]) -> tuple[list[str], list[str]]:
+    """A command line with options under the names that they have now.
+
+    Args:
+      argv: `--config.OPTION=VALUE`, or the value as an argument of its own.
+
+    Returns:
+      The arguments, an option that is gone left out, and a notice for each change.
+    """
+    arguments, notices, rest = [], [], list(argv)
+    while rest:
+        argument = rest.pop(0)
+        flag, has_value, value = argument.partition("=")
+        option = flag.removeprefix("--config.") if flag.startswith("--config.") else None
+        if option in _RENAMED or option in _GONE:
+            if not has_value:
+                value = rest.pop(0) if rest else ""
+        if option in _GONE:
+            notices.append(f"--config.{option} does nothing any more and is passed over.")
+        elif option in _RENAMED:
             ((new, value),) = _renamed({option: value}).items()
-            argument = f"--config.{new}={value}"
-        arguments.append(argument)
-    return arguments
+            notices.append(f"--config.{option} is --config.{new}={value} now.")
+            arguments.append(f"--config.{new}={value}")
+        else:
+            arguments.append(argument)
+    return arguments, notices
 
 
 def check_variant(file: str, variant: str, variants) -> None:

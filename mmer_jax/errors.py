@@ -32,28 +32,33 @@ class NotWritten(UserError):
         self.table = table
 
 
-def refusal(error: BaseException) -> str | None:
+def refusal(error: BaseException, place: str = "") -> str | None:
     """What the system refused, in one sentence or two; None where the error is of another kind.
 
     Args:
       error: an OSError, or what a library (orbax, tensorstore, grain, tensorflow) made of one.
+      place: where the program writes, for errors that do not say it.
     """
     for e in chain(error, contexts=False):
         if isinstance(e, ModuleNotFoundError) and not (e.name or "").startswith("mmer_jax"):
             return f"{e}: a package is missing; install this one again, with what it needs."
         if isinstance(e, OSError):
-            return f"{_described(e)}. {_remedy(e.errno)}"
+            return f"{_described(e, place)}. {_remedy(e.errno)}"
     for e in chain(error):  # also what a cleaning up failed after, if it is of these alone
         for code, text in _REFUSALS.items():
             if re.search(rf"(?i:{re.escape(text)})|\b{errno.errorcode[code]}\b", str(e)):
                 path = re.search(r"(?<![\w:])/[^\s\"'\],:;]+", str(e))
-                return f"{path[0] + ': ' if path else ''}{text}. {_remedy(code)}"
+                return f"{_at(path[0] if path else place)}{text}. {_remedy(code)}"
     return None
 
 
-def _described(error):
+def _at(place):
+    return f"{place}: " if place else ""
+
+
+def _described(error, place):
     if error.filename is None:
-        return error.strerror or str(error)
+        return _at(place) + (error.strerror or str(error))
     return f"{os.fsdecode(error.filename)}: {error.strerror}"
 
 

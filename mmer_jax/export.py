@@ -135,7 +135,7 @@ def main(argv: list[str] | None = None) -> int:
             _say(f"  {_readable(size):>8}  {path}")
         _say(f"Written to {args.out}: {_readable(sum(sizes.values()))}")
 
-    return commands.attempt(work, "nothing was written")
+    return commands.attempt(work, "nothing was written", args.out)
 
 
 if __name__ == "__main__":

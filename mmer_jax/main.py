@@ -214,7 +214,7 @@ def command(work, prefix: str = "") -> int:
         table, written = work(config, workdir)
         print(f"\n{table}\nWritten to {workdir}: {', '.join(written)}")
 
-    return commands.attempt(go, "the same command goes on after the last whole epoch")
+    return commands.attempt(go, "the same command goes on after the last whole epoch", workdir)
 
 
 def _train(config, workdir):
@@ -232,7 +232,9 @@ def parse_flags(argv):
     """Flags -> remaining arguments; a wrong option or variant is one message, not a traceback."""
     try:
         # ml_collections reads the config's options from sys.argv itself.
-        sys.argv = configuration.rename_arguments(argv)
+        sys.argv, notices = configuration.rename_arguments(argv)
+        for notice in notices:
+            print(notice, file=sys.stderr)
         rest = flags.FLAGS(sys.argv)
         _CONFIG.value.name  # noqa: B018 - a config file that isn't there is only reported on use
         return rest

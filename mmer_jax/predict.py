@@ -209,7 +209,7 @@ def main(argv: list[str] | None = None) -> int:
     args = _parser().parse_args(argv)
     flags.FLAGS.mark_as_parsed()  # grain reads absl's flags, which this command does not use
     goes_on = "the same command goes on where it stopped" if args.out else "nothing was written"
-    return commands.attempt(lambda: _predict(args), goes_on)
+    return commands.attempt(lambda: _predict(args), goes_on, args.out or "")
 
 
 if __name__ == "__main__":

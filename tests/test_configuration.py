@@ -82,9 +82,30 @@ def test_an_old_name_on_the_command_line():
         "--config.losses.ctc.form=released",
         "--config.seed=3",
     ]
-    assert configuration.rename_arguments(given) == [
-        *given[:2], "--config.losses.ctc.normalization=sum", given[3]
-    ]  # fmt: skip
+    expected = [*given[:2], "--config.losses.ctc.normalization=sum", given[3]]
+    apart = [*given[:2], *given[2].split("="), "--config.bootstrap=dialog", given[3]]
+    for arguments, changes in ((given, 1), (apart, 2)):
+        renamed, notices = configuration.rename_arguments(arguments)
+        assert renamed == expected and len(notices) == changes
+
+
+@pytest.mark.parametrize("path", ["losses.ctc.form", "train.epoch"])
+def test_an_option_that_does_not_exist_is_refused_in_a_file_too(path):
+    config = configuration.default()
+    *groups, name = path.split(".")
+    group = config
+    for part in groups:
+        group = group[part]
+    group[name] = "released"
+    with pytest.raises(UserError, match=f"no option config.{path}"):
+        configuration.validate(config)
+
+
+def test_the_new_name_of_an_option_wins():
+    plain = configuration.to_json(configuration.default())
+    plain["text"]["tokenizer"] = "roberta-base"
+    plain["losses"]["ctc"] |= {"form": "released"}
+    assert configuration.from_json(plain).losses.ctc.normalization == "utterance"
 
 
 def test_differences_name_the_option():

@@ -74,6 +74,7 @@ class Corpus:
 
     def __init__(self, data_dir: str, dataset: str = "iemocap", emotions: str = "emotions4"):
         builder = _open(data_dir, dataset, emotions)
+        self.version = str(builder.version)
         self.label_names = tuple(builder.info.features["label"].names)
         self._sources = {split: _source(builder, split) for split in _splits(builder)}
         self.utterances = tuple(

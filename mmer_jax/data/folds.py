@@ -87,6 +87,22 @@ def sides(utterances, fold: Fold) -> tuple[tuple[Utterance, ...], tuple[Utteranc
     return tuple(u.without_voices(tested) for u in utterances if not fold.tests(u)), test
 
 
+def training_sides(utterances, protocol: str) -> list[tuple[Utterance, ...]]:
+    """The training side of each fold that has one and tests on anything.
+
+    Raises:
+      UserError: no fold has both sides.
+    """
+    both = [sides(utterances, fold) for fold in all_folds(protocol)]
+    found = [train for train, test in both if train and test]
+    if not found:
+        raise UserError(
+            f"The prepared dataset has utterances of one {protocol} alone; leaving it out leaves "
+            f"nothing to train on. Prepare a corpus of at least two {protocol}s."
+        )
+    return found
+
+
 def parts(utterances, fold: Fold, selection: str, fraction: float, seed: int,
           exclude_seen: bool = False) -> Parts:  # fmt: skip
     """Divides the corpus.

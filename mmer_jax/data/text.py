@@ -25,8 +25,11 @@ def clean(text: str, keep_events: bool = False, keep_brackets: bool = True) -> s
       keep_brackets: keeps whatever else stands in [...] or (...).
     """
     text = unicodedata.normalize("NFC", text).translate(_PUNCTUATION)
-    if not keep_events:
-        text = (_EVENT if keep_brackets else _BRACKETS).sub(" ", text)
+    if not keep_brackets:
+        is_kept = _EVENT.fullmatch if keep_events else lambda bracket: None
+        text = _BRACKETS.sub(lambda m: m[0] if is_kept(m[0]) else " ", text)
+    elif not keep_events:
+        text = _EVENT.sub(" ", text)
     return " ".join(text.split())
 
 

@@ -75,10 +75,10 @@ def run(config, workdir: str, make_experiment, on_fold=None, top: str = "") -> l
 
     Returns:
       Per fold: `fold`, `name` (who tests), `seed`, `confusion`, `chosen`, `history`, `counts`,
-      `temperature`, `text_sources` (see `loop.train_fold`), `normalized` (whether waveforms are),
-      `pretrained` (the weights begun with), `label_names` and `predictions`, a list of {utterance,
-      session, speaker, dialog, label, prediction, probabilities, logits, seen, recognized,
-      transcript}.
+      `temperature`, `text_sources` (see `loop.train_fold`), `dataset_version`, `normalized`
+      (whether waveforms are), `pretrained` (the weights begun with), `label_names` and
+      `predictions`, a list of {utterance, session, speaker, dialog, label, prediction,
+      probabilities, logits, seen (None: not known), recognized, transcript}.
     """
     from mmer_jax.inference import fold_params  # here, for it imports jax
 
@@ -118,7 +118,8 @@ def run_fold(experiment, fold: Fold, folder: str, top: str) -> dict:
     recognized = trained["answers"]["recognized"] or [None] * len(logits)
     probabilities = metrics.softmax(logits)
     transcripts = [u.transcript for u in trained["utterances"]]
-    seen = leakage.seen(trained["train_texts"], transcripts)
+    known = trained["train_texts"]
+    seen = [None] * len(logits) if known is None else leakage.seen(known, transcripts).tolist()
     rows = zip(trained["utterances"], probabilities, logits, recognized, seen)
     predictions = [
         {
@@ -130,11 +131,11 @@ def run_fold(experiment, fold: Fold, folder: str, top: str) -> dict:
             "prediction": names[int(p.argmax())],
             "probabilities": [round(float(x), 6) for x in p],
             "logits": [round(float(x), 6) for x in z],
-            "seen": bool(known),
+            "seen": is_seen,
             "recognized": words,
             "transcript": u.transcript,
         }
-        for u, p, z, words, known in rows
+        for u, p, z, words, is_seen in rows
     ]
     labels = [u.label for u in trained["utterances"]]
     matrix = metrics.confusion(labels, probabilities.argmax(-1), len(names))
@@ -147,6 +148,7 @@ def run_fold(experiment, fold: Fold, folder: str, top: str) -> dict:
         "chosen": trained["chosen"],
         "temperature": trained["temperature"],
         "text_sources": trained["text_sources"],
+        "dataset_version": experiment.corpus.version,
         "normalized": experiment.featurizer.normalized,
         "pretrained": experiment.pretrained,
         "confusion": matrix.tolist(),

@@ -115,6 +115,7 @@ def summarize(config, results: list[dict]) -> dict:
         "calibration": _calibration(results, names),
         "recognition": recognition_of(results),
         "leakage": _leakage(results, names),
+        "dataset_versions": sorted({r.get("dataset_version", "not recorded") for r in results}),
         "pretrained": next((r["pretrained"] for r in results if r.get("pretrained")), {}),
         "config": configuration.to_json(config),
     }
@@ -184,6 +185,8 @@ def recognition_of(results: list[dict]) -> dict | None:
 def _leakage(results, names):
     rows = [p for r in results for p in r["predictions"]]
     label, guess = ([names.index(p[k]) for p in rows] for k in ("label", "prediction"))
+    if any(p["seen"] is None for p in rows):
+        return None
     return leakage.split_rates([p["seen"] for p in rows], label, guess, len(names))
 
 
@@ -205,7 +208,8 @@ def predictions_csv(results: list[dict]) -> str:
         for p in result["predictions"]:
             row = [result["seed"], result["fold"], *(p[k] for k in known)]
             row += [f"{x:.6f}" for x in p["probabilities"]]
-            writer.writerow([*row, int(p["seen"]), p["recognized"] or ""])
+            seen = "" if p["seen"] is None else int(p["seen"])
+            writer.writerow([*row, seen, p["recognized"] or ""])
     return out.getvalue()
 
 
@@ -215,7 +219,15 @@ def markdown(summary: dict) -> str:
     head = [f"test {protocol}", *TITLES.values(), *(f"recall {n}" for n in names), "utterances"]
     rows = [_fold_row(summary, k) for k in sorted({f["fold"] for f in summary["folds"]})]
     lines = [f"# {summary['name']}", "", *table([*head, "epoch"], [*rows, _mean_row(summary)])]
-    lines += ["", *_source_lines(summary), _selection_note(summary), "", _legend(summary), ""]
+    lines += [
+        "",
+        *_source_lines(summary),
+        *_dataset_lines(summary),
+        _selection_note(summary),
+        "",
+        _legend(summary),
+        "",
+    ]
     lines += [*_interval_lines(summary), *_leakage_lines(summary), *_other_lines(summary)]
     seeds = ", ".join(map(str, summary["seeds"]))
     lines += [
@@ -317,8 +329,17 @@ def bounds(ends, sign: str = "") -> str:
     return "-" if ends is None else " to ".join(f"{100 * x:{sign}.1f}" for x in ends)
 
 
+def _dataset_lines(summary):
+    found = summary["dataset_versions"]
+    if len(found) < 2:
+        return []
+    return [f"**The folds are of different versions of the dataset**: {', '.join(found)}.", ""]
+
+
 def _leakage_lines(summary):
     found = summary["leakage"]
+    if found is None:
+        return ["Words known from training: not known, for the run started from another model.", ""]
     out = [
         f"Words known from training: {percent(found['share'])} % of the test utterances have a "
         "transcript that a training utterance has too.",
@@ -337,6 +358,8 @@ def _other_lines(summary):
             f", {percent(found['ece_scaled'])} % with the temperature fitted on held-out dialogs "
             f"of the training sessions{_read_there(summary)}"
         )
+    elif summary["config"]["init_from"]:
+        text += ", without a temperature, for the model begun with may know the held-out dialogs"
     elif summary["refit"]:
         text += ", without a temperature, for the refit trained on the held-out dialogs"
     lines = [text + " (15 bins; reliability.png).", ""]

@@ -33,22 +33,13 @@ class Experiment:
     def __init__(self, config):
         self.config = config
         self.mesh = sharding.make_mesh(config.mesh)
-        sizes = {
-            "data.batch_size": config.data.batch_size,
-            "data.eval_batch_size": config.data.eval_batch_size,
-            "train.chunk_size": config.train.chunk_size,
-        }
-        for option, size in sizes.items():
-            sharding.check_batch_size(option, size, self.mesh)
+        sharding.check_batch_size("data.eval_batch_size", config.data.eval_batch_size, self.mesh)
         self.corpus = Corpus(config.data.dir, config.data.dataset, config.data.emotions)
         tokenizer, self.tokenizer_folder = read_tokenizer(config)
         modalities = tuple(config.model.modalities)
         # Of all folds, whichever are run, and by who speaks alone: what is in a fold's batches
         # must not depend on the other folds of a run, nor on any label.
-        parts = [
-            folds.sides(self.corpus.utterances, fold)[0]
-            for fold in folds.all_folds(config.protocol)
-        ]
+        parts = folds.training_sides(self.corpus.utterances, config.protocol)
         self.featurizer = Featurizer(
             self.corpus,
             tokenizer,

@@ -56,10 +56,12 @@ def train_fold(experiment: Experiment, fold: folds.Fold, folder: str) -> dict:
     Returns:
       `answers` to the test utterances (see `predict`) and those `utterances`; `chosen` (the
       history's entry that was selected), `history`, `counts` of the three parts, `train_texts`,
-      what the tested state was trained on (see `folds.training_texts`), `text_sources`, what
+      what the tested state was trained on (see `folds.training_texts`; None where it is not known,
+      for the run started from another model), `text_sources`, what
       `text_sources.heldout` found for the chosen state, and `temperature`, that of the transcripts
-      or of the only source. After a refit each temperature is None, for the tested state was
-      trained on the held-out dialogs; where nothing is held out `text_sources` is empty. `state`
+      or of the only source. Each temperature is None where the tested state was, or may have been,
+      trained on the held-out dialogs: after a refit, and from `init_from`. Where nothing is held
+      out `text_sources` is empty. `state`
       is the tested one.
 
     Raises:
@@ -78,6 +80,7 @@ def train_fold(experiment: Experiment, fold: folds.Fold, folder: str) -> dict:
         trained = parts.train + parts.select
         again = Course(f"{course.title}, refit", trained, None, chosen["step"], total)
         state, _, _ = _train(experiment, again, os.path.join(folder, "refit"))
+    if config.init_from or (config.refit and chosen["step"]):
         sources = {name: found | {"temperature": None} for name, found in sources.items()}
     return {
         "state": state,
@@ -88,7 +91,9 @@ def train_fold(experiment: Experiment, fold: folds.Fold, folder: str) -> dict:
         "temperature": next((found["temperature"] for found in sources.values()), None),
         "text_sources": sources,
         "counts": {k: len(getattr(parts, k)) for k in ("train", "select", "test")},
-        "train_texts": folds.training_texts(trained, experiment.featurizer.augmented),
+        "train_texts": None
+        if config.init_from
+        else folds.training_texts(trained, experiment.featurizer.augmented),
     }
 
 
@@ -99,9 +104,13 @@ def _train(experiment, course, folder):
     log. What is heard hangs on the saved state alone, so a resumed run hears the same.
     """
     config = experiment.config
+    rows = None
+    if config.train.epochs:  # what is only tested has no batches of training
+        sharding.check_batch_size("data.batch_size", config.data.batch_size, experiment.mesh)
+        sharding.check_batch_size("train.chunk_size", config.train.chunk_size, experiment.mesh)
+        rows = sharding.process_rows(config.data.batch_size, experiment.mesh)
     if processes.is_first():
         epath.Path(folder).mkdir(parents=True, exist_ok=True)
-    rows = sharding.process_rows(config.data.batch_size, experiment.mesh)
     batches = pipeline.TrainBatches(
         experiment.featurizer, course.train, config.data.batch_size, config.train.epochs,
         config.seed, rows,

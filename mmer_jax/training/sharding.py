@@ -67,7 +67,8 @@ def check_batch_size(option: str, size: int, mesh) -> None:
     if size % devices:
         raise UserError(
             f"config.{option} is {size}, which {devices} devices (config.mesh.data x fsdp) can't "
-            f"share evenly; use a multiple of {devices}."
+            f"share evenly; use a multiple of {devices}, or let devices share matrix products "
+            "(config.mesh.model)."
         )
 
 
