@@ -23,8 +23,8 @@ def estimate(*systems: list[dict]) -> dict | None:
 
     Returns:
       None where no such pair is left, else a dict for JSON: `over` (see `jackknife.scope`),
-      `groups` (how many were left out one at a time), `folds`, `seeds`, `speakers`,
-      `test_to_train` (utterances of a test side / of a training side, over folds alone), `metrics`
+      `groups` (how many were left out one at a time), `runs` (how many pairs), `folds`, `seeds`,
+      `speakers`, `test_to_train` (utterances of a test side / of a training side, over folds alone), `metrics`
       and `parts`. `metrics` has per metric its `value` over all utterances, `error` (standard
       error), `degrees`, `interval` [low, high], `p` (of a difference alone) and, over folds alone,
       `corrected`: `error`, `interval` and `p` with Nadeau and Bengio's variance; each None where it
@@ -55,8 +55,8 @@ def estimate(*systems: list[dict]) -> dict | None:
         groups = np.sum([counts[k] for k in folds], axis=0)[:, None]
     ratio = _test_to_train(runs[0], units) if over == "folds" else None
     return {
-        "over": over, "groups": groups.shape[1] if over else None, "folds": folds, "seeds": seeds,
-        "speakers": list(speakers), "test_to_train": ratio,
+        "over": over, "groups": groups.shape[1] if over else None, "runs": len(shared),
+        "folds": folds, "seeds": seeds, "speakers": list(speakers), "test_to_train": ratio,
         "metrics": _metrics(groups, over, _by_seed(runs, seeds), ratio),
         "parts": {
             "fold": _each(counts), "seed": _each(_per(runs, "seed")),
@@ -90,19 +90,19 @@ def _per(runs, key):
 
 def _speakers(runs):
     """Speaker -> confusion counts [s, c, c] over all runs together."""
-    by_system = [counts_by(results, "speaker") for results in runs]
+    by_system = [_by_speaker(results) for results in runs]
     one, other = by_system[0], by_system[-1]
     if one.keys() != other.keys() or any((one[k].sum(1) != other[k].sum(1)).any() for k in one):
         raise ValueError("The two systems were not tested on the same utterances.")
     return {name: np.array([counts[name] for counts in by_system]) for name in by_system[0]}
 
 
-def counts_by(results: list[dict], by: str) -> dict[str, np.ndarray]:
-    """Confusion counts [c, c] of each speaker's or dialog's utterances, see `metrics.by_group`."""
+def _by_speaker(results):
+    """Confusion counts [c, c] of each speaker's utterances, see `metrics.by_group`."""
     names = results[0]["label_names"]
     rows = [p for r in results for p in r["predictions"]]
     label, guess = ([names.index(p[k]) for p in rows] for k in ("label", "prediction"))
-    return metrics.by_group([p[by] for p in rows], label, guess, len(names))
+    return metrics.by_group([p["speaker"] for p in rows], label, guess, len(names))
 
 
 def _by_seed(runs, seeds):
@@ -112,9 +112,13 @@ def _by_seed(runs, seeds):
 
 
 def _test_to_train(results, units):
-    test, train = ([r["counts"][k] for r in results] for k in ("test", "train"))
-    seeds = len({r["seed"] for r in results})
-    return sum(test) / seeds / len(units) / np.mean(train) if np.mean(train) else None
+    """Each fold counts once, however many seeds have finished it."""
+    tested, trained = {}, {}
+    for fold, counts in ((r["fold"], r["counts"]) for r in results):
+        tested[fold] = counts["test"]
+        trained.setdefault(fold, []).append(counts["train"])
+    train = np.mean([np.mean(sizes) for sizes in trained.values()])
+    return float(sum(tested.values()) / len(units) / train) if train else None
 
 
 def _metrics(groups, over, by_seed, ratio):
@@ -170,7 +174,7 @@ def explain(found: dict) -> str:
     """Words for what `estimate` gave: over what an interval is, or why there is none."""
     folds, speakers, seeds = (len(found[k]) for k in ("folds", "speakers", "seeds"))
     if found["over"] == "folds":
-        several = f", each the mean of {seeds} seeds" if seeds > 1 else ""
+        several = f", each the mean of {number_of_seeds(found)}" if seeds > 1 else ""
         apart = "" if found["groups"] == folds else " groups of folds without a common conversation"
         units = f"{found['groups']}{apart or ' folds'}"
         return f"95 % intervals over {units}{several} (jackknife, t distribution). {GIVEN} {NB}"
@@ -185,6 +189,13 @@ def explain(found: dict) -> str:
         f"{_number(seeds, 'seed')}. It takes {jackknife.FOLDS} folds without a common conversation,"
         f" or one fold with {jackknife.SPEAKERS} test speakers and {jackknife.SEEDS} seeds."
     )
+
+
+def number_of_seeds(found: dict) -> str:
+    """`2 seeds`, or `up to 2 seeds` where `estimate` was given folds that some seeds lack."""
+    seeds = len(found["seeds"])
+    uneven = found["runs"] < seeds * len(found["folds"])
+    return ("up to " if uneven else "") + _number(seeds, "seed")
 
 
 def _number(count, name):

@@ -271,7 +271,7 @@ def _legend(summary):
         f"{last}, recalls over all utterances."
     )
     if len(summary["seeds"]) > 1:
-        text += f" Each row is the mean of {len(summary['seeds'])} seeds."
+        text += f" Each row is the mean of {intervals.number_of_seeds(summary['intervals'])}."
     stds = {TITLES[n]: summary["mean"][n]["std_seeds"] for n in RATES}
     if None not in stds.values():
         listed = ", ".join(f"{title} {percent(std)}" for title, std in stds.items())

@@ -110,3 +110,15 @@ def test_only_shared_runs_of_the_same_utterances_are_compared():
     assert found["folds"] == [2]
     with pytest.raises(ValueError, match="same utterances"):
         intervals.estimate([result(1)], [result(1, size=27)])
+
+
+def test_a_fold_counts_once_in_the_ratio_however_many_seeds_have_it():
+    once = [result(f, size=24 + 3 * f) for f in range(1, 6)]
+    found = intervals.estimate(once), intervals.estimate([*once, result(5, 1, size=39)])
+    sizes = [24 + 3 * f for f in range(1, 6)]
+    expected = np.mean(sizes) / np.mean([4 * n for n in sizes])
+    assert [f["test_to_train"] for f in found] == pytest.approx([expected] * 2)
+    assert [f["runs"] for f in found] == [5, 6]
+    assert intervals.number_of_seeds(found[1]) == "up to 2 seeds"
+    even = intervals.estimate([*once, *(result(f, 1, size=24 + 3 * f) for f in range(1, 6))])
+    assert intervals.number_of_seeds(even) == "2 seeds"
