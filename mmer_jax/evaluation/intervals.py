@@ -24,12 +24,13 @@ def estimate(*systems: list[dict]) -> dict | None:
     Returns:
       None where no such pair is left, else a dict for JSON: `over` (see `jackknife.scope`),
       `groups` (how many were left out one at a time), `runs` (how many pairs), `folds`, `seeds`,
-      `speakers`, `test_to_train` (utterances of a test side / of a training side, over folds alone), `metrics`
-      and `parts`. `metrics` has per metric its `value` over all utterances, `error` (standard
-      error), `degrees`, `interval` [low, high], `p` (of a difference alone) and, over folds alone,
-      `corrected`: `error`, `interval` and `p` with Nadeau and Bengio's variance; each None where it
-      can't be known. `parts` has under `fold`, `seed` and `speaker` the metrics of each by itself.
-      Of two systems all are the first's less the second's.
+      `speakers`, `test_to_train` (utterances of a test side / of a training side, over folds
+      alone), `metrics` and `parts`. `metrics` has per metric its `value` over all utterances,
+      `error` (standard error), `degrees`, `interval` [low, high], `p` (of a difference alone) and,
+      over folds alone, `corrected`: `error`, `interval` and `p` with Nadeau and Bengio's variance;
+      each None where it can't be known. `parts` has under `fold`, `seed` and `speaker` the metrics
+      of each by itself, those of the seeds over `folds_of_all_seeds`. Of two systems all are the
+      first's less the second's.
 
     Raises:
       ValueError: the two were not tested on the same utterances.
@@ -59,7 +60,7 @@ def estimate(*systems: list[dict]) -> dict | None:
         "folds": folds, "seeds": seeds, "speakers": list(speakers), "test_to_train": ratio,
         "metrics": _metrics(groups, over, _by_seed(runs, seeds), ratio),
         "parts": {
-            "fold": _each(counts), "seed": _each(_per(runs, "seed")),
+            "fold": _each(counts), "seed": _each(_per(_of_all_seeds(runs), "seed")),
             "speaker": _each(speakers),
         },
     }  # fmt: skip
@@ -76,6 +77,19 @@ def independent(results: list[dict]) -> list[list[int]]:
             folds, dialogs = unit[0] + folds, unit[1] | dialogs
         units.append((folds, dialogs))
     return [folds for folds, _ in units]
+
+
+def folds_of_all_seeds(keys) -> list[int]:
+    """Folds that every seed of the (seed, fold) pairs has: on them seeds differ by chance alone."""
+    by_seed = {}
+    for seed, fold in keys:
+        by_seed.setdefault(seed, set()).add(fold)
+    return sorted(set.intersection(*by_seed.values()))
+
+
+def _of_all_seeds(runs):
+    folds = folds_of_all_seeds((r["seed"], r["fold"]) for r in runs[0])
+    return [[r for r in results if r["fold"] in folds] for results in runs]
 
 
 def _per(runs, key):
@@ -188,14 +202,21 @@ def explain(found: dict) -> str:
         f"No interval and no p: {_number(folds, 'fold')}, {_number(speakers, 'test speaker')}, "
         f"{_number(seeds, 'seed')}. It takes {jackknife.FOLDS} folds without a common conversation,"
         f" or one fold with {jackknife.SPEAKERS} test speakers and {jackknife.SEEDS} seeds."
+        + (
+            " Each seed's own figures are of the folds that all seeds have."
+            if _uneven(found)
+            else ""
+        )
     )
 
 
 def number_of_seeds(found: dict) -> str:
     """`2 seeds`, or `up to 2 seeds` where `estimate` was given folds that some seeds lack."""
-    seeds = len(found["seeds"])
-    uneven = found["runs"] < seeds * len(found["folds"])
-    return ("up to " if uneven else "") + _number(seeds, "seed")
+    return ("up to " if _uneven(found) else "") + _number(len(found["seeds"]), "seed")
+
+
+def _uneven(found):
+    return found["runs"] < len(found["seeds"]) * len(found["folds"])
 
 
 def _number(count, name):

@@ -144,8 +144,7 @@ def mean(per_fold: list[dict], name: str) -> dict:
     values = {(f["seed"], f["fold"]): f[name] for f in per_fold}
     seeds, folds = (sorted({key[i] for key in values}) for i in (0, 1))
     by_fold = [np.mean([v for (_, k), v in values.items() if k == fold]) for fold in folds]
-    # Seeds differ by chance alone where they are means of the same folds.
-    shared = [k for k in folds if all((s, k) in values for s in seeds)]
+    shared = intervals.folds_of_all_seeds(values)
     by_seed = [np.mean([values[s, k] for k in shared]) for s in seeds] if shared else [0.0]
     return metrics.mean_and_std(by_fold) | {"std_seeds": metrics.mean_and_std(by_seed)["std"]}
 

@@ -122,3 +122,11 @@ def test_a_fold_counts_once_in_the_ratio_however_many_seeds_have_it():
     assert intervals.number_of_seeds(found[1]) == "up to 2 seeds"
     even = intervals.estimate([*once, *(result(f, 1, size=24 + 3 * f) for f in range(1, 6))])
     assert intervals.number_of_seeds(even) == "2 seeds"
+
+
+def test_seeds_are_set_side_by_side_on_the_folds_that_all_have():
+    runs = [result(1), result(2), result(2, 1)]
+    seeds = intervals.estimate(runs)["parts"]["seed"]
+    expected = [metrics.rates(np.array(r["confusion"]))["ua"] for r in runs[1:]]
+    assert [seeds[s]["ua"] for s in (0, 1)] == pytest.approx(expected)
+    assert intervals.estimate([result(1), result(2, 1)])["parts"]["seed"] == {}
