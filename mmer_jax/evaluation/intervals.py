@@ -24,13 +24,13 @@ def estimate(*systems: list[dict]) -> dict | None:
     Returns:
       None where no such pair is left, else a dict for JSON: `over` (see `jackknife.scope`),
       `groups` (how many were left out one at a time), `runs` (how many pairs), `folds`, `seeds`,
-      `speakers`, `test_to_train` (utterances of a test side / of a training side, over folds
-      alone), `metrics` and `parts`. `metrics` has per metric its `value` over all utterances,
-      `error` (standard error), `degrees`, `interval` [low, high], `p` (of a difference alone) and,
-      over folds alone, `corrected`: `error`, `interval` and `p` with Nadeau and Bengio's variance;
-      each None where it can't be known. `parts` has under `fold`, `seed` and `speaker` the metrics
-      of each by itself, those of the seeds over `folds_of_all_seeds`. Of two systems all are the
-      first's less the second's.
+      `speakers`, `test_to_train` (utterances of a test side / of those that its model was trained
+      on, over folds alone), `metrics` and `parts`. `metrics` has per metric its `value` over all
+      utterances, `error` (standard error), `degrees`, `interval` [low, high], `p` (of a difference
+      alone) and, over folds alone, `corrected`: `error`, `interval` and `p` with Nadeau and
+      Bengio's variance; each None where it can't be known. `parts` has under `fold`, `seed` and
+      `speaker` the metrics of each by itself, those of the seeds over `folds_of_all_seeds`. Of two
+      systems all are the first's less the second's.
 
     Raises:
       ValueError: the two were not tested on the same utterances.
@@ -126,11 +126,14 @@ def _by_seed(runs, seeds):
 
 
 def _test_to_train(results, units):
-    """Each fold counts once, however many seeds have finished it."""
+    """Each fold counts once, however many seeds have finished it; None where nothing was trained.
+
+    Results of earlier versions don't say what a refit was trained on: its training side is less.
+    """
     tested, trained = {}, {}
     for fold, counts in ((r["fold"], r["counts"]) for r in results):
         tested[fold] = counts["test"]
-        trained.setdefault(fold, []).append(counts["train"])
+        trained.setdefault(fold, []).append(counts.get("trained", counts["train"]))
     train = np.mean([np.mean(sizes) for sizes in trained.values()])
     return float(sum(tested.values()) / len(units) / train) if train else None
 
@@ -188,10 +191,12 @@ def explain(found: dict) -> str:
     """Words for what `estimate` gave: over what an interval is, or why there is none."""
     folds, speakers, seeds = (len(found[k]) for k in ("folds", "speakers", "seeds"))
     if found["over"] == "folds":
+        # Without training the folds share none of it.
+        given = f" {GIVEN} {NB}" if found["test_to_train"] else ""
         several = f", each the mean of {number_of_seeds(found)}" if seeds > 1 else ""
         apart = "" if found["groups"] == folds else " groups of folds without a common conversation"
         units = f"{found['groups']}{apart or ' folds'}"
-        return f"95 % intervals over {units}{several} (jackknife, t distribution). {GIVEN} {NB}"
+        return f"95 % intervals over {units}{several} (jackknife, t distribution).{given}"
     if found["over"]:
         return (
             f"95 % intervals for this training set: over {speakers} test speakers (jackknife) and "

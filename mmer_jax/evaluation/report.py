@@ -292,7 +292,7 @@ def _interval_rows(found):
     known = found["metrics"]
     rows = [_rates_row("all test utterances", {n: known[n]["value"] for n in RATES})]
     rows += [["95 % interval", *(bounds(known[n]["interval"]) for n in RATES)]]
-    if found["over"] == "folds":
+    if found["test_to_train"]:
         larger = [(known[n]["corrected"] or {}).get("interval") for n in RATES]
         rows += [["95 % interval (NB)", *map(bounds, larger)]]
     return rows

@@ -130,3 +130,15 @@ def test_seeds_are_set_side_by_side_on_the_folds_that_all_have():
     expected = [metrics.rates(np.array(r["confusion"]))["ua"] for r in runs[1:]]
     assert [seeds[s]["ua"] for s in (0, 1)] == pytest.approx(expected)
     assert intervals.estimate([result(1), result(2, 1)])["parts"]["seed"] == {}
+
+
+def test_a_refits_ratio_is_to_all_that_it_was_trained_on():
+    def ratio(**trained):
+        results = [result(f) for f in range(1, 6)]
+        for r in results:
+            r["counts"] |= {"train": 72, "select": 24} | trained
+        return intervals.estimate(results)["test_to_train"]
+
+    assert ratio() == pytest.approx(24 / 72)  # an earlier version's
+    assert ratio(trained=96) == pytest.approx(24 / 96)
+    assert ratio(trained=0) is None
