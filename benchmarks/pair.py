@@ -88,22 +88,23 @@ class Pair:
     def worst_gradient(self, grads: dict) -> float:
         """Largest relative difference of a gradient, entry by entry, over all parameters.
 
+        Infinite where a parameter has a gradient on one side alone.
+
         Args:
           grads: ours, for all parameters or for those that are trained. PyTorch's are in its model.
         """
         flat = traverse_util.flatten_dict(grads, sep="/")
-        theirs = {
-            name: p.grad.numpy()
-            for name, p in self.torch_model.named_parameters()
-            if p.grad is not None and set(self.names.get(name, [None])) <= flat.keys()
-        }
-        everything = max(np.abs(g).max() for g in theirs.values())
+        rounding = 1e-6 * max(np.abs(g).max() for g in flat.values())
         worst = 0.0
-        for name, expected in theirs.items():
+        for name, p in self.torch_model.named_parameters():
+            if not set(self.names.get(name, [None])) <= flat.keys():
+                continue
+            ours = torch_mmer.torch_layout(flat, self.names[name])
+            theirs = np.zeros_like(ours) if p.grad is None else p.grad.numpy()
+            sizes = np.abs(ours).max(), np.abs(theirs).max()
             # A key's bias moves no softmax: rounding is all there is to compare.
-            if np.abs(expected).max() > 1e-6 * everything:
-                ours = torch_mmer.torch_layout(flat, self.names[name])
-                worst = max(worst, relative(ours, expected))
+            if max(sizes) > rounding:
+                worst = max(worst, relative(ours, theirs) if min(sizes) else np.inf)
         return worst
 
 

@@ -87,10 +87,12 @@ def test_calibrated_figures_use_the_temperature_of_the_text_that_was_read(run):
 def test_a_result_of_an_earlier_version_is_scaled_only_where_it_was_fitted():
     config = configuration.default()
     before = {"temperature": 1.5, "chosen": {"step": 3}}
-    assert calibration.temperature_of(finished.parsed(before, config), "gold") == 1.5
-    assert calibration.temperature_of(finished.parsed(before, config), "ctc") is None
+    assert finished.parsed(before, config)["text_sources"] == {"gold": {"temperature": 1.5}}
+    configuration.audio_only(config)
+    assert finished.parsed(before, config)["text_sources"] == {"none": {"temperature": 1.5}}
     config.refit = True
-    assert calibration.temperature_of(finished.parsed(before, config), "gold") is None
+    after = finished.parsed(before, config)
+    assert after["text_sources"] == {} and after["temperature"] is None
 
 
 def test_the_command_writes_what_it_read_beside_the_figures(run, capsys):

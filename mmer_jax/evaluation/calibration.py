@@ -65,18 +65,6 @@ def fit_temperature(logits: np.ndarray, label: np.ndarray) -> float:
     return float(np.exp(found.x))
 
 
-def temperature_of(result: dict, source: str) -> float | None:
-    """The temperature of a fold's result for a text source; None where none was fitted for it.
-
-    Args:
-      result: see `cross_validation.run`; one of an earlier version has that of the transcripts.
-      source: one of `report.TEXT_SOURCES`.
-    """
-    if source == "gold":
-        return result["temperature"]
-    return result.get("text_sources", {}).get(source, {}).get("temperature")
-
-
 def ua_lower_bound(matrix: np.ndarray) -> float:
     """One-sided 97.5 % lower bound of UA, from a confusion matrix [c, c] of counts.
 

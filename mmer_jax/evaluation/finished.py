@@ -11,6 +11,7 @@ from etils import epath
 from mmer_jax import configuration, files
 from mmer_jax.data import folds as data_folds
 from mmer_jax.errors import UserError
+from mmer_jax.inference import reliability
 
 
 @dataclasses.dataclass(frozen=True)
@@ -171,13 +172,15 @@ def _folds(folder):
 def parsed(result: dict, config) -> dict:
     """A fold's result.json as this version reads it, whatever version wrote it.
 
-    Before `text_sources` came, a refit kept the temperature of the state before it.
+    Before `text_sources` came there was one temperature, and a refit kept that of the state before.
     """
     if "text_sources" in result:
         return result
     refit = config.refit and result["chosen"]["step"]
     temperature = None if refit else result["temperature"]
-    return result | {"text_sources": {}, "temperature": temperature}
+    reads = "text" in config.model.modalities
+    sources = reliability.of_old_run(temperature, refit, reads)
+    return result | {"text_sources": sources, "temperature": temperature}
 
 
 def _config(folder):

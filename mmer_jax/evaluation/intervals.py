@@ -23,13 +23,14 @@ def estimate(*systems: list[dict]) -> dict | None:
 
     Returns:
       None where no such pair is left, else a dict for JSON: `over` (see `jackknife.scope`),
-      `groups` (how many were left out one at a time), `folds`, `seeds`, `speakers`,
-      `test_to_train` (utterances of a test side / of a training side, over folds alone), `metrics`
-      and `parts`. `metrics` has per metric its `value` over all utterances, `error` (standard
-      error), `degrees`, `interval` [low, high], `p` (of a difference alone) and, over folds alone,
-      `corrected`: `error`, `interval` and `p` with Nadeau and Bengio's variance; each None where it
-      can't be known. `parts` has under `fold`, `seed` and `speaker` the metrics of each by itself.
-      Of two systems all are the first's less the second's.
+      `groups` (how many were left out one at a time), `runs` (how many pairs), `folds`, `seeds`,
+      `speakers`, `test_to_train` (utterances of a test side / of those that its model was trained
+      on, over folds alone), `metrics` and `parts`. `metrics` has per metric its `value` over all
+      utterances, `error` (standard error), `degrees`, `interval` [low, high], `p` (of a difference
+      alone) and, over folds alone, `corrected`: `error`, `interval` and `p` with Nadeau and
+      Bengio's variance; each None where it can't be known. `parts` has under `fold`, `seed` and
+      `speaker` the metrics of each by itself, those of the seeds over `folds_of_all_seeds`. Of two
+      systems all are the first's less the second's.
 
     Raises:
       ValueError: the two were not tested on the same utterances.
@@ -55,11 +56,11 @@ def estimate(*systems: list[dict]) -> dict | None:
         groups = np.sum([counts[k] for k in folds], axis=0)[:, None]
     ratio = _test_to_train(runs[0], units) if over == "folds" else None
     return {
-        "over": over, "groups": groups.shape[1] if over else None, "folds": folds, "seeds": seeds,
-        "speakers": list(speakers), "test_to_train": ratio,
+        "over": over, "groups": groups.shape[1] if over else None, "runs": len(shared),
+        "folds": folds, "seeds": seeds, "speakers": list(speakers), "test_to_train": ratio,
         "metrics": _metrics(groups, over, _by_seed(runs, seeds), ratio),
         "parts": {
-            "fold": _each(counts), "seed": _each(_per(runs, "seed")),
+            "fold": _each(counts), "seed": _each(_per(_of_all_seeds(runs), "seed")),
             "speaker": _each(speakers),
         },
     }  # fmt: skip
@@ -78,6 +79,19 @@ def independent(results: list[dict]) -> list[list[int]]:
     return [folds for folds, _ in units]
 
 
+def folds_of_all_seeds(keys) -> list[int]:
+    """Folds that every seed of the (seed, fold) pairs has: on them seeds differ by chance alone."""
+    by_seed = {}
+    for seed, fold in keys:
+        by_seed.setdefault(seed, set()).add(fold)
+    return sorted(set.intersection(*by_seed.values()))
+
+
+def _of_all_seeds(runs):
+    folds = folds_of_all_seeds((r["seed"], r["fold"]) for r in runs[0])
+    return [[r for r in results if r["fold"] in folds] for results in runs]
+
+
 def _per(runs, key):
     """Value of `key` -> confusion counts [s, c, c] per seed of the runs that have it."""
     found = {}
@@ -90,19 +104,19 @@ def _per(runs, key):
 
 def _speakers(runs):
     """Speaker -> confusion counts [s, c, c] over all runs together."""
-    by_system = [counts_by(results, "speaker") for results in runs]
+    by_system = [_by_speaker(results) for results in runs]
     one, other = by_system[0], by_system[-1]
     if one.keys() != other.keys() or any((one[k].sum(1) != other[k].sum(1)).any() for k in one):
         raise ValueError("The two systems were not tested on the same utterances.")
     return {name: np.array([counts[name] for counts in by_system]) for name in by_system[0]}
 
 
-def counts_by(results: list[dict], by: str) -> dict[str, np.ndarray]:
-    """Confusion counts [c, c] of each speaker's or dialog's utterances, see `metrics.by_group`."""
+def _by_speaker(results):
+    """Confusion counts [c, c] of each speaker's utterances, see `metrics.by_group`."""
     names = results[0]["label_names"]
     rows = [p for r in results for p in r["predictions"]]
     label, guess = ([names.index(p[k]) for p in rows] for k in ("label", "prediction"))
-    return metrics.by_group([p[by] for p in rows], label, guess, len(names))
+    return metrics.by_group([p["speaker"] for p in rows], label, guess, len(names))
 
 
 def _by_seed(runs, seeds):
@@ -112,9 +126,16 @@ def _by_seed(runs, seeds):
 
 
 def _test_to_train(results, units):
-    test, train = ([r["counts"][k] for r in results] for k in ("test", "train"))
-    seeds = len({r["seed"] for r in results})
-    return sum(test) / seeds / len(units) / np.mean(train) if np.mean(train) else None
+    """Each fold counts once, however many seeds have finished it; None where nothing was trained.
+
+    Results of earlier versions don't say what a refit was trained on: its training side is less.
+    """
+    tested, trained = {}, {}
+    for fold, counts in ((r["fold"], r["counts"]) for r in results):
+        tested[fold] = counts["test"]
+        trained.setdefault(fold, []).append(counts.get("trained", counts["train"]))
+    train = np.mean([np.mean(sizes) for sizes in trained.values()])
+    return float(sum(tested.values()) / len(units) / train) if train else None
 
 
 def _metrics(groups, over, by_seed, ratio):
@@ -170,10 +191,12 @@ def explain(found: dict) -> str:
     """Words for what `estimate` gave: over what an interval is, or why there is none."""
     folds, speakers, seeds = (len(found[k]) for k in ("folds", "speakers", "seeds"))
     if found["over"] == "folds":
-        several = f", each the mean of {seeds} seeds" if seeds > 1 else ""
+        # Without training the folds share none of it.
+        given = f" {GIVEN} {NB}" if found["test_to_train"] else ""
+        several = f", each the mean of {number_of_seeds(found)}" if seeds > 1 else ""
         apart = "" if found["groups"] == folds else " groups of folds without a common conversation"
         units = f"{found['groups']}{apart or ' folds'}"
-        return f"95 % intervals over {units}{several} (jackknife, t distribution). {GIVEN} {NB}"
+        return f"95 % intervals over {units}{several} (jackknife, t distribution).{given}"
     if found["over"]:
         return (
             f"95 % intervals for this training set: over {speakers} test speakers (jackknife) and "
@@ -184,7 +207,21 @@ def explain(found: dict) -> str:
         f"No interval and no p: {_number(folds, 'fold')}, {_number(speakers, 'test speaker')}, "
         f"{_number(seeds, 'seed')}. It takes {jackknife.FOLDS} folds without a common conversation,"
         f" or one fold with {jackknife.SPEAKERS} test speakers and {jackknife.SEEDS} seeds."
+        + (
+            " Each seed's own figures are of the folds that all seeds have."
+            if _uneven(found)
+            else ""
+        )
     )
+
+
+def number_of_seeds(found: dict) -> str:
+    """`2 seeds`, or `up to 2 seeds` where `estimate` was given folds that some seeds lack."""
+    return ("up to " if _uneven(found) else "") + _number(len(found["seeds"]), "seed")
+
+
+def _uneven(found):
+    return found["runs"] < len(found["seeds"]) * len(found["folds"])
 
 
 def _number(count, name):

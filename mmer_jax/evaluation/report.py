@@ -145,8 +145,7 @@ def mean(per_fold: list[dict], name: str) -> dict:
     values = {(f["seed"], f["fold"]): f[name] for f in per_fold}
     seeds, folds = (sorted({key[i] for key in values}) for i in (0, 1))
     by_fold = [np.mean([v for (_, k), v in values.items() if k == fold]) for fold in folds]
-    # Seeds differ by chance alone where they are means of the same folds.
-    shared = [k for k in folds if all((s, k) in values for s in seeds)]
+    shared = intervals.folds_of_all_seeds(values)
     by_seed = [np.mean([values[s, k] for k in shared]) for s in seeds] if shared else [0.0]
     return metrics.mean_and_std(by_fold) | {"std_seeds": metrics.mean_and_std(by_seed)["std"]}
 
@@ -283,7 +282,7 @@ def _legend(summary):
         f"{last}, recalls over all utterances."
     )
     if len(summary["seeds"]) > 1:
-        text += f" Each row is the mean of {len(summary['seeds'])} seeds."
+        text += f" Each row is the mean of {intervals.number_of_seeds(summary['intervals'])}."
     stds = {TITLES[n]: summary["mean"][n]["std_seeds"] for n in RATES}
     if None not in stds.values():
         listed = ", ".join(f"{title} {percent(std)}" for title, std in stds.items())
@@ -305,7 +304,7 @@ def _interval_rows(found):
     known = found["metrics"]
     rows = [_rates_row("all test utterances", {n: known[n]["value"] for n in RATES})]
     rows += [["95 % interval", *(bounds(known[n]["interval"]) for n in RATES)]]
-    if found["over"] == "folds":
+    if found["test_to_train"]:
         larger = [(known[n]["corrected"] or {}).get("interval") for n in RATES]
         rows += [["95 % interval (NB)", *map(bounds, larger)]]
     return rows

@@ -100,5 +100,5 @@ def _result(fold: FoldRun, experiment, state, utterances, source):
     return fold.result | {
         "predictions": rows,
         "confusion": matrix.tolist(),
-        "temperature": calibration.temperature_of(fold.result, source),
+        "temperature": fold.result["text_sources"].get(source, {}).get("temperature"),
     }

@@ -7,7 +7,7 @@ import numpy as np
 from mmer_jax import configuration, files
 from mmer_jax.errors import UserError
 from mmer_jax.evaluation import finished, metrics
-from mmer_jax.inference import fold_params, initial, model_card, reliability
+from mmer_jax.inference import fold_params, initial, model_card
 from mmer_jax.inference.model import LoadedModel, build, read_tokenizer
 from mmer_jax.models import factory
 
@@ -45,7 +45,7 @@ def load_fold(folder: str) -> LoadedModel:
         model=model,
         params=params,
         label_names=names,
-        text_sources=_text_sources(fold.result),
+        text_sources=fold.result["text_sources"],
         tokenizer=tokenizer,
         tokenizer_folder=tokenizer_folder,
         card=_card(fold),
@@ -64,11 +64,6 @@ def _fold(folder):
     # Compared after resolving links: both spell the same folder.
     found = finished.read(workdir).folds
     return next(f for f in found if os.path.basename(f.folder) == os.path.basename(folder))
-
-
-def _text_sources(result):
-    # Of an older version, whose temperature `finished` takes away where there was a refit.
-    return result["text_sources"] or reliability.of_old_run(result["temperature"], False)
 
 
 def _card(fold):

@@ -203,7 +203,8 @@ def _stored(folder):
 def _text_sources(stored, config):
     if "text_sources" in stored:
         return stored["text_sources"]
-    return reliability.of_old_run(stored["temperature"], config.refit)
+    reads = "text" in config.model.modalities
+    return reliability.of_old_run(stored["temperature"], config.refit, reads)
 
 
 def _content(folder):

@@ -79,7 +79,7 @@ class Programs:
         reads = any(i["name"] == "text_ids" for i in self.index["programs"][0]["inputs"])
         sources = self.index.get("text_sources")
         if sources is None:  # an older version's folder
-            sources = reliability.of_old_run(self.index["temperature"], False)
+            sources = reliability.of_old_run(self.index["temperature"], False, reads)
         figures = reliability.held_out(sources, text_source, reads)
         return metrics.softmax(np.asarray(logits, np.float64) / (figures.get("temperature") or 1.0))
 

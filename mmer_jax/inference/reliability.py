@@ -8,14 +8,16 @@ _WITH = {
 }  # fmt: skip
 
 
-def of_old_run(temperature: float | None, refit: bool) -> dict:
-    """`text_sources` of a run whose version fitted one temperature, on gold transcripts.
+def of_old_run(temperature: float | None, refit: bool, reads: bool) -> dict:
+    """`text_sources` of a run whose version fitted one temperature, with transcripts if any.
 
     Args:
       temperature: that one, or None.
       refit: whether the tested model is another than the one that it was fitted to.
+      reads: whether the model reads text.
     """
-    return {"gold": {"temperature": temperature}} if temperature and not refit else {}
+    source = "gold" if reads else "none"
+    return {source: {"temperature": temperature}} if temperature and not refit else {}
 
 
 def held_out(text_sources: dict, text_source: str, reads: bool) -> dict:

@@ -55,14 +55,13 @@ def train_fold(experiment: Experiment, fold: folds.Fold, folder: str) -> dict:
 
     Returns:
       `answers` to the test utterances (see `predict`) and those `utterances`; `chosen` (the
-      history's entry that was selected), `history`, `counts` of the three parts, `train_texts`,
-      what the tested state was trained on (see `folds.training_texts`; None where it is not known,
-      for the run started from another model), `text_sources`, what
+      history's entry that was selected), `history`, `counts` of the three parts and of what the
+      tested state was `trained` on, `train_texts` of that (see `folds.training_texts`; None where
+      it is not known, for the run started from another model), `text_sources`, what
       `text_sources.heldout` found for the chosen state, and `temperature`, that of the transcripts
       or of the only source. Each temperature is None where the tested state was, or may have been,
       trained on the held-out dialogs: after a refit, and from `init_from`. Where nothing is held
-      out `text_sources` is empty. `state`
-      is the tested one.
+      out `text_sources` is empty. `state` is the tested one.
 
     Raises:
       UserError: training diverged, or a checkpoint can't be read.
@@ -90,7 +89,8 @@ def train_fold(experiment: Experiment, fold: folds.Fold, folder: str) -> dict:
         "history": history,
         "temperature": next((found["temperature"] for found in sources.values()), None),
         "text_sources": sources,
-        "counts": {k: len(getattr(parts, k)) for k in ("train", "select", "test")},
+        "counts": {k: len(getattr(parts, k)) for k in ("train", "select", "test")}
+        | {"trained": len(trained)},
         "train_texts": None
         if config.init_from
         else folds.training_texts(trained, experiment.featurizer.augmented),

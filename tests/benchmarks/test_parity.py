@@ -56,6 +56,17 @@ def test_batches_are_drawn_without_ties(monkeypatch):
     assert min(drawn) < 5e-4  # one or more were drawn again
 
 
+def test_a_gradient_that_one_side_lacks_is_seen():
+    both = pair.make(*pair.INDEPENDENT["hubert-large, padded"][:2])
+    for p in both.torch_model.parameters():
+        p.grad = p.detach().clone()
+    assert both.worst_gradient(both.params) == 0
+    weight = both.torch_model.self_attention.attention.in_proj_weight
+    for lost in (None, torch.zeros_like(weight)):
+        weight.grad = lost
+        assert both.worst_gradient(both.params) == np.inf
+
+
 def test_relative_difference_sees_a_difference():
     assert parity.relative([1.0, 2.0], [1.0, 2.0]) == 0
     assert parity.relative([1.0, 2.2], [1.0, 2.0]) == pytest.approx(0.1)

@@ -110,3 +110,35 @@ def test_only_shared_runs_of_the_same_utterances_are_compared():
     assert found["folds"] == [2]
     with pytest.raises(ValueError, match="same utterances"):
         intervals.estimate([result(1)], [result(1, size=27)])
+
+
+def test_a_fold_counts_once_in_the_ratio_however_many_seeds_have_it():
+    once = [result(f, size=24 + 3 * f) for f in range(1, 6)]
+    found = intervals.estimate(once), intervals.estimate([*once, result(5, 1, size=39)])
+    sizes = [24 + 3 * f for f in range(1, 6)]
+    expected = np.mean(sizes) / np.mean([4 * n for n in sizes])
+    assert [f["test_to_train"] for f in found] == pytest.approx([expected] * 2)
+    assert [f["runs"] for f in found] == [5, 6]
+    assert intervals.number_of_seeds(found[1]) == "up to 2 seeds"
+    even = intervals.estimate([*once, *(result(f, 1, size=24 + 3 * f) for f in range(1, 6))])
+    assert intervals.number_of_seeds(even) == "2 seeds"
+
+
+def test_seeds_are_set_side_by_side_on_the_folds_that_all_have():
+    runs = [result(1), result(2), result(2, 1)]
+    seeds = intervals.estimate(runs)["parts"]["seed"]
+    expected = [metrics.rates(np.array(r["confusion"]))["ua"] for r in runs[1:]]
+    assert [seeds[s]["ua"] for s in (0, 1)] == pytest.approx(expected)
+    assert intervals.estimate([result(1), result(2, 1)])["parts"]["seed"] == {}
+
+
+def test_a_refits_ratio_is_to_all_that_it_was_trained_on():
+    def ratio(**trained):
+        results = [result(f) for f in range(1, 6)]
+        for r in results:
+            r["counts"] |= {"train": 72, "select": 24} | trained
+        return intervals.estimate(results)["test_to_train"]
+
+    assert ratio() == pytest.approx(24 / 72)  # an earlier version's
+    assert ratio(trained=96) == pytest.approx(24 / 96)
+    assert ratio(trained=0) is None

@@ -90,6 +90,9 @@ def test_models_of_one_modality(tmp_path):
         predictor = mmer_jax.load(str(tmp_path / f"{modality}_model"))
         found = predictor.predict(odd.voice(0.5), "it was you", RATE)
         check(found, FIGURES[source]["temperature"])
+    older = tmp_path / "audio_model"
+    change(older / "config.json", lambda c: c.update(temperature=1.2) or c.pop("text_sources"))
+    assert model_folder.read(str(older)).text_sources == {"none": {"temperature": 1.2}}
 
 
 def test_a_runs_fold_says_what_its_result_says(tiny_run, prepared, tmp_path):

@@ -260,9 +260,13 @@ def test_words_are_known_that_the_tested_state_was_trained_on(
     experiment.corpus.utterances = tuple(
         dataclasses.replace(u, **planted.get(u.id, {})) for u in every
     )
-    result = cross_validation.run_fold(experiment, folds.Fold(5), str(tmp_path))
+    result = cross_validation.run_fold(
+        experiment, folds.Fold(5), str(tmp_path / "fold5"), str(tmp_path)
+    )
     seen = {p["transcript"]: p["seen"] for p in result["predictions"]}
     assert {w for w in words if seen[w]} == known
+    counts = result["counts"]
+    assert counts["trained"] == counts["train"] + (counts["select"] if refit else 0)
     # And what follows from it: a temperature is that of a state which was not trained on the part.
     sources = result["text_sources"]
     assert set(sources) == (set() if selection == "published" else {"gold", "ctc", "none"})
