@@ -70,6 +70,18 @@ def test_a_model_that_is_loaded_is_checked_too(tmp_path):
         mmer_jax.load(tmp_path / "model")
 
 
+def test_a_tokenizer_that_no_fold_can_keep_is_said_before_the_first_step(
+    prepared, tiny_config, tmp_path
+):
+    c = tiny_config(prepared)
+    c.text.tokenizer = str(tmp_path / "slow")
+    (tmp_path / "slow").mkdir()
+    _edit(tmp_path / "slow" / "tokenizer_config.json", tokenizer_class="CanineTokenizer")
+    with pytest.raises(UserError, match="CanineTokenizer, in Python.*fast one"):
+        main.run(c, str(tmp_path / "run"))
+    assert not (tmp_path / "run" / "fold5").exists()
+
+
 @pytest.fixture
 def says_yes(monkeypatch):
     """Whoever asks on the terminal is told to go ahead, and it is noted."""

@@ -1,5 +1,7 @@
 """Transcripts: cleaning, tokens for the text encoder, symbols for CTC."""
 
+import hashlib
+import json
 import os
 import re
 import unicodedata
@@ -14,6 +16,11 @@ CTC_BLANK = 0
 _CTC_IDS = {symbol: i for i, symbol in enumerate(CTC_SYMBOLS)}
 _EVENT = re.compile(r"\[[A-Z_ ]+\]")  # [LAUGHTER], [BREATHING], [GARBAGE], ...
 _BRACKETS = re.compile(r"\[[^\]]*\]|\([^)]*\)")
+# Of a tokenizer: tokenizer.json doesn't say which of its tokens have these parts.
+_SPECIAL = (
+    "bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token",
+)  # fmt: skip
+TOKENIZER_FILE, _TOKENIZER_OPTIONS = "tokenizer.json", "tokenizer_config.json"
 _PUNCTUATION = str.maketrans({"\u2018": "'", "\u2019": "'", "\u201c": '"', "\u201d": '"'})
 
 
@@ -74,6 +81,7 @@ class Tokenizer:
 
     def __init__(self, source: str, max_tokens: int, keep_events: bool = False,
                  keep_brackets: bool = True):  # fmt: skip
+        self._source = source
         self._hf = load_tokenizer(source)
         self.max_tokens = max_tokens
         self.keep_events = keep_events
@@ -89,30 +97,97 @@ class Tokenizer:
             self._hf(text, truncation=True, max_length=self.max_tokens)["input_ids"], np.int32
         )
 
+    def digest(self) -> str:
+        """The SHA-256 of its tokenizer.json, however long the texts are that it was used for.
+
+        Raises:
+          UserError: see `save_tokenizer`.
+        """
+        state = json.loads(_backend(self._hf, self._source).to_str())
+        state |= {"truncation": None, "padding": None}
+        return hashlib.sha256(json.dumps(state, sort_keys=True).encode()).hexdigest()
+
 
 def load_tokenizer(source: str):
     """Hugging Face's tokenizer; code that comes with one is not run.
 
     Args:
-      source: hub name or folder; or the path of a tokenizer.json, which is read as data alone, so
-        that no other file beside it chooses a class.
+      source: hub name or folder; or the path of a tokenizer.json, which is read as data alone: of
+        the files beside it tokenizer_config.json names special tokens, and nothing chooses a class.
 
     Raises:
       UserError: nothing at `source`, or no network to fetch it.
     """
     # Imported late: transformers takes seconds, and audio-only runs need none of it here.
-    from transformers import AutoTokenizer, PreTrainedTokenizerFast
+    from transformers import AutoTokenizer
 
     source = os.path.expanduser(source)
     try:
         if os.path.isfile(source):
-            return PreTrainedTokenizerFast(tokenizer_file=source)
+            return _from_file(source)
         return AutoTokenizer.from_pretrained(source, trust_remote_code=False)
     except Exception as e:  # transformers raises OSError, ValueError, or its hub's own errors
         raise UserError(
             f"No tokenizer could be loaded from {source!r} ({_first_line(e)}). Expected a folder "
             "with a Hugging Face tokenizer or, with a network, a hub name such as roberta-base."
         ) from e
+
+
+def save_tokenizer(tokenizer, source: str, folder: str) -> None:
+    """Writes a tokenizer into a new folder by its data alone, whatever class it had.
+
+    Args:
+      tokenizer: of `load_tokenizer`.
+      source: where it was read.
+      folder: on a disk.
+
+    Raises:
+      UserError: a slow tokenizer, which tokenizer.json can't hold.
+    """
+    backend = _backend(tokenizer, source)
+    os.makedirs(folder)
+    path = os.path.join(folder, TOKENIZER_FILE)
+    backend.save(path)
+    special = {k: str(v) for k, v in tokenizer.special_tokens_map.items() if k in _SPECIAL}
+    with open(os.path.join(folder, _TOKENIZER_OPTIONS), "w", encoding="utf-8") as f:
+        json.dump(special, f)
+    _from_file(path).save_pretrained(folder)  # as it will be read
+
+
+def _backend(tokenizer, source):
+    """What tokenizer.json holds of a Hugging Face tokenizer."""
+    if not tokenizer.is_fast:
+        raise UserError(
+            f"The tokenizer in {source!r} has no form that {TOKENIZER_FILE} could hold (it is a "
+            f"{type(tokenizer).__name__}, in Python). Train with a fast one."
+        )
+    return tokenizer.backend_tokenizer
+
+
+def _from_file(path):
+    """The tokenizer of a tokenizer.json and of the special tokens named beside it."""
+    from transformers import PreTrainedTokenizerFast
+
+    with open(path, encoding="utf-8") as f:
+        splitter = json.load(f).get("pre_tokenizer") or {}
+    # The class would set it to False.
+    prefix = {k: v for k, v in splitter.items() if k == "add_prefix_space"}
+    tokenizer = PreTrainedTokenizerFast(tokenizer_file=path, **prefix)
+    for name, token in _special_tokens(os.path.dirname(path)).items():
+        if token in tokenizer.get_vocab():  # nothing is added
+            setattr(tokenizer, name, token)
+    return tokenizer
+
+
+def _special_tokens(folder):
+    """Names -> tokens from a folder's tokenizer_config.json; {} where it names none."""
+    try:
+        with open(os.path.join(folder, _TOKENIZER_OPTIONS), encoding="utf-8") as f:
+            options = json.load(f)
+    except (OSError, ValueError):
+        return {}  # of an older version, or spoilt: the tokens themselves are in tokenizer.json
+    named = options if isinstance(options, dict) else {}
+    return {name: named[name] for name in _SPECIAL if isinstance(named.get(name), str)}
 
 
 def _first_line(error):

@@ -73,6 +73,9 @@ def run(config, workdir: str, make_experiment, on_fold=None, top: str = "") -> l
       on_fold: called with each fold's result as soon as it is there.
       top: of the whole run, where what its seeds share goes; empty: `workdir`.
 
+    Raises:
+      UserError: a fold can't be run, or only with another input than those that are finished.
+
     Returns:
       Per fold: `fold`, `name` (who tests), `seed`, `confusion`, `chosen`, `history`, `counts`,
       `temperature`, `text_sources` (see `loop.train_fold`), `dataset_version`, `normalized`
@@ -90,14 +93,39 @@ def run(config, workdir: str, make_experiment, on_fold=None, top: str = "") -> l
             print(f"fold {fold.number}: finished before, read from {path}", flush=True)
             written = files.read_text(path)
         else:
-            written = json.dumps(run_fold(make_experiment(), fold, folder, top or workdir)) + "\n"
+            experiment = make_experiment()
+            _check_input(experiment, top or workdir)
+            written = json.dumps(run_fold(experiment, fold, folder, top or workdir)) + "\n"
             if processes.is_first():
                 files.replace_file(path, written)
-        fold_params.clean_up(folder)
+        fold_params.clean_up(folder, config)
         results.append(finished.parsed(json.loads(written), config))
         if on_fold:
             on_fold(results[-1])
     return results
+
+
+def _check_input(experiment, workdir):
+    """Raises UserError where a finished fold was given waveforms prepared in another way.
+
+    `data.normalize=auto` did not always mean the same, and a table is of one kind of input.
+    """
+    from mmer_jax.models import factory
+
+    if "audio" not in experiment.config.model.modalities:
+        return
+    now = experiment.featurizer.normalized
+    for fold in finished.all_of(workdir):
+        if factory.normalizes(factory.as_trained(fold.config, fold.result)) != now:
+            words = {True: "normalised", False: "as they are"}
+            raise UserError(
+                f"{fold.folder} was trained with waveforms {words[not now]}, and the folds still "
+                f"to run would get them {words[now]}: config.data.normalize="
+                f"{experiment.config.data.normalize} means something else in this version, or for "
+                "the encoder that is there now. Name another --workdir, there with "
+                f"--config.data.normalize={'none' if now else 'utterance'} for the input of that "
+                "fold."
+            )
 
 
 def selected_folds(config) -> tuple[Fold, ...]:

@@ -77,7 +77,7 @@ def open_fold(fold: FoldRun, data_dir: str = "", experiment: Experiment | None =
     Args:
       fold: a finished one.
       data_dir: where the prepared dataset is now; empty: where the run had it.
-      experiment: of another fold of the same run, which is gone on with.
+      experiment: of another fold of the same run, which is gone on with where it fits.
 
     Returns:
       (Experiment, state, utterances in the order of the fold's predictions).
@@ -91,7 +91,8 @@ def open_fold(fold: FoldRun, data_dir: str = "", experiment: Experiment | None =
     config.mesh.data, config.mesh.fsdp, config.mesh.model = -1, 1, 1
     if data_dir:
         config.data.dir = data_dir
-    if experiment is None:
+    # Each prepares waveforms in one way; folds of different versions may differ in it.
+    if experiment is None or experiment.config.data.normalize != config.data.normalize:
         experiment = Experiment(config)
     experiment.reseed(config)
     state = experiment.initial_state(1) if params is None else experiment.trained_state(params)

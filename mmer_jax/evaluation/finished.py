@@ -118,6 +118,21 @@ def all_of(workdir: str) -> tuple[FoldRun, ...]:
     return tuple(folds[key] for key in sorted(folds))
 
 
+def read_fold(folder: str) -> FoldRun:
+    """The finished fold in a folder `fold1`, `fold2`, ... of a run, or of one of its seeds.
+
+    Raises:
+      UserError: the folder has another name, or a file of it is missing or damaged.
+    """
+    folder = files.resolve(folder)
+    if not re.fullmatch(r"fold\d+", os.path.basename(folder)):
+        raise UserError(
+            f"{folder} is not named as a fold of a run; expected a folder such as runs/demo/fold5 "
+            "or runs/x/seed0/fold5. Give a copy of one that name."
+        )
+    return _fold(folder, _config(os.path.dirname(folder)))
+
+
 def with_earlier(results: list[dict], workdir: str) -> list[dict]:
     """Results of folds, and of all others that are finished in their workdir, by seed and number.
 
@@ -163,10 +178,12 @@ def _results(folder):
 
 def _folds(folder):
     config = _config(folder)
-    return [
-        FoldRun(f, config, parsed(_json(path), config), _lines(f), _lines(os.path.join(f, "refit")))
-        for f, path in _results(folder)
-    ]
+    return [_fold(f, config) for f, _ in _results(folder)]
+
+
+def _fold(folder, config):
+    result = parsed(_json(os.path.join(folder, "result.json")), config)
+    return FoldRun(folder, config, result, _lines(folder), _lines(os.path.join(folder, "refit")))
 
 
 def parsed(result: dict, config) -> dict:

@@ -51,8 +51,11 @@ def write(experiment, state, folder: str, run: str) -> None:
         trained, frozen = {}, merge(trained, frozen)
     shared = os.path.join(run, SHARED)
     path = os.path.join(shared, f"{params_file.params_digest(frozen)}.safetensors")
-    if not _is_whole(path):
+    whole = _is_whole(path)
+    # The file comes after the parts; a folder that came with it may still have lost some.
+    if not whole or _lacking_parts(shared, experiment.config):
         _write_parts(experiment, shared)
+    if not whole:
         params_file.write(path, frozen, {})
     # Last, for it makes the rest count.
     params_file.write(os.path.join(folder, PARAMS), trained, {KEY: os.path.relpath(path, folder)})
@@ -65,6 +68,11 @@ def _is_whole(path):
         return False
 
 
+def _lacking_parts(shared, config):
+    paths = (os.path.join(shared, name) for name in model_folder.parts(config.model.modalities))
+    return [path for path in paths if not files.exists(path)]
+
+
 def _write_parts(experiment, shared):
     with tempfile.TemporaryDirectory() as made:
         model_folder.write_parts(experiment.model, experiment.tokenizer_folder, made)
@@ -72,17 +80,22 @@ def _write_parts(experiment, shared):
             files.copy_files(os.path.join(made, name), os.path.join(shared, name))
 
 
-def clean_up(folder: str) -> None:
+def clean_up(folder: str, config) -> None:
     """Deletes the checkpoints of a finished fold, if its parameters are written; else nothing.
 
     Args:
       folder: of a fold that has its result.json.
+      config: the run's.
+
+    Raises:
+      UserError: there are checkpoints, and what would be left without them is not whole.
     """
     rest = [os.path.join(folder, CHECKPOINTS), os.path.join(folder, REFIT, CHECKPOINTS)]
     if not processes.is_first() or not is_written(folder):
         return
     for path in (p for p in rest if files.exists(p)):
-        params_file.read_metadata(_shared_path(folder), ADVICE)  # not without the whole of it
+        check_whole(folder, config)
+        params_file.read_metadata(_shared_path(folder), ADVICE)  # truncated, it is not whole either
         try:
             files.remove_folder(path)
         except OSError as e:
@@ -103,10 +116,11 @@ def missing(folder: str, config=None) -> list[str]:
     """
     needed = [os.path.join(os.path.dirname(folder), "config.json")]
     if is_written(folder):
-        path = _shared_path(folder)
-        parts = model_folder.parts(config.model.modalities) if config is not None else []
-        needed += [path, *(os.path.join(os.path.dirname(path), name) for name in parts)]
-    return [path for path in needed if not files.exists(path)]
+        needed.append(_shared_path(folder))
+    lacking = [path for path in needed if not files.exists(path)]
+    if is_written(folder) and config is not None:
+        lacking += _lacking_parts(os.path.dirname(needed[-1]), config)
+    return lacking
 
 
 def check_whole(folder: str, config=None) -> None:
@@ -116,7 +130,9 @@ def check_whole(folder: str, config=None) -> None:
         raise UserError(
             f"The fold in {folder} was copied without its run, or the run is not whole: there is "
             f"no {', no '.join(lacking)}. Copy them there from the run's workdir, or take the "
-            "model alone with you: python -m mmer_jax.export WORKDIR OUT."
+            "model alone with you: python -m mmer_jax.export WORKDIR OUT. If they are gone there "
+            "too, delete the fold's result.json and run `python -m mmer_jax.main` again with the "
+            "same options and --workdir."
         )
 
 

@@ -53,7 +53,6 @@ def load_fold(folder: str) -> LoadedModel:
 
 
 def _fold(folder):
-    workdir = os.path.dirname(folder)
     if not files.exists(os.path.join(folder, "result.json")):
         raise UserError(
             f"{folder} holds no result.json: no finished fold is there. Name a folder such as "
@@ -61,9 +60,7 @@ def _fold(folder):
             "--workdir to its end first."
         )
     fold_params.check_whole(folder)
-    # Compared after resolving links: both spell the same folder.
-    found = finished.read(workdir).folds
-    return next(f for f in found if os.path.basename(f.folder) == os.path.basename(folder))
+    return finished.read_fold(folder)
 
 
 def _card(fold):

@@ -9,7 +9,7 @@ import numpy as np
 from flax import traverse_util
 
 from mmer_jax import configuration, files
-from mmer_jax.data.text import load_tokenizer
+from mmer_jax.data.text import TOKENIZER_FILE, load_tokenizer, save_tokenizer
 from mmer_jax.errors import UserError
 from mmer_jax.inference import model_card, params_file, reliability
 from mmer_jax.inference.model import LoadedModel, read_tokenizer
@@ -19,7 +19,6 @@ from mmer_jax.models.mmer import MMER
 FORMAT = 1  # of the folder; raised when an older version could not read it
 PARAMS, CONFIG, CARD = "model.safetensors", "config.json", "README.md"
 AUDIO, TEXT, TOKENIZER = "audio_encoder", "text_encoder", "tokenizer"
-TOKENIZER_FILE = "tokenizer.json"  # all that is read of the tokenizer's folder
 KEYS = ("config", "label_names", "temperature", "card", "sizes")  # of config.json
 AGAIN = "Export it again: python -m mmer_jax.export WORKDIR OUT; or copy it again, as a whole."
 
@@ -132,16 +131,7 @@ def _write_tokenizer(source, folder):
             f"The model's tokenizer can't be read from {source!r} any more. {e} Put it back "
             "there, or fetch it again."
         ) from e
-    if not tokenizer.is_fast:
-        raise UserError(
-            f"The tokenizer in {source!r} has no form that {TOKENIZER_FILE} could hold (it is a "
-            f"{type(tokenizer).__name__}, in Python). Train with a fast one."
-        )
-    # As it will be read: by its data alone, whatever class it had.
-    os.makedirs(folder)
-    path = os.path.join(folder, TOKENIZER_FILE)
-    tokenizer.backend_tokenizer.save(path)
-    load_tokenizer(path).save_pretrained(folder)
+    save_tokenizer(tokenizer, source, folder)
 
 
 def read(folder: str) -> LoadedModel:

@@ -18,7 +18,7 @@ from mmer_jax.inference import reliability
 
 FORMAT = 1
 FOLDER, INDEX = "stablehlo", "index.json"  # below a model folder
-PARAMS = "model.safetensors"
+PARAMS, CONFIG = "model.safetensors", "config.json"
 
 
 class Programs:
@@ -79,9 +79,17 @@ class Programs:
         reads = any(i["name"] == "text_ids" for i in self.index["programs"][0]["inputs"])
         sources = self.index.get("text_sources")
         if sources is None:  # an older version's folder
-            sources = reliability.of_old_run(self.index["temperature"], False, reads)
+            sources = reliability.of_old_run(self.index["temperature"], self._refitted(), reads)
         figures = reliability.held_out(sources, text_source, reads)
         return metrics.softmax(np.asarray(logits, np.float64) / (figures.get("temperature") or 1.0))
+
+    def _refitted(self):
+        """Whether the run trained anew after the temperature was fitted; True if nobody knows."""
+        path = os.path.join(os.path.dirname(self._folder), CONFIG)
+        try:
+            return bool(_read_json(path)["config"].get("refit", False))
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            return True
 
     def _smallest(self, inputs):
         programs = self.index["programs"]

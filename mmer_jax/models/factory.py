@@ -66,13 +66,25 @@ def normalizes(config) -> bool:
 
     With `auto` as the pretrained checkpoint's preprocessor_config.json says; from scratch wav2vec2
     does, and Whisper does not: loudness tells emotions apart.
+
+    Raises:
+      UserError: with `auto`, what the checkpoint says can't be had.
     """
     if config.data.normalize != "auto":
         return config.data.normalize == "utterance"
     family = audio_family(config)
     if not config.audio.pretrained:
         return family == "wav2vec2"
-    return pretrained.load_config(config.audio.pretrained).do_normalize
+    name = config.audio.pretrained
+    value = getattr(pretrained.load_config(name), "do_normalize", None)
+    if value is None:
+        raise UserError(
+            f"config.data.normalize=auto follows the preprocessor_config.json of {name}, and there "
+            "is no network to look for it. Say how its waveforms are prepared: "
+            "--config.data.normalize=utterance (zero mean and unit variance, as for most wav2vec2 "
+            "and HuBERT checkpoints) or --config.data.normalize=none (as for Whisper)."
+        )
+    return value
 
 
 def as_trained(config, result: dict):

@@ -6,6 +6,7 @@ from mmer_jax.data import folds, text
 from mmer_jax.data.audio import SAMPLE_RATE
 from mmer_jax.data.corpus import Corpus
 from mmer_jax.data.pipeline import Featurizer, any_view
+from mmer_jax.inference import params_file
 from mmer_jax.inference.model import read_tokenizer
 from mmer_jax.losses import memory
 from mmer_jax.models import factory
@@ -24,7 +25,9 @@ class Experiment:
       model: the Flax module.
       mesh, shardings: all devices, and where each leaf of the state lies on them.
       train_step, eval_step: jitted, see `training/step.py`.
-      pretrained: which weights were read, see `factory.provenance`; {} before they are.
+      pretrained: where the training began, {} before it does: which weights were read, see
+        `factory.provenance`, or with `config.init_from` those of `init_from`, and `tokenizer`, each
+        with `source` and `sha256`; the former's is that of all parameters, its first 16 digits.
 
     Raises:
       UserError: no dataset, no tokenizer, no checkpoint, or options that don't go together.
@@ -36,6 +39,8 @@ class Experiment:
         sharding.check_batch_size("data.eval_batch_size", config.data.eval_batch_size, self.mesh)
         self.corpus = Corpus(config.data.dir, config.data.dataset, config.data.emotions)
         tokenizer, self.tokenizer_folder = read_tokenizer(config)
+        # Now, for it refuses a tokenizer that no finished fold could keep.
+        self._tokenizer_digest = tokenizer.digest() if tokenizer else None
         modalities = tuple(config.model.modalities)
         # Of all folds, whichever are run, and by who speaks alone: what is in a fold's batches
         # must not depend on the other folds of a run, nor on any label.
@@ -99,8 +104,7 @@ class Experiment:
 
             names = self.corpus.label_names
             self._params = initial.read_params(self.model, self.config, names)
-            if not self.config.init_from:
-                self.pretrained = factory.provenance(self.model, self.config)
+            self.pretrained = self._origin()
         trained, frozen = self._distribute(self._params)
         # What is made of them is made where it is to lie.
         groups = (steps_per_epoch or total_steps, last_step or total_steps)
@@ -115,6 +119,19 @@ class Experiment:
         """
         factory.check_params(self.model, params, "The run")
         return state.for_evaluation(*self._distribute(params))
+
+    def _origin(self):
+        """See `pretrained`."""
+        source = self.config.init_from
+        if source:
+            digest = params_file.params_digest(self._params)
+            origin = {"init_from": {"source": source, "sha256": digest}}
+        else:
+            origin = factory.provenance(self.model, self.config)
+        if self._tokenizer_digest:
+            words = {"source": self.tokenizer_folder, "sha256": self._tokenizer_digest}
+            origin["tokenizer"] = words
+        return origin
 
     def _distribute(self, params):
         trained, frozen = self._split(params)

@@ -141,6 +141,12 @@ def test_a_fold_copied_alone_names_what_it_lacks(run, tmp_path):
     assert digest(loading.read(str(fold))) == digest(loading.read(str(run / "seed0" / "fold5")))
 
 
+@pytest.fixture(scope="module")
+def experiment(prepared, tiny_config):
+    """One of `tiny_run`'s config; only to be read."""
+    return Experiment(tiny_config(prepared))
+
+
 class Killed(BaseException):
     """Stands for a run that is killed."""
 
@@ -203,15 +209,45 @@ def test_nothing_is_lost_whenever_it_is_killed(
     check_answers(fold, prepared)
 
 
-def test_checkpoints_stay_until_their_parameters_are_whole(checkpointed_run, tiny_run, tmp_path):
-    fold = tmp_path / "fold5"
+@pytest.mark.parametrize("lost", ["tokenizer", "audio_encoder", "text_encoder"])
+def test_a_lost_part_of_the_run_comes_with_the_next_fold(
+    lost, tiny_run, checkpointed_run, experiment, tmp_path
+):
+    run = shutil.copytree(tiny_run, tmp_path / "copy")
+    fold, checkpoints = run / "fold5", run / "fold5" / "checkpoints"
+    shutil.copytree(checkpointed_run / "fold5" / "checkpoints", checkpoints)
+    expected = digest(loading.read(str(fold)))
+    params = from_run.load_fold(str(fold)).params
+    shutil.rmtree(run / "shared" / lost)
+    with pytest.raises(UserError, match=f"no {run}/shared/{lost}/.*delete the fold's result.json"):
+        fold_params.clean_up(str(fold), experiment.config)
+    assert list(checkpoints.iterdir())
+    state = experiment.trained_state(params).replace(step=np.int32(1))
+    fold_params.write(experiment, state, str(fold), str(run))
+    fold_params.clean_up(str(fold), experiment.config)
+    assert not checkpoints.exists()
+    assert digest(loading.read(str(fold))) == expected
+
+
+def test_checkpoints_stay_until_their_parameters_are_whole(
+    checkpointed_run, tiny_run, tmp_path, experiment
+):
+    fold, config = tmp_path / "fold5", experiment.config
+    shutil.copy(tiny_run / "config.json", tmp_path)
     shutil.copytree(tiny_run / "fold5", fold)
     shutil.copytree(checkpointed_run / "fold5" / "checkpoints", fold / "checkpoints")
-    with pytest.raises(UserError, match="shared/.* can't be read"):
-        fold_params.clean_up(str(fold))
+    with pytest.raises(UserError, match=f"no {tmp_path}/shared/"):
+        fold_params.clean_up(str(fold), config)
     assert list((fold / "checkpoints").iterdir())
     shutil.copytree(tiny_run / "shared", tmp_path / "shared")
-    fold_params.clean_up(str(fold))
+    (path,) = shared(tmp_path)
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-1])
+    with pytest.raises(UserError, match="shared/.* can't be read"):
+        fold_params.clean_up(str(fold), config)
+    assert list((fold / "checkpoints").iterdir())
+    path.write_bytes(whole)
+    fold_params.clean_up(str(fold), config)
     assert not (fold / "checkpoints").exists()
 
 
@@ -298,7 +334,7 @@ def test_what_is_not_trained_is_kept_once(prepared, pretrained, tmp_path):
 
 
 def test_checkpoints_that_cannot_be_deleted_are_no_traceback(
-    tiny_run, checkpointed_run, tmp_path, monkeypatch, capsys
+    tiny_run, checkpointed_run, tmp_path, monkeypatch, capsys, experiment
 ):
     fold = shutil.copytree(tiny_run, tmp_path / "copy") / "fold5"
     shutil.copytree(checkpointed_run / "fold5" / "checkpoints", fold / "checkpoints")
@@ -307,11 +343,11 @@ def test_checkpoints_that_cannot_be_deleted_are_no_traceback(
         raise OSError("Read-only file system")
 
     monkeypatch.setattr(files, "remove_folder", refused)
-    fold_params.clean_up(str(fold))
+    fold_params.clean_up(str(fold), experiment.config)
     assert "fold5/checkpoints is not needed any more" in capsys.readouterr().out
 
 
-def test_a_run_in_a_bucket(tiny_run, prepared, tiny_config, tmp_path, monkeypatch):
+def test_a_run_in_a_bucket(tiny_run, experiment, tmp_path, monkeypatch):
     """gs:// paths end in a folder, if they go through epath."""
     bucket = shutil.copytree(tiny_run, tmp_path / "bucket")
     shutil.rmtree(bucket / "shared")
@@ -325,12 +361,11 @@ def test_a_run_in_a_bucket(tiny_run, prepared, tiny_config, tmp_path, monkeypatc
     monkeypatch.setattr(epath, "Path", path)
     monkeypatch.chdir(tmp_path)
     expected = from_run.load_fold(str(tiny_run / "fold5")).params
-    experiment = Experiment(tiny_config(prepared))
     state = experiment.trained_state(expected).replace(step=np.int32(1))
-    fold_params.clean_up("gs://bucket/fold5")
+    fold_params.clean_up("gs://bucket/fold5", experiment.config)
     assert (bucket / "fold5" / "checkpoints").exists()
     fold_params.write(experiment, state, "gs://bucket/fold5", "gs://bucket")
-    fold_params.clean_up("gs://bucket/fold5")
+    fold_params.clean_up("gs://bucket/fold5", experiment.config)
     assert not (bucket / "fold5" / "checkpoints").exists()
     config, params = fold_params.read(finished.read("gs://bucket").of(0, 5))
     jax.tree.map(np.testing.assert_array_equal, params, expected)
@@ -362,6 +397,49 @@ def test_a_training_starts_from_a_model_of_ones_own(
     config.folds = (4, 5)
     started_from(source, config)
     assert "all of iemocap but session 5: figures on anything else" in capsys.readouterr().out
+
+
+def test_a_run_keeps_what_it_was_started_from(tiny_run, prepared, tiny_config):
+    """The path alone says nothing: another model may lie there by now."""
+    config = tiny_config(prepared)
+    config.init_from = str(tiny_run / "fold5")
+    started = Experiment(config)
+    started.initial_state(1)
+    params = from_run.load_fold(config.init_from).params
+    assert started.pretrained["init_from"] == {
+        "source": config.init_from, "sha256": params_file.params_digest(params),
+    }  # fmt: skip
+    words = stored(tiny_run)["pretrained"]["tokenizer"]
+    assert started.pretrained["tokenizer"] == words
+    assert words["source"] == config.text.tokenizer and len(words["sha256"]) == 64
+
+
+def _with_other_input(run, fold):
+    """A fold's result as of a version that prepared waveforms in the other way."""
+    path = run / f"fold{fold}" / "result.json"
+    result = json.loads(path.read_text())
+    path.write_text(json.dumps(result | {"normalized": not result["normalized"]}))
+
+
+def test_a_run_does_not_go_on_with_another_input(tiny_run, prepared, tiny_config, tmp_path):
+    run = shutil.copytree(tiny_run, tmp_path / "copy")
+    _with_other_input(run, 4)
+    (run / "fold5" / "result.json").unlink()
+    config = tiny_config(prepared)
+    config.train.epochs = 1
+    with pytest.raises(UserError, match="fold4 was .*normalised.*config.data.normalize=auto"):
+        main.run(config, str(run))
+    assert not (run / "fold5" / "result.json").exists()
+
+
+def test_each_fold_is_tested_with_its_own_input(tiny_run, tmp_path):
+    run = shutil.copytree(tiny_run, tmp_path / "copy")
+    _with_other_input(run, 4)
+    experiment, kinds = None, []
+    for fold in finished.read(str(run)).folds:
+        experiment, _, _ = features.open_fold(fold, experiment=experiment)
+        kinds.append(experiment.featurizer.normalized)
+    assert kinds == [True, False]
 
 
 def test_classes_in_another_order_are_put_in_ours(tiny_run, prepared, tiny_config, tmp_path):

@@ -136,6 +136,22 @@ def test_what_is_gone_is_named(copy, part):
         loading.read(str(fold))
 
 
+def test_a_fold_beside_its_like_of_a_seed_is_itself(copy):
+    """A run may have been gone on with seeds, of which one is its own."""
+    beside = copy / "seed0" / "fold5"
+    beside.mkdir(parents=True)
+    shutil.copy(copy / "config.json", copy / "seed0")
+    result = json.loads((copy / "fold5" / "result.json").read_text())
+    (beside / "result.json").write_text(json.dumps(result | {"text_sources": {}}))
+    assert loading.read(str(copy / "fold5")).text_sources == result["text_sources"] != {}
+
+
+def test_a_folder_that_is_not_named_as_a_fold_is_one_message(copy):
+    (copy / "fold5").rename(copy / "fold5_copy")
+    with pytest.raises(UserError, match="fold5_copy is not named as a fold"):
+        loading.read(str(copy / "fold5_copy"))
+
+
 def test_damaged_parameters_are_one_message(copy):
     path = copy / "fold5" / "params.safetensors"
     path.write_bytes(path.read_bytes()[:-10])

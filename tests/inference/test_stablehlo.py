@@ -223,6 +223,22 @@ def test_a_spoilt_folder_is_one_message(copy, spoil, words):
         stablehlo.run(str(copy), **given("both"))
 
 
+@pytest.mark.parametrize("refit, temperature", [(False, 2.0), (True, 1.0), (None, 1.0)])
+def test_an_old_temperature_is_not_that_of_a_refitted_model(copy, refit, temperature):
+    """None: nothing says whether there was a refit."""
+    path = copy / "stablehlo" / "index.json"
+    index = json.loads(path.read_text()) | {"temperature": 2.0}
+    del index["text_sources"]
+    path.write_text(json.dumps(index))
+    config = json.loads((copy / "config.json").read_text())
+    config["config"]["refit"] = refit
+    (copy / "config.json").write_text(json.dumps(config))
+    if refit is None:
+        (copy / "config.json").unlink()
+    found = stablehlo.Programs(str(copy)).probabilities(np.array([[0.0, 2.0]]), "given")
+    np.testing.assert_allclose(found[0, 1], 1 / (1 + np.exp(-2.0 / temperature)))
+
+
 def test_buckets(model, place):
     buckets_of = stablehlo.buckets_of
     assert buckets_of(model) == tuple(

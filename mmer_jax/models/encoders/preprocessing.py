@@ -3,8 +3,6 @@
 import json
 import os
 
-from absl import logging
-
 from mmer_jax.data.audio import SAMPLE_RATE
 from mmer_jax.errors import UserError
 
@@ -15,8 +13,14 @@ NORMALIZED = {"wav2vec2": True, "hubert": True, "whisper": False}
 _WHISPER = {"n_fft": 400, "hop_length": 160}
 
 
-def normalizes(source: str, config) -> bool:
-    """Whether the checkpoint's waveforms have zero mean and unit variance.
+class _NotCached(Exception):
+    """There may be such a file on the hub, and no network to look."""
+
+
+def normalizes(source: str, config) -> bool | None:
+    """Whether the checkpoint's waveforms have zero mean and unit variance; None: nobody knows.
+
+    That is for a name on the hub, without a network, where the file was never looked for.
 
     Args:
       source: hub name or folder.
@@ -26,6 +30,8 @@ def normalizes(source: str, config) -> bool:
       UserError: the file is damaged, or the input is not what we make.
     """
     options = _read(source)
+    if options is None:
+        return None
     expected = {"sampling_rate": SAMPLE_RATE}
     if config.model_type == "whisper":
         expected |= _WHISPER | {"feature_size": config.num_mel_bins}
@@ -42,8 +48,11 @@ def normalizes(source: str, config) -> bool:
 
 
 def _read(source):
-    """The file's content; {} where there is none."""
-    path = _find(source)
+    """The file's content; {} where there is none, None where that can't be seen."""
+    try:
+        path = _find(source)
+    except _NotCached:
+        return None
     if not path:
         return {}
     try:
@@ -61,15 +70,15 @@ def _find(source):
     if os.path.isdir(folder):
         path = os.path.join(folder, FILE)
         return path if os.path.isfile(path) else None
-    from huggingface_hub import hf_hub_download
+    from huggingface_hub import _CACHED_NO_EXIST, hf_hub_download, try_to_load_from_cache
     from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
     try:
         return hf_hub_download(source, FILE)
-    except LocalEntryNotFoundError:  # its config.json was had, so it is cached and we are offline
-        text = "%s: no network to look for its %s; waveforms are prepared as usual for its kind."
-        logging.log_first_n(logging.WARNING, text, 1, source, FILE)
-        return None
+    except LocalEntryNotFoundError as e:  # config.json was had: it is cached and we are offline
+        if try_to_load_from_cache(source, FILE) is _CACHED_NO_EXIST:
+            return None
+        raise _NotCached from e
     except EntryNotFoundError:
         return None
     except Exception as e:  # the hub's or the network's

@@ -25,7 +25,8 @@ def load_config(source: str):
 
     It has `do_normalize` beside HF's options: whether waveforms get zero mean and unit variance,
     from the checkpoint's preprocessor_config.json, and True where that says nothing for wav2vec2
-    and HuBERT. Saved with the config, it goes where the config goes.
+    and HuBERT. Saved with the config, it goes where the config goes. It is not there for a hub
+    name whose file can't be looked for.
 
     Raises:
       UserError: nothing there, no network to look, or a model that computes what ours does not.
@@ -38,7 +39,9 @@ def load_config(source: str):
         raise UserError(_not_found(source, "config.json", e)) from e
     compatibility.check_config(config, source)
     if config.model_type in preprocessing.NORMALIZED and not hasattr(config, "do_normalize"):
-        config.do_normalize = preprocessing.normalizes(source, config)
+        normalizes = preprocessing.normalizes(source, config)
+        if normalizes is not None:
+            config.do_normalize = normalizes
     return config
 
 
@@ -151,8 +154,11 @@ def provenance(source: str) -> dict:
 @functools.lru_cache
 def _sha256(path, size, changed):
     """Once per file as it is: a run of several seeds asks again."""
+    digest = hashlib.sha256()
     with open(path, "rb") as f:
-        return hashlib.file_digest(f, "sha256").hexdigest()
+        while block := f.read(1 << 20):  # Python 3.10 has no hashlib.file_digest
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def read_state(path: str) -> dict[str, np.ndarray]:

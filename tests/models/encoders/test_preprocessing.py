@@ -3,7 +3,9 @@
 import json
 import shutil
 
+import huggingface_hub
 import pytest
+import transformers
 from transformers import HubertConfig, Wav2Vec2Config, WhisperConfig
 
 from mmer_jax import configuration
@@ -59,6 +61,23 @@ def test_it_goes_with_the_encoders_config(tmp_path):
 def test_input_that_is_not_ours_is_one_message(kind, content, words, tmp_path):
     with pytest.raises(UserError, match=words):
         factory.normalizes(_checkpoint(tmp_path, kind, content))
+
+
+def test_what_cannot_be_looked_for_is_not_guessed(monkeypatch):
+    """A hub name whose config.json alone is cached, and no network."""
+    monkeypatch.setattr(transformers.AutoConfig, "from_pretrained", lambda *a, **k: HubertConfig())
+    config = configuration.default()
+    config.audio.pretrained = "someone/hubert-of-somewhere"
+    with pytest.raises(UserError, match="config.data.normalize=utterance .*normalize=none"):
+        factory.normalizes(config)
+    for option, expected in (("utterance", True), ("none", False)):
+        config.data.normalize = option
+        factory.build_model(config, classes=4, symbols=32, vocab_size=9)
+        assert factory.normalizes(config) is expected
+    config.data.normalize = "auto"
+    known = huggingface_hub._CACHED_NO_EXIST  # it was looked for when there was a network
+    monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", lambda *_: known)
+    assert factory.normalizes(config) is True
 
 
 @pytest.mark.parametrize("result, expected", [
