@@ -58,6 +58,19 @@ def test_each_text_has_its_own_temperature(folder):
         assert found.held_out == FIGURES[source] and found.warning == ""
 
 
+def test_a_given_text_without_a_word_is_none(folder):
+    predictor = mmer_jax.load(str(folder))
+    nothing = predictor.predict(odd.voice(0.5), "", RATE)
+    for keep_brackets, text in ((True, "[LAUGHTER]"), (True, " [SIGH]\n"), (False, "(...) [x]")):
+        predictor.model.tokenizer.keep_brackets = keep_brackets
+        found = predictor.predict(odd.voice(0.5), text, RATE)
+        assert (found.text, found.text_source) == ("", "none")
+        check(found, FIGURES["none"]["temperature"])
+        np.testing.assert_array_equal(found.logits, nothing.logits)
+    predictor.model.tokenizer.keep_brackets = True
+    assert predictor.predict(odd.voice(0.5), "(...)", RATE).text_source == "given"
+
+
 def test_a_folder_of_an_older_version_is_calibrated_for_transcripts_alone(copy):
     change(copy / "config.json", lambda c: c.pop("text_sources"))
     for source, found in answers(copy).items():
