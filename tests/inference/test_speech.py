@@ -129,7 +129,7 @@ def test_speech_is_found(prepared, predictor):
 
 
 def test_acted_speech_is_found(predictor):
-    """A sample; `python -m benchmarks.speech` misses 1 of all 1440 (0.07 %), see docs/predict.md."""
+    """A sample; of all 1440 `python -m benchmarks.speech` misses 1, 0.07 % (docs/predict.md)."""
     files = sorted(pathlib.Path(RAVDESS).glob("flac/*.flac"))
     if not files:
         pytest.skip(f"RAVDESS is not in {RAVDESS}; name its folder by RAVDESS=")
