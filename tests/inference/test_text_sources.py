@@ -9,7 +9,7 @@ import pytest
 
 import mmer_jax
 from mmer_jax import export, predict
-from mmer_jax.inference import model_folder, stablehlo
+from mmer_jax.inference import model_card, model_folder, stablehlo
 from tests.inference import odd_recordings as odd
 from tests.inference.tiny_models import FIGURES, made
 
@@ -158,6 +158,14 @@ def test_the_card_names_the_rates_of_each_text(copy, tmp_path):
     (own,) = [r for r in rows if "31.0" in r]
     assert "guessing" in own and "99.0" in own and "| 4 |" in own
     assert any("76.0" in r and "1.7" in r for r in rows)
+
+
+def test_the_card_leaves_out_a_ctc_head_that_was_not_trained(tmp_path):
+    for weight, rows in ((0.1, 1), (0.0, 0)):
+        model = made(tmp_path)
+        model.config.losses.ctc.weight = weight
+        card = model_card.markdown(model)
+        assert card.count("its own (CTC)") == rows and "the transcript" in card
 
 
 @pytest.mark.parametrize(
