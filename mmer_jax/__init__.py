@@ -1,10 +1,24 @@
 """MMER in JAX: multimodal multi-task emotion recognition from speech."""
 
+from __future__ import annotations  # see `commands`
+
+import re
 import sys
 
 __all__ = ["load"]
 
-if sys.argv[:1] == ["-m"]:  # a command, before it imports what may be missing
+
+def _is_command():
+    """Whether this import is for `python -m mmer_jax...`, not for somebody else's module."""
+    if sys.argv[:1] != ["-m"]:
+        return False
+    # The module stands before its own arguments, perhaps in one word with -m. A Python before 3.10
+    # doesn't tell, and can't run the package either.
+    named = getattr(sys, "orig_argv", ["mmer_jax"])[-len(sys.argv) :][0]
+    return re.sub(r"^-\w*?m", "", named).split(".")[0] == __name__
+
+
+if _is_command():  # before it imports what may be missing
     from mmer_jax import commands
 
     commands.check_packages()

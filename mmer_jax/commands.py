@@ -1,15 +1,18 @@
 """What the commands share: their environment, a parser, and how they end."""
 
+from __future__ import annotations  # an older Python is to get as far as `check_packages`
+
 import argparse
 import codecs
 import contextlib
 import importlib.util
 import logging
 import os
+import select
 import sys
 import threading
 
-from mmer_jax.errors import NotWritten, UserError, chain, refusal
+from mmer_jax.errors import NotWritten, UserError, refusal
 
 CACHE = "~/.cache/mmer_jax/xla"
 MODEL = "a finished fold (runs/demo/fold5), a model folder, or a name on the Hugging Face hub"
@@ -42,10 +45,12 @@ def check_packages() -> None:
     if sys.version_info >= (3, 10) and not missing:
         return
     some = ", ".join(missing[:5]) + (f" and {len(missing) - 5} more" if missing[5:] else "")
-    lacks = f"lacks {some}" if missing else "is too old; 3.10 or newer is needed"
+    old = sys.version_info < (3, 10)
+    lacks = "is too old; 3.10 or newer is needed" if old else f"lacks {some}"
     here = ".venv/bin/python"
     hint = f"Run it by the environment's: {here} -m mmer_jax...." if os.path.exists(here) else (
-        "Install the package into it: pip install -c constraints.txt -e ."
+        f"Install the package into {'a newer one' if old else 'it'}: pip install -c "
+        "constraints.txt -e ."
     )  # fmt: skip
     version = ".".join(map(str, sys.version_info[:2]))
     print(f"error: {sys.executable} (Python {version}) {lacks}. {hint}", file=sys.stderr)
@@ -96,12 +101,27 @@ def attempt(work, stopped: str, place: str = "") -> int:
     except UserError as e:
         return _end(f"error: {e}")
     except Exception as e:
-        if any(isinstance(x, BrokenPipeError) for x in chain(e)):
+        broken = any(isinstance(x, BrokenPipeError) for x in (e, e.__cause__))
+        if broken and _nobody_reads():
             return _end("", PIPE_CLOSED)
         said = refusal(e, place)
         if said is None:
             raise
         return _end(f"error: {said} {stopped[0].upper()}{stopped[1:]}.")
+
+
+def _nobody_reads():
+    """Whether the reader of our output has gone: a pipe to a worker may break as well."""
+    try:
+        _flush()
+    except (OSError, ValueError):
+        return True
+    # Unbuffered, nothing is left to be flushed.
+    with contextlib.suppress(OSError, ValueError, AttributeError):  # no descriptor, or no poll
+        poll = select.poll()
+        poll.register(sys.stdout.fileno(), 0)
+        return bool(poll.poll(0))
+    return False
 
 
 def _flush():

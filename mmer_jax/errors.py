@@ -1,5 +1,7 @@
 """The errors that are shown to the user as one message: mistakes, and what the system refuses."""
 
+from __future__ import annotations  # see `commands`
+
 import errno
 import os
 import re

@@ -1,6 +1,7 @@
 """Recordings as people have them: what players read is read, what isn't is named."""
 
 import io
+import tempfile
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ import pytest
 import mmer_jax
 from mmer_jax import predict
 from mmer_jax.errors import UserError
-from mmer_jax.inference import model_folder
+from mmer_jax.inference import model_folder, recordings
 from tests.inference import odd_recordings as odd
 from tests.inference.tiny_models import made
 
@@ -58,6 +59,34 @@ def test_what_players_read_is_read_and_said(predictor, tmp_path, name, caplog):
         np.testing.assert_array_equal(found.logits, expected.logits)
         assert found.seconds == expected.seconds
     assert any(name in message for message in caplog.messages)
+
+
+@pytest.mark.parametrize("head", [b"\0\0\0\x1cftypM4A ", b"\0\0\0\x18ftypmp42", b"\0\0RIFF"])
+def test_zeros_before_what_is_no_mp3_are_its_own(tmp_path, head, caplog):
+    (tmp_path / "a.m4a").write_bytes(head + bytes(range(256)) * 8)
+    with pytest.raises(UserError, match="can't be read as audio"):
+        recordings.read(tmp_path / "a.m4a")
+    assert not caplog.messages
+
+
+@pytest.mark.parametrize("form", ["WAV", "MP3"])
+def test_segments_of_a_damaged_file_are_said_once_and_copied_never(
+    tmp_path, form, caplog, monkeypatch
+):
+    wave = odd.tone(2.0)
+    subtype = "PCM_16" if form == "WAV" else "MPEG_LAYER_III"
+    data = odd.encoded(wave, form=form, subtype=subtype)
+    (tmp_path / "whole").write_bytes(data)
+    (tmp_path / "damaged").write_bytes(resized(data, 0) if form == "WAV" else bytes(99) + data)
+    monkeypatch.setattr(tempfile, "TemporaryFile", None)
+    for start in (0.0, 0.5, 1.25):
+        expected, found = (
+            recordings.read(recordings.Segment(str(tmp_path / name), start, start + 0.5))
+            for name in ("whole", "damaged")
+        )
+        np.testing.assert_array_equal(found, expected)
+    (said,) = caplog.messages
+    assert said.startswith(f"{tmp_path / 'damaged'} ")
 
 
 def test_a_wav_that_is_truly_empty_is_refused(predictor):

@@ -9,6 +9,7 @@ import pytest
 
 from mmer_jax import predict
 from mmer_jax.data import table
+from mmer_jax.errors import UserError
 from mmer_jax.inference import model_folder
 from tests.inference import odd_recordings as odd
 from tests.inference.tiny_models import made
@@ -94,11 +95,30 @@ def test_what_does_not_fit_is_refused_and_named(model, folder, case, capsys):
     "line, message",
     [('{"file": "a.wav"', "line 2: no JSON"), ('["a.wav"]', "no JSON object"),
      ('{"file": "a.wav", "file": "b.wav"}', "a key comes twice"),
-     ('{"file": ["a.wav"]}', "column file: holds"), ('{"text": "x"}', "column file: is empty")],
+     ('{"file": ["a.wav"]}', "column file: holds"),
+     ('{"file": "a.wav", "text": 5}', "line 2, column text: holds the number 5; expected text"),
+     ('{"file": "a.wav", "text": Infinity}', "line 2, column text: holds the number inf"),
+     ('{"file": 7}', "line 2, column file: holds the number 7"),
+     ('{"file": "a.wav", "session": 1.0}', "line 2, column session: holds the number 1.0"),
+     ('{"file": "a.wav", "end": Infinity}', "line 2, column end: holds 'inf'"),
+     ('{"text": "x"}', "column file: is empty")],
 )  # fmt: skip
 def test_a_wrong_line_of_json_is_named(model, folder, line, message, capsys):
     code, rows = predicted(model, folder, "t.jsonl", f'{{"file": "b.wav"}}\n{line}\n')
     assert code == 1 and rows is None and message in capsys.readouterr().err
+
+
+def test_no_number_in_json_is_an_empty_cell(folder):
+    (folder / "t.jsonl").write_text(
+        '{"file": "a.wav", "text": NaN, "start": NaN, "end": 0.5, "session": 1, "mood": NaN}\n'
+    )
+    found = table.read(str(folder / "t.jsonl"))
+    (row,) = found.rows
+    assert (row.text, row.start, row.end, row.session) == (None, None, 0.5, "1")
+    assert found.unknown == ()
+    (folder / "t.jsonl").write_text('{"file": NaN}\n')
+    with pytest.raises(UserError, match="line 1, column file: is empty"):
+        table.read(str(folder / "t.jsonl"))
 
 
 def test_segments_get_what_their_own_files_get(model, folder, capsys):

@@ -1,5 +1,7 @@
 """Whatever the system refuses is one message, and a reader that has gone ends a command quietly."""
 
+import ast
+import inspect
 import json
 import os
 import pathlib
@@ -9,7 +11,8 @@ import sys
 
 import pytest
 
-from mmer_jax import commands
+import mmer_jax
+from mmer_jax import commands, errors
 from mmer_jax.inference import model_folder
 from tests.inference import odd_recordings as odd
 from tests.inference.tiny_models import made
@@ -169,6 +172,30 @@ def test_a_python_without_the_packages_is_one_message(module):
     check_message(done, sys.executable, "lacks absl")
 
 
+def test_somebody_elses_module_is_not_ended(tmp_path):
+    (tmp_path / "service").mkdir()
+    (tmp_path / "service" / "__init__.py").write_text("import mmer_jax.errors\n")
+    (tmp_path / "service" / "__main__.py").write_text("print('served')\n")
+    done = subprocess.run(
+        [sys.executable, "-S", "-m", "service", "mmer_jax.main"], capture_output=True, text=True,
+        env={**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{tmp_path}"},
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (0, "served\n"), done.stderr
+
+
+def test_a_python_that_is_too_old_comes_as_far_as_being_told(monkeypatch, capsys):
+    for module in (mmer_jax, commands, errors):
+        source = pathlib.Path(module.__file__).read_text(encoding="utf-8")
+        ast.parse(source, feature_version=(3, 8))
+        functions = [f for f in vars(module).values() if inspect.isfunction(f)]
+        found = [a for f in functions for a in inspect.get_annotations(f).values()]
+        assert all(isinstance(a, str) for a in found)  # an old Python can't evaluate them
+    monkeypatch.setattr(sys, "version_info", (3, 9, 18))
+    with pytest.raises(SystemExit):
+        commands.check_packages()
+    assert "(Python 3.9) is too old; 3.10 or newer" in capsys.readouterr().err
+
+
 class Wrapped(Exception):
     """As a library's; python 3.11's ExceptionGroup has the same attribute."""
 
@@ -195,6 +222,31 @@ def test_what_a_library_made_of_it_is_told_all_the_same(error, cause, word, caps
     assert commands.attempt(lambda: _raise(error, cause), "it goes on") == 1
     said = capsys.readouterr().err
     assert word in said and said.count("\n") == 1 and "It goes on." in said
+
+
+def test_a_pipe_to_a_worker_that_breaks_is_told(monkeypatch):
+    """Only where our own output has no reader any more is there nobody to be told."""
+    reader, writer = os.pipe()
+    with open(writer, "w") as out:
+        monkeypatch.setattr(sys, "stdout", out)
+
+        def end():
+            return commands.attempt(lambda: _raise(BrokenPipeError(32, "Broken pipe")), "it goes")
+
+        assert end() == 1
+        os.close(reader)
+        assert end() == commands.PIPE_CLOSED  # as without a buffer: nothing is left to be flushed
+
+
+def test_an_error_while_a_broken_pipe_was_handled_is_told():
+    def work():
+        try:
+            raise BrokenPipeError(32, "Broken pipe")
+        except BrokenPipeError:
+            raise RuntimeError("worker pool died")  # noqa: B904
+
+    with pytest.raises(RuntimeError, match="worker pool died"):
+        commands.attempt(work, "it goes on")
 
 
 def test_a_bug_stays_a_traceback():

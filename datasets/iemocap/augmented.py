@@ -15,6 +15,10 @@ TABLE = ".csv"
 # What comes with data and is none: notes for a reader, and what Windows leaves in a folder.
 _NO_DATA = re.compile(r"(readme|licen[cs]e)(\.\w+)?|thumbs\.db|desktop\.ini", re.IGNORECASE)
 _SPEAKER = re.compile(r"Ses0[1-5][FM]", re.ASCII)
+# Session5_F, 05F, ses5-f, ...: taken for another name, such a voice would be drawn in every fold.
+_LIKE_SPEAKER = re.compile(
+    r"ses0.*|(ses(sion)?)?[\W_]*0*[1-5][\W_]*(f(emale)?|m(ale)?)", re.ASCII | re.IGNORECASE
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,6 +44,11 @@ class _Row:
     text: str
     audio: pathlib.Path | None
     voice: str
+
+
+def is_speaker(voice: str) -> bool:
+    """Whether a voice is that of a speaker of the corpus."""
+    return _SPEAKER.fullmatch(voice) is not None
 
 
 def match_id(stem: str, ids: collections.abc.Set[str]) -> str | None:
@@ -106,8 +115,14 @@ def _sorted_out(folder: pathlib.Path) -> tuple[list, list, list[str]]:
 
 
 def _read_csv(path: pathlib.Path, folder: pathlib.Path, ids) -> tuple[list[_Row], list[str]]:
-    text = path.read_bytes().decode("utf-8-sig", errors="replace")
     name = _name(path, folder)
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = error.object[: error.start].count(b"\n") + 1
+        found = f"the byte 0x{error.object[error.start]:02x}"
+        expected = "expected UTF-8: save it so, for example by iconv -f latin1 -t utf-8"
+        return [], [f"{name}:{line}: {found} is no UTF-8, {expected}"]
     # Strict: an unclosed quote would otherwise take the rows below into its text.
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     lines = []
@@ -137,12 +152,23 @@ def _read_csv(path: pathlib.Path, folder: pathlib.Path, ids) -> tuple[list[_Row]
             problems.append(
                 f"{place}: {fields['utterance']!r} is no labelled utterance of the release"
             )
-        elif voice.lower().startswith("ses0") and not _SPEAKER.fullmatch(voice):
-            problems.append(f"{place}: the voice {voice!r} is no speaker, expected as Ses05F")
+        elif swallowed := _swallowed(line, ids):
+            problems.append(f"{place}: holds the row of {swallowed}, expected its quote before it")
+        elif _LIKE_SPEAKER.fullmatch(voice) and not is_speaker(voice):
+            problems.append(
+                f"{place}: the voice {voice!r} is no speaker, expected as Ses05F or another name"
+            )
         else:
             at = path.parent / audio if audio else None
             rows.append(_Row(place, fields["utterance"], fields["text"], at, voice))
     return rows, problems
+
+
+def _swallowed(line: list[str], ids) -> str | None:
+    """Returns an utterance whose row lies in a cell of several lines: a quote stood too late."""
+    several = (cell for cell in line if len(cell.splitlines()) > 1)
+    parts = (part.strip(' "') for cell in several for part in re.split(r"[,\r\n]", cell))
+    return next((part for part in parts if part in ids), None)
 
 
 def _texts(rows: list[_Row]) -> tuple[dict[str, str], list[str]]:

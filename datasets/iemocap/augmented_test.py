@@ -2,7 +2,7 @@
 
 import pytest
 
-from .augmented import match_id, read_augmented
+from .augmented import is_speaker, match_id, read_augmented
 from .errors import ReleaseError
 
 PLAIN, LETTERED = "Ses05M_script01_1_F001", "Ses05M_script01_1b_F001"
@@ -133,6 +133,44 @@ def test_wrong_header(table, tmp_path):
 def test_a_quote_that_is_not_closed_takes_no_rows_with_it(rest, tmp_path):
     table = f'utterance,text\n{PLAIN},"One.\nSes01F_impro01_F000,Three.\n{rest}'
     assert "expected every quote to be closed" in error_of(write(tmp_path / "a", table))
+
+
+@pytest.mark.parametrize("columns", ["utterance,text", "text,utterance"])
+def test_a_quote_that_is_closed_too_late_takes_no_row_with_it(columns, tmp_path):
+    rows = f'{PLAIN},"One.\n{LETTERED},Two."\n'
+    if columns.startswith("text"):
+        rows = f'"One.,{LETTERED}\nTwo.",{PLAIN}\n'
+    message = error_of(write(tmp_path / "a", f"{columns}\n{rows}"))
+    assert f":3: holds the row of {LETTERED}" in message
+    several = f'utterance,text\n{PLAIN},"One,\ntwo."\n'
+    assert read_augmented(write(tmp_path / "b", several), IDS).texts == {PLAIN: "One,\ntwo."}
+
+
+def test_a_table_that_is_no_utf8_is_refused(tmp_path):
+    folder = write(tmp_path / "a", "")
+    table = f"\ufeffutterance,text\n{PLAIN},One.\n".encode()
+    table += f"{LETTERED},d\xe9j\xe0\n".encode("latin1")
+    (folder / "back_translated.csv").write_bytes(table)
+    assert "back_translated.csv:3: the byte 0xe9 is no UTF-8" in error_of(folder)
+
+
+@pytest.mark.parametrize(
+    "voice",
+    ["Ses5F", "ses05f", "SES05F", "05F", "5F", "5_m", "Session5_F", "session 05 female", "Ses05X",
+     "Ses06F", "Ses05F_impro01", "Ses05-F"],
+)  # fmt: skip
+def test_a_voice_that_is_almost_a_speakers_is_refused(voice, tmp_path):
+    table = f"utterance,text,voice\n{PLAIN},One.,{voice}\n"
+    message = error_of(write(tmp_path / "a", table, [f"{PLAIN}.wav"]))
+    assert f"the voice {voice!r} is no speaker, expected as Ses05F" in message
+
+
+@pytest.mark.parametrize("voice", ["Ses05F", "F5", "narrator 5", "espeak-en+f5", "5 Fs", "6F"])
+def test_any_other_name_of_a_voice_is_taken(voice, tmp_path):
+    table = f"utterance,text,voice\n{PLAIN},One.,{voice}\n"
+    found = read_augmented(write(tmp_path / "a", table, [f"{PLAIN}.wav"]), IDS)
+    assert list(found.voices.values()) == [voice]
+    assert is_speaker(voice) is (voice == "Ses05F")
 
 
 def test_two_tables(tmp_path):

@@ -179,6 +179,12 @@ def _report_views(utterances: list[release.Utterance], extra: augmented.Augmente
         len(utterances), len(texts), len(spoken), len(texts & spoken),
     )  # fmt: skip
     voices = [extra.voices.get(path) for name in spoken for path in extra.recordings[name]]
+    named = [augmented.is_speaker(voice) for voice in voices if voice]
+    if named:
+        logging.info(
+            "%d augmented recordings are in the voice of a speaker of the corpus, %d in another.",
+            sum(named), len(named) - sum(named),
+        )  # fmt: skip
     if not all(voices):
         logging.warning(
             "%d of %d augmented recordings do not say whose voice they have; a column `voice` in "

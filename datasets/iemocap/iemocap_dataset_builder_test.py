@@ -131,6 +131,7 @@ def test_the_log_counts_the_views_and_names_what_is_not_used(release, tmp_path, 
     line = "Augmented views: of 22 utterances 3 have a text, 3 a recording, 3 both."
     assert line in caplog.text
     assert "1 files are not used" in caplog.text and spare.name in caplog.text
+    assert "1 augmented recordings are in the voice of a speaker of the corpus, 1" in caplog.text
     assert "2 of 4 augmented recordings do not say whose voice" in caplog.text
 
 

@@ -167,6 +167,8 @@ def _value(column, cell):
     if _is_empty(cell):
         return None
     if column not in ("start", "end"):
+        if not isinstance(cell, str) and not (isinstance(cell, int) and column in _NUMBERED):
+            raise ValueError(f"holds the number {cell}; expected text, in quotes")
         return str(cell) if column in _AS_THEY_ARE else str(cell).strip()
     try:
         seconds = float(cell)
@@ -178,9 +180,12 @@ def _value(column, cell):
 
 
 def _is_empty(cell):
-    return cell is None or not str(cell).strip()
+    """Whether there is nothing; pandas writes NaN for it into JSON Lines."""
+    return cell is None or cell != cell or not str(cell).strip()
 
 
+# Columns whose values may be whole numbers in JSON; 1.0 would not be the name that 1 is.
+_NUMBERED = ("label", "utterance", "speaker", "session", "dialog", "split", "fold")
 _AS_THEY_ARE = ("audio", "text", "augmented_audio", "augmented_text")
 
 

@@ -90,9 +90,13 @@ class Tokenizer:
         self.vocab_size = max(len(self._hf), 1 + max(self._hf.get_vocab().values(), default=0))
         self.pad_id = self._hf.pad_token_id or 0
 
+    def cleaned(self, text: str) -> str:
+        """The part of a text that is tokenised, see `clean`."""
+        return clean(text, self.keep_events, self.keep_brackets)
+
     def ids(self, text: str) -> np.ndarray:
         """int32 [s] token ids with the special tokens; never empty."""
-        text = clean(text, self.keep_events, self.keep_brackets)
+        text = self.cleaned(text)
         return np.array(
             self._hf(text, truncation=True, max_length=self.max_tokens)["input_ids"], np.int32
         )

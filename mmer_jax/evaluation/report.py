@@ -72,12 +72,14 @@ FILES = ("results.json", "predictions.csv", "results.md", "confusion.png", "reli
 def text_sources(config) -> tuple[str, ...]:
     """Those of `TEXT_SOURCES` that make a difference to a run's model, its usual one first.
 
-    Without a text branch it reads none, whatever it is given; without speech it has no CTC head.
+    Without a text branch it reads none, whatever it is given; without speech it has no CTC head,
+    and one that was not trained writes noise.
     """
     modalities = tuple(config.model.modalities)
     if "text" not in modalities:
         return ("none",)
-    return ("gold", "ctc", "none") if "audio" in modalities else ("gold", "none")
+    writes = "audio" in modalities and config.losses.ctc.weight
+    return ("gold", "ctc", "none") if writes else ("gold", "none")
 
 
 def check_text_source(config, source: str) -> None:
@@ -87,10 +89,10 @@ def check_text_source(config, source: str) -> None:
     if "text" not in config.model.modalities:
         raise UserError("This run's model reads no text: its results are the same without.")
     if source not in text_sources(config):
-        raise UserError(
-            "This run's model has text alone and so no CTC head to write a transcript; the choices "
-            "for it are: gold, none."
-        )
+        reason = "has text alone and so no CTC head to write a transcript"
+        if "audio" in config.model.modalities:
+            reason = "was trained without CTC, so it can't write a transcript"
+        raise UserError(f"This run's model {reason}; the choices for it are: gold, none.")
 
 
 def summarize(config, results: list[dict]) -> dict:

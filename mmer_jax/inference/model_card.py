@@ -100,9 +100,11 @@ def _classes(model):
 def _texts(model):
     """How often it is right with each text, and whether its probabilities are calibrated."""
     head = "## What it is worth with which text\n\n"
-    if not model.text_sources:
+    # Of a head that was not trained, earlier versions kept figures as well.
+    sources = {k: v for k, v in model.text_sources.items() if k != "ctc" or not model.lacks_ctc}
+    if not sources:
         return head + "Nothing was held out to measure it: its probabilities are not calibrated."
-    rows = [_text_row(model, *item) for item in model.text_sources.items()]
+    rows = [_text_row(model, *item) for item in sources.items()]
     return head + (
         "On dialogs held out of training, whose speakers it knows from training. UA is the mean of "
         f"the classes' recalls in percent (guessing: {100 / len(model.label_names):.0f}), the "

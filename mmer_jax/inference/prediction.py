@@ -14,7 +14,7 @@ class Window:
       label: the most probable class; None without speech.
       probabilities: of the classes by name, with the temperature of the whole prediction; {}
         without speech.
-      text: what the text branch read.
+      text: what the text branch read; "" without speech, where the CTC head wrote it.
       speech: whether there is speech in the part that it answers for; None where nobody looked.
     """
 
@@ -39,7 +39,8 @@ class Prediction:
       logits: float32 [c], before any temperature; of several windows the mean of those with
         speech, each weighted with the seconds it answers for. Mean logits and mean
         log-probabilities are the same verdict: they differ by a constant.
-      text: the given one, or what the CTC head wrote where there is speech, or "".
+      text: the given one, or what the CTC head wrote where there is speech, or "", also for a given
+        one without a word, such as [LAUGHTER].
       text_source: `given`, `ctc` or `none`.
       seconds: of the recording.
       timeline: the windows, one for a recording that the model hears as a whole.

@@ -180,7 +180,9 @@ class Predictor:
             return None
         if not isinstance(text, str):
             raise UserError(f"The text of {name} is a {type(text).__name__}; expected a str.")
-        return text.encode("utf-8", "replace").decode("utf-8")  # no half surrogates
+        text = text.encode("utf-8", "replace").decode("utf-8")  # no half surrogates
+        # [LAUGHTER] alone is no words: nothing of it would be read.
+        return text if self.model.tokenizer.cleaned(text) else ""
 
     def _answers(self, pending):
         """(index, prediction or error) of each, in order."""
@@ -224,7 +226,7 @@ class Predictor:
         if not np.isfinite(mean).all():
             return UserError(f"{self.model.source} answers with NaN: its training diverged.")
         text = self._whole_text(job)
-        source = "ctc" if job.text is None else "given" if text.strip() else "none"
+        source = "ctc" if job.text is None else "given" if text else "none"
         figures = self.model.held_out(source)
         temperature = figures.get("temperature")
         found = None if self._detector is None else any(row.speech for row in job.rows)
@@ -276,7 +278,9 @@ class Predictor:
     def _window(self, row, temperature):
         label, probabilities = self._verdict(row.logits, temperature, row.speech)
         start, end = (x / SAMPLE_RATE for x in (row.span.start, row.span.end))
-        return Window(start, end, label, probabilities, row.text, row.speech)
+        # What the CTC head writes without speech, nobody said.
+        text = "" if row.job.text is None and row.speech is False else row.text
+        return Window(start, end, label, probabilities, text, row.speech)
 
 
 def _mean(rows):

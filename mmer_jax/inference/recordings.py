@@ -160,10 +160,10 @@ def _decode(file, size, name, segment=None):
     if not size:
         raise UserError(f"{name} is empty (0 bytes); {EXPECTED}.")
     try:
-        with damaged.readable(file, size, name) as whole:
-            with soundfile.SoundFile(whole.fileno(), closefd=False) as sound:
-                blocks = _stretch(sound, segment, name) if segment else _blocks(sound)
-                return _resampled(blocks, sound.samplerate, name)
+        whole = os.fsdecode(segment.path) if segment else name
+        with soundfile.SoundFile(damaged.readable(file, size, whole), closefd=False) as sound:
+            blocks = _stretch(sound, segment, name) if segment else _blocks(sound)
+            return _resampled(blocks, sound.samplerate, name)
     except (soundfile.SoundFileError, RuntimeError, TypeError, ValueError) as e:
         reason = str(e).strip().split("\n")[0].split(": ")[-1].rstrip(".")
         raise UserError(

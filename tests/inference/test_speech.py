@@ -12,7 +12,7 @@ import mmer_jax
 from benchmarks import speech as benchmark
 from benchmarks.speech import LEVELS, at_level, signals
 from mmer_jax import predict
-from mmer_jax.inference import model_folder
+from mmer_jax.inference import model_folder, recordings
 from tests.inference import odd_recordings as odd
 from tests.inference.tiny_models import made
 
@@ -99,6 +99,15 @@ def test_windows_without_speech_weigh_nothing(predictor):
     np.testing.assert_allclose(list(found.probabilities.values()), p, rtol=1e-4)
 
 
+def test_windows_without_speech_show_no_words_of_the_models_own(predictor, monkeypatch):
+    monkeypatch.setattr(predictor, "_transcribe", lambda log_probs: "you")
+    wave = np.concatenate([np.zeros(5 * RATE), odd.voice(2.0)[:, 0]])
+    found = predictor.predict(wave, rate=RATE)
+    assert {(w.speech, w.text) for w in found.timeline} == {(False, ""), (True, "you")}
+    given = predictor.predict(wave, rate=RATE, text="it was you")
+    assert {w.text for w in given.timeline} == {"it was you"}
+
+
 def weights(found):
     """Seconds that each window answers for: neighbours meet halfway."""
     line = found.timeline
@@ -120,11 +129,13 @@ def test_speech_is_found(prepared, predictor):
 
 
 def test_acted_speech_is_found(predictor):
-    files = sorted(pathlib.Path(RAVDESS).glob("flac/*.flac"))[::29]
+    """A sample; of all 1440 `python -m benchmarks.speech` misses 1, 0.07 % (docs/predict.md)."""
+    files = sorted(pathlib.Path(RAVDESS).glob("flac/*.flac"))
     if not files:
         pytest.skip(f"RAVDESS is not in {RAVDESS}; name its folder by RAVDESS=")
-    found = [predictor.predict(str(f), text="").speech for f in files]
-    assert len(files) == 50 and sum(found) >= 49
+    sample = np.random.default_rng(0).choice(len(files), 100, replace=False)
+    missed = [files[i].name for i in sample if not predictor._detector(recordings.read(files[i]))]
+    assert len(missed) <= 1, missed
 
 
 def test_samples_beyond_full_scale_are_still_speech(predictor):

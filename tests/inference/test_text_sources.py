@@ -9,7 +9,7 @@ import pytest
 
 import mmer_jax
 from mmer_jax import export, predict
-from mmer_jax.inference import model_folder, stablehlo
+from mmer_jax.inference import model_card, model_folder, stablehlo
 from tests.inference import odd_recordings as odd
 from tests.inference.tiny_models import FIGURES, made
 
@@ -56,6 +56,19 @@ def test_each_text_has_its_own_temperature(folder):
     for source, found in answers(folder).items():
         check(found, FIGURES[source]["temperature"])
         assert found.held_out == FIGURES[source] and found.warning == ""
+
+
+def test_a_given_text_without_a_word_is_none(folder):
+    predictor = mmer_jax.load(str(folder))
+    nothing = predictor.predict(odd.voice(0.5), "", RATE)
+    for keep_brackets, text in ((True, "[LAUGHTER]"), (True, " [SIGH]\n"), (False, "(...) [x]")):
+        predictor.model.tokenizer.keep_brackets = keep_brackets
+        found = predictor.predict(odd.voice(0.5), text, RATE)
+        assert (found.text, found.text_source) == ("", "none")
+        check(found, FIGURES["none"]["temperature"])
+        np.testing.assert_array_equal(found.logits, nothing.logits)
+    predictor.model.tokenizer.keep_brackets = True
+    assert predictor.predict(odd.voice(0.5), "(...)", RATE).text_source == "given"
 
 
 def test_a_folder_of_an_older_version_is_calibrated_for_transcripts_alone(copy):
@@ -148,6 +161,14 @@ def test_the_card_names_the_rates_of_each_text(copy, tmp_path):
     (own,) = [r for r in rows if "31.0" in r]
     assert "guessing" in own and "99.0" in own and "| 4 |" in own
     assert any("76.0" in r and "1.7" in r for r in rows)
+
+
+def test_the_card_leaves_out_a_ctc_head_that_was_not_trained(tmp_path):
+    for weight, rows in ((0.1, 1), (0.0, 0)):
+        model = made(tmp_path)
+        model.config.losses.ctc.weight = weight
+        card = model_card.markdown(model)
+        assert card.count("its own (CTC)") == rows and "the transcript" in card
 
 
 @pytest.mark.parametrize(
