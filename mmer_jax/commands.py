@@ -163,7 +163,7 @@ def _one_voice(place):
             before(args)
 
     threading.excepthook = hook
-    loggers = [logging.getLogger(name) for name in ("absl", "asyncio")]
+    loggers = [logging.getLogger(name) for name in ("absl", "asyncio", "concurrent.futures")]
     for logger in loggers:
         logger.addFilter(_is_news)
     try:
@@ -175,9 +175,13 @@ def _one_voice(place):
 
 
 def _is_news(record):
-    """Whether a log's record is no error that ends the command with a message anyway."""
+    """Whether a log's record is no error that ends the command with a message anyway.
+
+    Nor what follows on it: a writer's thread may report to an event loop that has ended meanwhile.
+    """
     error = record.exc_info[1] if record.exc_info else None
-    return record.levelno < logging.ERROR or error is None or refusal(error) is None
+    follows = isinstance(error, RuntimeError) and str(error) == "Event loop is closed"
+    return record.levelno < logging.ERROR or error is None or not (follows or refusal(error))
 
 
 _ASCII = {"±": "+-", "–": "-", "…": "...", "“": '"', "”": '"'}

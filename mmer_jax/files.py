@@ -154,6 +154,8 @@ def new_folder(folder: str):
     except BaseException as e:
         if temporary:
             shutil.rmtree(temporary, ignore_errors=True)
+        if isinstance(e, UserError) and temporary and temporary in str(e):
+            raise UserError(str(e).replace(temporary, folder)) from e
         if not isinstance(e, Exception) or isinstance(e, (UserError, BrokenPipeError)):
             raise
         said = refusal(e)

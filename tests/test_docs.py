@@ -134,6 +134,7 @@ def refused(tmp_path_factory):
     config = configuration.default()
     config.audio.pretrained = config.text.pretrained = "encoder"
     (converted / "config.json").write_text(json.dumps(configuration.to_json(config)))
+    (converted / "labels.json").write_text("[]")
     done = subprocess.run(
         [sys.executable, __file__, str(converted)],
         input=json.dumps([*DOCUMENTED, *WRONG]), cwd=ROOT, capture_output=True, text=True,

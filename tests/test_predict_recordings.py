@@ -36,8 +36,8 @@ def resized(data, claimed, whole=None):
     return bytes(data)
 
 
-WAV = odd.encoded(odd.tone(0.4))
-MP3 = odd.encoded(odd.tone(0.4), form="MP3", subtype="MPEG_LAYER_III")
+WAV = odd.encoded(odd.voice(0.5))
+MP3 = odd.encoded(odd.voice(0.5), form="MP3", subtype="MPEG_LAYER_III")
 DAMAGED = {
     "no_size.wav": (WAV, resized(WAV, 0)),
     "no_sizes.wav": (WAV, resized(WAV, 0, 0)),
@@ -73,7 +73,7 @@ def test_zeros_before_what_is_no_mp3_are_its_own(tmp_path, head, caplog):
 def test_segments_of_a_damaged_file_are_said_once_and_copied_never(
     tmp_path, form, caplog, monkeypatch
 ):
-    wave = odd.tone(2.0)
+    wave = odd.voice(2.0)
     subtype = "PCM_16" if form == "WAV" else "MPEG_LAYER_III"
     data = odd.encoded(wave, form=form, subtype=subtype)
     (tmp_path / "whole").write_bytes(data)

@@ -100,7 +100,7 @@ def test_a_disk_that_fills_up_while_predicting(disk, tmp_path):
     model_folder.write(made(tmp_path), str(tmp_path / "tiny"))
     (tmp_path / "speech").mkdir()
     for i in range(60):
-        (tmp_path / "speech" / f"{i}.wav").write_bytes(odd.encoded(odd.tone(0.2)))
+        (tmp_path / "speech" / f"{i}.wav").write_bytes(odd.encoded(odd.voice(0.3)))
     out = disk("16k") / "o.jsonl"
     done = command("predict", tmp_path / "tiny", tmp_path / "speech", f"--out={out}")
     check_message(done, "No space left on device", "goes on where it stopped", lines=2)

@@ -1,5 +1,6 @@
 """A trained model as a folder that travels: parameters, config, tokenizer, card; no pickle."""
 
+import copy
 import json
 import os
 from importlib import metadata
@@ -14,6 +15,7 @@ from mmer_jax.errors import UserError
 from mmer_jax.inference import model_card, params_file, reliability
 from mmer_jax.inference.model import LoadedModel, read_tokenizer
 from mmer_jax.models import factory
+from mmer_jax.models.encoders import preprocessing
 from mmer_jax.models.mmer import MMER
 
 FORMAT = 1  # of the folder; raised when an older version could not read it
@@ -102,7 +104,12 @@ def write_parts(model: MMER, tokenizer_folder: str, folder: str) -> None:
     for name in (AUDIO, TEXT):
         encoder = getattr(model, name)
         if encoder is not None:
-            encoder.config.save_pretrained(os.path.join(folder, name))
+            config = copy.deepcopy(encoder.config)
+            # One from scratch does not say it; read again, it would.
+            if config.model_type in preprocessing.NORMALIZED:
+                usual = preprocessing.NORMALIZED[config.model_type]
+                config.do_normalize = getattr(config, "do_normalize", usual)
+            config.save_pretrained(os.path.join(folder, name))
     if tokenizer_folder:
         _write_tokenizer(tokenizer_folder, os.path.join(folder, TOKENIZER))
 

@@ -356,7 +356,10 @@ def test_a_run_in_a_bucket(tiny_run, experiment, tmp_path, monkeypatch):
     original = epath.Path
 
     def path(name, *more):
-        return original(str(name).replace("gs://", f"{tmp_path}/"), *more)
+        made = original(str(name).replace("gs://", f"{tmp_path}/"), *more)
+        if str(name).startswith("gs://bucket/shared/"):
+            made.parent.mkdir(parents=True, exist_ok=True)  # a bucket has no folders to make
+        return made
 
     monkeypatch.setattr(epath, "Path", path)
     monkeypatch.chdir(tmp_path)
