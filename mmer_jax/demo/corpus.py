@@ -1,8 +1,7 @@
 """Makes the demo corpus: `python -m mmer_jax.demo.corpus OUT`.
 
 OUT/IEMOCAP_full_release  a speech corpus of ten synthetic speakers in the layout of IEMOCAP
-OUT/augmented             each four-class utterance in other words and in a voice that no
-                          speaker has
+OUT/augmented             each four-class utterance in other words and another voice than the cast's
 OUT/tokenizer             a small Hugging Face tokenizer of the corpus's own words
 OUT/corpus.json           options, counts, checksum
 """
