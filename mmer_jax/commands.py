@@ -170,8 +170,9 @@ def _one_voice(place):
         yield refused
     finally:
         threading.excepthook = before
-        for logger in loggers:
-            logger.removeFilter(_is_news)
+    # Not after an error: asyncio tells of a writer that nobody waited for when the program ends.
+    for logger in loggers:
+        logger.removeFilter(_is_news)
 
 
 def _is_news(record):

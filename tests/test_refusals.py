@@ -103,7 +103,7 @@ def test_a_disk_that_fills_up_while_predicting(disk, tmp_path):
         (tmp_path / "speech" / f"{i}.wav").write_bytes(odd.encoded(odd.voice(0.3)))
     out = disk("16k") / "o.jsonl"
     done = command("predict", tmp_path / "tiny", tmp_path / "speech", f"--out={out}")
-    check_message(done, "No space left on device", "goes on where it stopped", lines=2)
+    check_message(done, "No space left on device", "goes on where it stopped", lines=3)
     rows = out.read_text().splitlines()
     assert rows and json.loads(rows[0])["label"]
 
