@@ -153,36 +153,47 @@ def _one_voice(place):
     Yields:
       A list of what was refused in threads that nobody waits for.
     """
-    before, refused = threading.excepthook, []
+    in_threads, elsewhere, refused = threading.excepthook, sys.excepthook, []
 
     def hook(args):
         said = args.exc_value and refusal(args.exc_value, place)
         if said:
             refused.append(said)
         else:
-            before(args)
+            in_threads(args)
 
-    threading.excepthook = hook
+    def print_news(kind, error, trace):
+        if not _is_told_anyway(error):
+            elsewhere(kind, error, trace)
+
+    # tensorstore prints by sys.excepthook what its callbacks raise.
+    threading.excepthook, sys.excepthook = hook, print_news
     loggers = [logging.getLogger(name) for name in ("absl", "asyncio", "concurrent.futures")]
     for logger in loggers:
         logger.addFilter(_is_news)
     try:
         yield refused
     finally:
-        threading.excepthook = before
+        threading.excepthook = in_threads
     # Not after an error: asyncio tells of a writer that nobody waited for when the program ends.
+    sys.excepthook = elsewhere
     for logger in loggers:
         logger.removeFilter(_is_news)
 
 
 def _is_news(record):
-    """Whether a log's record is no error that ends the command with a message anyway.
-
-    Nor what follows on it: a writer's thread may report to an event loop that has ended meanwhile.
-    """
+    """Whether a log's record is no error that ends the command with a message anyway."""
     error = record.exc_info[1] if record.exc_info else None
+    return record.levelno < logging.ERROR or error is None or not _is_told_anyway(error)
+
+
+def _is_told_anyway(error):
+    """Whether a thread's error is what the command ends with, or follows on it.
+
+    A writer's thread may report to an event loop that has ended meanwhile.
+    """
     follows = isinstance(error, RuntimeError) and str(error) == "Event loop is closed"
-    return record.levelno < logging.ERROR or error is None or not (follows or refusal(error))
+    return follows or refusal(error) is not None
 
 
 _ASCII = {"±": "+-", "–": "-", "…": "...", "“": '"', "”": '"'}
