@@ -26,7 +26,7 @@ def model(tmp_path_factory):
 @pytest.fixture
 def folder(tmp_path):
     """A folder with recordings a.wav, b.wav and c.wav of 0.4 s each, and all.wav of the three."""
-    waves = [odd.voice(0.5, seed=i) * (0.2 + 0.3 * i) for i in range(3)]
+    waves = [odd.voice(0.4, seed=i) * (0.2 + 0.3 * i) for i in range(3)]
     for name, wave in zip(("a", "b", "c", "all"), [*waves, np.concatenate(waves)]):
         (tmp_path / f"{name}.wav").write_bytes(odd.encoded(wave))
     return tmp_path
