@@ -76,7 +76,7 @@ class Turn:
 class Clip:
     """A paraphrase with the emotion of the original, in a voice that no speaker has.
 
-    `voice` is one of `sound.AUGMENTED_VOICES`: a model that trains on it hears no speaker's voice.
+    `voice` is one of `sound.AUGMENTED_VOICES`: training on it uses no speaker's voice.
     """
 
     turn: Turn

@@ -15,7 +15,7 @@ from mmer_jax.errors import UserError
 THRESHOLD = 0.5  # probability of speech in a chunk; Silero's own default
 # Of the chunks above it, in all. Hum with strong harmonics has up to 3 of them where it begins.
 SHORTEST_SECONDS = 0.15
-CHUNK = 512  # samples that the network hears at once: 32 ms
+CHUNK = 512  # samples that the network takes at once: 32 ms
 # Cosine of two neighbouring chunks' spectra. Silero takes loud tones of 180 to 200 Hz for speech;
 # theirs are above it, and no voice holds its pitch and vowel that still.
 STEADY = 0.995
