@@ -153,7 +153,7 @@ def _one_voice(place):
     Yields:
       A list of what was refused in threads that nobody waits for.
     """
-    in_threads, elsewhere, refused = threading.excepthook, sys.excepthook, []
+    in_threads, unraisable, refused = threading.excepthook, sys.unraisablehook, []
 
     def hook(args):
         said = args.exc_value and refusal(args.exc_value, place)
@@ -162,12 +162,12 @@ def _one_voice(place):
         else:
             in_threads(args)
 
-    def print_news(kind, error, trace):
-        if not _is_told_anyway(error):
-            elsewhere(kind, error, trace)
+    def print_news(args):
+        if not _is_told_anyway(args.exc_value):
+            unraisable(args)
 
-    # tensorstore prints by sys.excepthook what its callbacks raise.
-    threading.excepthook, sys.excepthook = hook, print_news
+    # What tensorstore's callbacks raise ends in sys.unraisablehook.
+    threading.excepthook, sys.unraisablehook = hook, print_news
     loggers = [logging.getLogger(name) for name in ("absl", "asyncio", "concurrent.futures")]
     for logger in loggers:
         logger.addFilter(_is_news)
@@ -176,7 +176,7 @@ def _one_voice(place):
     finally:
         threading.excepthook = in_threads
     # Not after an error: asyncio tells of a writer that nobody waited for when the program ends.
-    sys.excepthook = elsewhere
+    sys.unraisablehook = unraisable
     for logger in loggers:
         logger.removeFilter(_is_news)
 
