@@ -3,7 +3,7 @@
 Draws test sides from a population of sessions or speakers that differ in difficulty, and two
 systems that are equally good in it: an interval should cover the population's value in 95 % of the
 draws, and the systems should differ with p < 0.05 in 5 %. Everything is computed with the functions
-that the reports use, `mmer_jax/evaluation/jackknife.py`. The effects are normal, in logits of a
+that the reports use, `mmer_jax/metrics/jackknife.py`. The effects are normal, in logits of a
 recall: of a group 0.5 and of each class in it 0.4, the same for both systems; of a group and of a
 class in it 0.3 on each system by itself; of training, where it has luck of its own, 0.3. Group
 sizes are log-normal (sigma 0.5: the middle 95 % differ by a factor of 7) with a median of 60
@@ -19,7 +19,7 @@ import time
 import numpy as np
 import scipy.special
 
-from mmer_jax.evaluation import jackknife, metrics
+from mmer_jax.metrics import classification, jackknife
 
 CLASSES = 4
 CHUNK = 500  # draws at once
@@ -105,19 +105,19 @@ def simulate(cell: Cell, draws: int, seed: int = 0) -> dict[str, dict[str, float
     """
     rng = np.random.default_rng(seed)
     chunks = [draw(cell, min(CHUNK, draws - i), rng) for i in range(0, draws, CHUNK)]
-    truth = metrics.overall(np.mean([expected for _, expected in chunks], axis=0))
+    truth = classification.overall(np.mean([expected for _, expected in chunks], axis=0))
     parts = [_held(cell, counts, truth) for counts, _ in chunks]
     return {
         name: {k: _share(np.concatenate([p[name][k] for p in parts])) for k in parts[0][name]}
-        for name in metrics.RATES
+        for name in classification.RATES
     }
 
 
 def _held(cell, counts, truth):
     """Metric -> whether each draw's interval covers and whether each p is below 0.05."""
-    groups, by_seed = counts.sum(2), metrics.overall(counts.sum(3))
+    groups, by_seed = counts.sum(2), classification.overall(counts.sum(3))
     ratio = 1 / (cell.groups - 1)  # n_test / n_train of leave one session out
-    held = {name: {} for name in metrics.RATES}
+    held = {name: {} for name in classification.RATES}
     for systems in (1, 2):
         for name, (value, v) in jackknife.spreads(groups[:, :systems]).items():
             degrees = jackknife.degrees(groups)

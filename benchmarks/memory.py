@@ -30,7 +30,7 @@ from jax.sharding import AxisType
 from benchmarks import machine
 from mmer_jax import configuration
 from mmer_jax.data.audio import SAMPLE_RATE
-from mmer_jax.losses import memory
+from mmer_jax.losses import memory_bank
 from mmer_jax.models import factory
 from mmer_jax.training import sharding, state, step
 from mmer_jax.training.optimizer import make_optimizer, split_frozen
@@ -80,7 +80,7 @@ class Step:
         self.mesh, self.vocabulary = mesh, vocabulary
         model = factory.build_model(config, CLASSES, SYMBOLS, vocabulary)
         optimizer = make_optimizer(config.optimizer)
-        past = lambda: memory.create(config.losses.memory.size, config.model.width)  # noqa: E731
+        past = lambda: memory_bank.create(config.losses.memory.size, config.model.width)  # noqa: E731
         self._fresh = lambda trained, frozen: state.create(
             trained, frozen, optimizer, STEPS, past(), config.seed,
             (STEPS, STEPS) if config.train.accumulation > 1 else None,

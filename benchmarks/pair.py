@@ -16,7 +16,7 @@ from transformers import (
 )
 
 from benchmarks import torch_mmer
-from mmer_jax.losses.multitask import total_loss
+from mmer_jax.losses.total import total_loss
 from mmer_jax.models.encoders.text import TextEncoder
 from mmer_jax.models.encoders.wav2vec2 import Wav2Vec2Encoder
 from mmer_jax.models.mmer import MMER

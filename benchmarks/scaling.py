@@ -31,7 +31,8 @@ from benchmarks.memory import CHUNK, Step, base_step, batch_shapes, child, make_
 from benchmarks.memory import tiny_step as smallest_step
 from configs import demo
 from mmer_jax import configuration
-from mmer_jax.losses import memory, multitask
+from mmer_jax.losses import memory_bank
+from mmer_jax.losses import total as multitask
 
 VOCABULARY = 60
 # What each series changes, beside how its axis is called.
@@ -104,10 +105,10 @@ class Losses:
                 return multitask.weighted(multitask.pair_losses(z, batch, losses, past), losses)
 
             value, gradient = jax.value_and_grad(loss)(z)
-            return memory.push(past, z, batch), (value, gradient)
+            return memory_bank.push(past, z, batch), (value, gradient)
 
         self.jitted = jax.jit(step, donate_argnums=0)
-        self.past = memory.create(past, WIDTH)
+        self.past = memory_bank.create(past, WIDTH)
         self()
 
     def __call__(self) -> tuple[float, float]:

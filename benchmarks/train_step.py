@@ -26,7 +26,7 @@ from benchmarks import machine, torch_mmer
 from benchmarks.apart import Apart
 from mmer_jax import configuration
 from mmer_jax.data import batching
-from mmer_jax.losses.multitask import total_loss
+from mmer_jax.losses.total import total_loss
 from mmer_jax.models.encoders.text import TextEncoder
 from mmer_jax.models.encoders.wav2vec2 import Wav2Vec2Encoder
 from mmer_jax.models.mmer import MMER

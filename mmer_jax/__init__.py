@@ -1,6 +1,6 @@
 """MMER in JAX: multimodal multi-task emotion recognition from speech."""
 
-from __future__ import annotations  # see `commands`
+from __future__ import annotations  # see `cli`
 
 import re
 import sys
@@ -19,9 +19,9 @@ def _is_command():
 
 
 if _is_command():  # before it imports what may be missing
-    from mmer_jax import commands
+    from mmer_jax import cli
 
-    commands.check_packages()
+    cli.check_packages()
 
 
 def load(name: str, **options):

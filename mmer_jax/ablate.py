@@ -1,6 +1,6 @@
 """What each part is worth: `python -m mmer_jax.ablate --config=configs/demo.py`.
 
-Runs the full model and the variants of `evaluation/ablations.py` over seeds and folds, and writes
+Runs the full model and the variants of `reporting/ablation.py` over seeds and folds, and writes
 one table of them: Markdown, LaTeX, CSV, JSON and a picture. Whatever is finished is not run again,
 and a changed config has folders of its own, so the same command continues after any interruption.
 """
@@ -36,12 +36,14 @@ def run(config, workdir: str, names=()) -> str:
       UserError: something that the user can mend.
     """
     # Imported late, as in main.py.
-    from mmer_jax.evaluation import ablations, cross_validation, finished
+    from mmer_jax import runs as finished
+    from mmer_jax.reporting import ablation
+    from mmer_jax.training import cross_validation
 
     config = config.copy_and_resolve_references()
     config.seeds = tuple(config.seeds) or SEEDS
     workdir = files.resolve(workdir)
-    variants, same = ablations.make(config, names)
+    variants, same = ablation.make(config, names)
     for name, twin in same.items():
         print(f"{name}: left out, for its config is that of {twin}", flush=True)
     each = len(config.seeds) * len(cross_validation.selected_folds(config))
@@ -68,20 +70,21 @@ def run(config, workdir: str, names=()) -> str:
 
 def _with_earlier(config, workdir, variants):
     """The variants and those others of which the workdir has a finished fold, in their order."""
-    from mmer_jax.evaluation import ablations, finished
+    from mmer_jax import runs as finished
+    from mmer_jax.reporting import ablation
 
     known = {v.name: v for v in variants}
-    for name in ablations.CHANGES:
+    for name in ablation.CHANGES:
         if name in known or not files.exists(os.path.join(workdir, name)):
             continue
         try:
-            variant = ablations.make(config, (name,))[0][-1]
+            variant = ablation.make(config, (name,))[0][-1]
         except UserError:
             continue  # of another config: this one has no such variant
         if variant.name not in known and finished.all_of(_folder(workdir, variant)):
             print(f"in the table too, finished before: {name}", flush=True)
             known[name] = variant
-    return [known[name] for name in ablations.CHANGES if name in known]
+    return [known[name] for name in ablation.CHANGES if name in known]
 
 
 def _folder(workdir, variant):
@@ -90,7 +93,7 @@ def _folder(workdir, variant):
 
 def _live(variants, found):
     """A short table of what is finished so far."""
-    from mmer_jax.evaluation import comparison
+    from mmer_jax.reporting import comparison
 
     kept = {v.name: found[v.name] for v in variants if found[v.name]}
     figures = comparison.compare(kept)
@@ -109,9 +112,9 @@ def _live(variants, found):
 
 def _write(config, workdir, variants, same, found):
     from mmer_jax import configuration
-    from mmer_jax.evaluation import ablations, comparison, plots
+    from mmer_jax.reporting import ablation, comparison, plots
 
-    figures = comparison.compare(found, ablations.PRIMARY)
+    figures = comparison.compare(found, ablation.PRIMARY)
     titles = {v.name: v.title for v in variants}
     head, rows = comparison.rows(figures, titles)
     table = _markdown(config, variants, same, (head, rows), figures)
@@ -122,7 +125,7 @@ def _write(config, workdir, variants, same, found):
     systems = {v.name: traces[v.name] | {"title": v.title} | figures[v.name] for v in variants}
     summary = {
         "name": config.name, "fingerprint": configuration.fingerprint(config),
-        "selection": config.selection, "same": same, "primary": ablations.PRIMARY,
+        "selection": config.selection, "same": same, "primary": ablation.PRIMARY,
         "systems": systems, "config": configuration.to_json(config),
     }  # fmt: skip
     content = {
@@ -178,7 +181,7 @@ def _caption(config, figures):
 
 def _tests(figures):
     """Words for what the columns of differences hold."""
-    from mmer_jax.evaluation import intervals
+    from mmer_jax.metrics import intervals
 
     compared = [f["difference"] for f in figures.values() if f["difference"]]
     if not compared:
@@ -204,7 +207,7 @@ def _tests(figures):
 
 
 def _markdown(config, variants, same, table, figures):
-    from mmer_jax.evaluation import analysis, comparison, report
+    from mmer_jax.reporting import analysis, comparison, report
 
     lines = [f"# Ablation of {config.name}", "", *report.table(*table), ""]
     lines += [

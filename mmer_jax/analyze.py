@@ -5,7 +5,7 @@ import sys
 
 from absl import flags
 
-from mmer_jax import commands, files
+from mmer_jax import cli, files
 from mmer_jax.errors import UserError
 
 REPORT = "report.html"
@@ -30,10 +30,11 @@ def run(workdir: str, fold: int | None = None, utterance: str = "", out: str = "
       UserError: no finished run there, no such fold or utterance, or `out` can't be written.
     """
     # Imported late: a wrong option is reported at once, without seconds of imports.
-    from mmer_jax.evaluation import analysis, finished, html
+    from mmer_jax import runs
+    from mmer_jax.reporting import analysis, html
 
     _say(f"reading the run in {workdir} ...")
-    found = finished.read(workdir)
+    found = runs.read(workdir)
     one = _fold(found, fold, utterance)
     album = analysis.Album()
     _say(f"drawing results and learning curves of {len(found.folds)} folds ...")
@@ -82,18 +83,18 @@ def _inside(fold, utterance, data_dir, album):
     """The sections that need checkpoint and dataset, or one that says what is missing."""
     _say("loading the model; this takes a while ...")
     # Here, for these import jax: pictures of results come without it.
-    from mmer_jax.evaluation import features, inside
+    from mmer_jax.reporting import embeddings, interpretability
 
     try:
-        found = features.extract(fold, utterance, data_dir)
+        found = embeddings.extract(fold, utterance, data_dir)
     except UserError as e:
         _say(f"left out embeddings, attention and gate: {e}")
-        return [inside.missing(
+        return [interpretability.missing(
             f"{e}\nA dataset that has moved is named by --data_dir; relative folders of the run's "
             "options count from where this command is started."
         )]  # fmt: skip
     _say("drawing embeddings, attention and gate ...")
-    return inside.sections(fold, found, album)
+    return interpretability.sections(fold, found, album)
 
 
 def _write(out, content):
@@ -107,7 +108,7 @@ def _write(out, content):
 
 def main(argv: list[str] | None = None) -> int:
     """The command; 1 and one message where something is wrong."""
-    parser = commands.Parser(prog="python -m mmer_jax.analyze", description=__doc__)
+    parser = cli.Parser(prog="python -m mmer_jax.analyze", description=__doc__)
     parser.add_argument("workdir", help="of a finished run of mmer_jax.main")
     parser.add_argument("--fold", type=int, help="looked into; default: the first")
     parser.add_argument(
@@ -127,7 +128,7 @@ def main(argv: list[str] | None = None) -> int:
         path = run(args.workdir, args.fold, args.utterance, args.out, args.data_dir)
         _say(f"Written to {path}, and each picture beside it.")
 
-    return commands.attempt(work, "nothing was written")
+    return cli.attempt(work, "nothing was written")
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ import warnings
 
 from absl import flags
 
-from mmer_jax import commands
+from mmer_jax import cli
 from mmer_jax.errors import UserError
 
 KEPT_MINUTES = 10.0  # what was uploaded and never asked about
@@ -186,7 +186,7 @@ def _answers(name):
     # Imported late: a wrong option is reported at once, without seconds of imports.
     from mmer_jax.inference import loading, page
 
-    commands.cache_compilations()
+    cli.cache_compilations()
     return page.Answers(loading.load(name))
 
 
@@ -251,11 +251,11 @@ def _say(text):
 
 
 def _parser():
-    parser = commands.Parser(prog="python -m mmer_jax.app", description=__doc__)
+    parser = cli.Parser(prog="python -m mmer_jax.app", description=__doc__)
     parser.add_argument(
         "model",
         metavar="MODEL",
-        help=commands.MODEL,
+        help=cli.MODEL,
     )
     parser.add_argument("--host", default="127.0.0.1", help="default: this computer alone")
     parser.add_argument("--port", type=_port, default=7860, help="default: 7860")
@@ -289,7 +289,7 @@ def main(argv: list[str] | None = None) -> int:
         except KeyboardInterrupt:  # its proper end
             print("\nstopped; uploaded recordings are removed.", file=sys.stderr)
 
-    return commands.attempt(work, "uploaded recordings are removed")
+    return cli.attempt(work, "uploaded recordings are removed")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """The errors that are shown to the user as one message: mistakes, and what the system refuses."""
 
-from __future__ import annotations  # see `commands`
+from __future__ import annotations  # see `cli`
 
 import errno
 import os

@@ -6,7 +6,7 @@ import time
 
 from absl import flags
 
-from mmer_jax import commands, files, host_memory
+from mmer_jax import cli, files, host_memory
 
 
 def run(workdir: str, text_source: str = "ctc", data_dir: str = "") -> str:
@@ -24,16 +24,17 @@ def run(workdir: str, text_source: str = "ctc", data_dir: str = "") -> str:
       UserError: no finished run there, or one that can't be tested so.
     """
     # Imported late: a wrong option is reported at once, without seconds of imports.
-    from mmer_jax.evaluation import finished, report
+    from mmer_jax import runs
+    from mmer_jax.reporting import report
 
-    found = finished.read(workdir)
+    found = runs.read(workdir)
     report.check_text_source(found.config, text_source)
-    from mmer_jax.evaluation import text_sources
     from mmer_jax.main import hardware
+    from mmer_jax.reporting import transcript_ablation
 
-    commands.cache_compilations()
+    cli.cache_compilations()
     began = time.monotonic()
-    results = text_sources.evaluate(found, text_source, data_dir)
+    results = transcript_ablation.evaluate(found, text_source, data_dir)
     out = os.path.join(found.workdir, f"text_{text_source}")
     seconds = time.monotonic() - began
     return report.write(found.config, results, out, seconds, hardware(), text_source)
@@ -41,7 +42,7 @@ def run(workdir: str, text_source: str = "ctc", data_dir: str = "") -> str:
 
 def main(argv: list[str] | None = None) -> int:
     """The command; 1 and one message where something is wrong."""
-    parser = commands.Parser(prog="python -m mmer_jax.evaluate", description=__doc__)
+    parser = cli.Parser(prog="python -m mmer_jax.evaluate", description=__doc__)
     parser.add_argument("workdir", help="of a finished run of mmer_jax.main")
     parser.add_argument(
         "--text_source", default="ctc", help="what the model reads: gold, ctc (default) or none"
@@ -56,7 +57,7 @@ def main(argv: list[str] | None = None) -> int:
         table = run(args.workdir, args.text_source, args.data_dir)
         print(f"\n{table}\nWritten to {files.resolve(args.workdir)}/text_{args.text_source}")
 
-    return commands.attempt(work, "nothing was written")
+    return cli.attempt(work, "nothing was written")
 
 
 if __name__ == "__main__":

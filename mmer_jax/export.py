@@ -5,7 +5,7 @@ import sys
 
 from absl import flags
 
-from mmer_jax import commands, files
+from mmer_jax import cli, files
 from mmer_jax.errors import UserError
 
 
@@ -49,14 +49,14 @@ def fold_folder(source: str, fold: int | None = None, seed: int | None = None) -
     Raises:
       UserError: none is finished, or several are, with the choices.
     """
-    from mmer_jax.evaluation import finished
+    from mmer_jax import runs
 
     source = files.resolve(source)
     if files.exists(os.path.join(source, "result.json")):
         if fold is not None or seed is not None:
             raise UserError(f"{source} is one fold already; leave out --fold and --seed.")
         return source
-    folds = finished.read(source).folds
+    folds = runs.read(source).folds
     meant = [f for f in folds if fold in (None, f.result["fold"])]
     meant = [f for f in meant if seed in (None, f.result["seed"])]
     if len(meant) != 1:
@@ -96,7 +96,7 @@ def _readable(size):
 
 
 def _parser():
-    parser = commands.Parser(prog="python -m mmer_jax.export", description=__doc__)
+    parser = cli.Parser(prog="python -m mmer_jax.export", description=__doc__)
     parser.add_argument("source", metavar="WORKDIR", help="of a finished run, or one fold's folder")
     parser.add_argument("out", metavar="OUT", help="a new folder")
     parser.add_argument("--fold", type=int, help="which fold, where several are finished")
@@ -135,7 +135,7 @@ def main(argv: list[str] | None = None) -> int:
             _say(f"  {_readable(size):>8}  {path}")
         _say(f"Written to {args.out}: {_readable(sum(sizes.values()))}")
 
-    return commands.attempt(work, "nothing was written", args.out)
+    return cli.attempt(work, "nothing was written", args.out)
 
 
 if __name__ == "__main__":

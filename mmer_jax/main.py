@@ -10,7 +10,7 @@ import time
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from mmer_jax import commands, configuration, files, host_memory, processes
+from mmer_jax import cli, configuration, files, host_memory, processes
 from mmer_jax.errors import UserError
 
 _CONFIG = config_flags.DEFINE_config_file(
@@ -20,7 +20,7 @@ _WORKDIR = flags.DEFINE_string(
     "workdir", None, "Where checkpoints and results go; default runs/<name of the config>."
 )
 _CACHE = flags.DEFINE_string(
-    "compilation_cache", commands.CACHE, "Folder for compiled programs; empty: none."
+    "compilation_cache", cli.CACHE, "Folder for compiled programs; empty: none."
 )
 _DISTRIBUTED = flags.DEFINE_bool(
     "distributed", False, "One process per host, joined as the cluster tells jax (TPU, Slurm)."
@@ -51,7 +51,9 @@ def run(config, workdir: str, on_fold=None) -> str:
     began = time.monotonic()
     configuration.validate(config)
     # Imported late: a wrong option is reported at once, without seconds of imports.
-    from mmer_jax.evaluation import cross_validation, finished, report
+    from mmer_jax import runs as finished
+    from mmer_jax.reporting import report
+    from mmer_jax.training import cross_validation
 
     workdir = files.resolve(workdir)
     whole = cross_validation.open_workdir(workdir, config)
@@ -133,7 +135,7 @@ def _log_file(workdir):
 
 
 def _experiment(config):
-    from mmer_jax.training.experiment import Experiment
+    from mmer_jax.training.trainer import Experiment
 
     print("reading the corpus and building the model ...", flush=True)
     experiment = Experiment(config)
@@ -205,7 +207,7 @@ def command(work, prefix: str = "") -> int:
     workdir = _WORKDIR.value or os.path.join("runs", prefix + config.name)
     host_memory.keep()  # now: jax's threads keep the arenas that they have begun with
     if _CACHE.value:
-        commands.keep_compilations(_CACHE.value)
+        cli.keep_compilations(_CACHE.value)
 
     def go():
         processes.start(_COORDINATOR.value, _PROCESSES.value, _PROCESS.value, _DISTRIBUTED.value)
@@ -214,11 +216,11 @@ def command(work, prefix: str = "") -> int:
         table, written = work(config, workdir)
         print(f"\n{table}\nWritten to {workdir}: {', '.join(written)}")
 
-    return commands.attempt(go, "the same command goes on after the last whole epoch", workdir)
+    return cli.attempt(go, "the same command goes on after the last whole epoch", workdir)
 
 
 def _train(config, workdir):
-    from mmer_jax.evaluation import report
+    from mmer_jax.reporting import report
 
     return run(config, workdir), report.FILES
 

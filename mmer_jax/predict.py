@@ -5,7 +5,7 @@ import time
 
 from absl import flags
 
-from mmer_jax import commands, host_memory
+from mmer_jax import cli, host_memory
 from mmer_jax.errors import UserError
 
 _EVERY = 20.0  # seconds between two plain lines of progress
@@ -80,7 +80,7 @@ def _predict(args):
     from mmer_jax.inference.predictor import Predictor
 
     items = inputs.expand(args.inputs, "" if args.no_text else args.text)
-    commands.cache_compilations()
+    cli.cache_compilations()
     print(f"loading {args.checkpoint} ...", file=sys.stderr, flush=True)
     model = loading.read(args.checkpoint)
     sizes = (1, args.batch_size)
@@ -136,7 +136,7 @@ class _Worth:
         if found.label is None or found.text_source in self._said:
             return
         self._said.add(found.text_source)
-        from mmer_jax.inference import reliability
+        from mmer_jax.metrics import reliability
 
         classes, reads = len(self._model.label_names), self._model.reads
         plain = reliability.sentence(found.held_out, found.text_source, classes, reads)
@@ -171,11 +171,11 @@ def _format(args):
 
 
 def _parser():
-    parser = commands.Parser(prog="python -m mmer_jax.predict", description=__doc__)
+    parser = cli.Parser(prog="python -m mmer_jax.predict", description=__doc__)
     parser.add_argument(
         "checkpoint",
         metavar="CHECKPOINT",
-        help=commands.MODEL,
+        help=cli.MODEL,
     )
     parser.add_argument(
         "inputs",
@@ -209,7 +209,7 @@ def main(argv: list[str] | None = None) -> int:
     args = _parser().parse_args(argv)
     flags.FLAGS.mark_as_parsed()  # grain reads absl's flags, which this command does not use
     goes_on = "the same command goes on where it stopped" if args.out else "nothing was written"
-    return commands.attempt(lambda: _predict(args), goes_on, args.out or "")
+    return cli.attempt(lambda: _predict(args), goes_on, args.out or "")
 
 
 if __name__ == "__main__":

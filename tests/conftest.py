@@ -100,7 +100,7 @@ def tiny_run(prepared, tiny_config, tmp_path_factory):
 def checkpointed_run(prepared, tiny_config, tmp_path_factory):
     """Workdir of a finished run as versions before left it, with whole checkpoints: to be read."""
     from mmer_jax import main
-    from mmer_jax.inference import fold_params
+    from mmer_jax.training import fold_params
 
     folder = tmp_path_factory.mktemp("checkpointed_run")
     config = tiny_config(prepared)

@@ -9,10 +9,10 @@ import subprocess
 import numpy as np
 import pytest
 
-from mmer_jax import analyze, configuration, main
+from mmer_jax import analyze, configuration, main, runs
 from mmer_jax.errors import UserError
-from mmer_jax.evaluation import features, finished
-from mmer_jax.evaluation.html import png_size
+from mmer_jax.reporting import embeddings
+from mmer_jax.reporting.html import png_size
 
 ALWAYS = {
     "confusion_pooled", "confusion_fold5", "folds", "recall", "reliability", "curve_train_loss",
@@ -92,9 +92,9 @@ def test_every_picture_is_there_and_in_the_page(analysed):
 
 
 def test_features_are_those_of_the_tested_checkpoint(finished_run):
-    fold = finished.read(str(finished_run)).of(0, 5)
+    fold = runs.read(str(finished_run)).of(0, 5)
     rows = fold.result["predictions"]
-    found = features.extract(fold, rows[3]["utterance"])
+    found = embeddings.extract(fold, rows[3]["utterance"])
     stored = np.array([p["logits"] for p in rows])
     np.testing.assert_allclose(found.logits, stored, atol=1e-4)
     assert found.fused.shape == (16, 32)
@@ -106,7 +106,7 @@ def test_features_are_those_of_the_tested_checkpoint(finished_run):
 
 
 def test_a_named_utterance_is_drawn_and_its_fold_found(finished_run, tmp_path):
-    fold = finished.read(str(finished_run)).of(0, 5)
+    fold = runs.read(str(finished_run)).of(0, 5)
     name = fold.result["predictions"][7]["utterance"]
     assert analyze.main([str(finished_run), f"--utterance={name}", f"--out={tmp_path}"]) == 0
     assert f"attention of {name}" in page_of(tmp_path)

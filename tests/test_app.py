@@ -24,10 +24,10 @@ import pytest
 
 from mmer_jax import app
 from mmer_jax.errors import UserError
-from mmer_jax.evaluation import html
 from mmer_jax.inference import attention, guard, model_folder, page, uploads, windows
 from mmer_jax.inference.prediction import Prediction, Window
 from mmer_jax.inference.predictor import Predictor
+from mmer_jax.reporting import html
 from tests.inference import odd_recordings as odd
 from tests.inference import tiny_models
 

@@ -62,7 +62,7 @@ RUN = {
     "python -m benchmarks.scaling":
         "tests/benchmarks/test_scaling.py::test_the_command_writes_what_it_found",
     "python -m benchmarks.intervals":
-        "tests/evaluation/test_jackknife.py::test_the_command_prints_a_row_per_setting",
+        "tests/metrics/test_jackknife.py::test_the_command_prints_a_row_per_setting",
     "python -m benchmarks.speech":
         "tests/inference/test_speech.py::test_the_benchmark_counts_what_is_taken_for_no_speech",
     "tfds build": "tests/conftest.py::tfds_build",

@@ -5,17 +5,10 @@ import json
 import numpy as np
 import pytest
 
-from mmer_jax import configuration, evaluate, main
+from mmer_jax import configuration, evaluate, main, runs
 from mmer_jax.data import folds
-from mmer_jax.evaluation import (
-    calibration,
-    features,
-    finished,
-    metrics,
-    recognition,
-    report,
-    text_sources,
-)
+from mmer_jax.metrics import asr, calibration, classification
+from mmer_jax.reporting import embeddings, report, transcript_ablation
 from mmer_jax.training import loop
 
 
@@ -34,21 +27,21 @@ def logits(results):
 
 
 def test_the_transcripts_give_what_was_stored_and_others_do_not(run):
-    found = finished.read(str(run))
+    found = runs.read(str(run))
     stored = logits([found.folds[0].result])
-    gold, none = (text_sources.evaluate(found, source) for source in ("gold", "none"))
+    gold, none = (transcript_ablation.evaluate(found, source) for source in ("gold", "none"))
     np.testing.assert_allclose(logits(gold), stored, atol=1e-5)
     assert np.abs(logits(none) - stored).max() > 1e-3
     assert {p["text"] for p in none[0]["predictions"]} == {""}
-    ctc = text_sources.evaluate(found, "ctc")[0]["predictions"]
+    ctc = transcript_ablation.evaluate(found, "ctc")[0]["predictions"]
     assert [p["text"] for p in ctc] == [p["recognized"].lower() for p in ctc]
 
 
 def test_each_source_has_the_figures_of_its_own_texts_on_held_out_dialogs(run):
-    fold = finished.read(str(run)).folds[0]
+    fold = runs.read(str(run)).folds[0]
     stored = fold.result["text_sources"]
     assert list(stored) == ["gold", "ctc", "none"]
-    experiment, state, _ = features.open_fold(fold)
+    experiment, state, _ = embeddings.open_fold(fold)
     held = experiment.parts(folds.Fold(5)).select
     label = np.array([u.label for u in held])
     written = loop.predict(experiment, state, held)["recognized"]
@@ -59,27 +52,27 @@ def test_each_source_has_the_figures_of_its_own_texts_on_held_out_dialogs(run):
     }
     for source, given in texts.items():
         logits = loop.predict(experiment, state, held, given)["logits"]
-        rates = metrics.rates(metrics.confusion(label, logits.argmax(-1), 4))
+        rates = classification.rates(classification.confusion(label, logits.argmax(-1), 4))
         found = stored[source]
         assert found["ua"] == pytest.approx(rates["ua"]) and found["utterances"] == len(held)
         assert found["ua_low"] < found["ua"]
         fitted = calibration.fit_temperature(logits, label)
         assert found["temperature"] == pytest.approx(fitted, rel=1e-3)
     transcripts = [u.transcript for u in held]
-    assert stored["ctc"]["wer"] == recognition.error_rates(transcripts, written)["wer"]
+    assert stored["ctc"]["wer"] == asr.error_rates(transcripts, written)["wer"]
     assert stored["gold"]["wer"] is None is stored["none"]["wer"]
     assert fold.result["temperature"] == stored["gold"]["temperature"]
     assert stored["none"]["temperature"] != stored["gold"]["temperature"]
 
 
 def test_calibrated_figures_use_the_temperature_of_the_text_that_was_read(run):
-    found = finished.read(str(run))
+    found = runs.read(str(run))
     for source in ("gold", "ctc", "none"):
-        results = text_sources.evaluate(found, source)
+        results = transcript_ablation.evaluate(found, source)
         expected = found.folds[0].result["text_sources"][source]["temperature"]
         assert results[0]["temperature"] == expected
         summary = report.summarize(found.config, results)["calibration"]
-        p = metrics.softmax(logits(results) / expected)
+        p = classification.softmax(logits(results) / expected)
         scaled = calibration.expected_calibration_error(p, report.labels_of(results[0]))
         assert summary["ece_scaled"] == pytest.approx(scaled)
 
@@ -87,11 +80,11 @@ def test_calibrated_figures_use_the_temperature_of_the_text_that_was_read(run):
 def test_a_result_of_an_earlier_version_is_scaled_only_where_it_was_fitted():
     config = configuration.default()
     before = {"temperature": 1.5, "chosen": {"step": 3}}
-    assert finished.parsed(before, config)["text_sources"] == {"gold": {"temperature": 1.5}}
+    assert runs.parsed(before, config)["text_sources"] == {"gold": {"temperature": 1.5}}
     configuration.audio_only(config)
-    assert finished.parsed(before, config)["text_sources"] == {"none": {"temperature": 1.5}}
+    assert runs.parsed(before, config)["text_sources"] == {"none": {"temperature": 1.5}}
     config.refit = True
-    after = finished.parsed(before, config)
+    after = runs.parsed(before, config)
     assert after["text_sources"] == {} and after["temperature"] is None
 
 

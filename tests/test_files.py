@@ -6,7 +6,7 @@ import pytest
 from etils import epath
 
 from mmer_jax import configuration, files
-from mmer_jax.evaluation import cross_validation
+from mmer_jax.training import cross_validation
 from mmer_jax.training.logging import JsonlWriter
 
 

@@ -10,9 +10,8 @@ import sys
 
 import pytest
 
-from mmer_jax import main
+from mmer_jax import main, runs
 from mmer_jax.errors import UserError
-from mmer_jax.evaluation import finished
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 
@@ -77,7 +76,7 @@ def test_a_corpus_of_three_sessions_has_three_folds(prepared, tiny_config, tmp_p
     config = tiny_config(prepared)
     config.data.dir, config.folds, config.train.epochs = str(tmp_path / "tfds"), (), 0
     main.run(config, str(tmp_path / "run"))
-    found = finished.read(str(tmp_path / "run"))
+    found = runs.read(str(tmp_path / "run"))
     assert found.numbers == [1, 2, 4] and not found.missing
     assert all(f.result["counts"]["train"] for f in found.folds)
     config.folds = (5,)
@@ -146,7 +145,7 @@ def test_a_part_of_a_finished_run_leaves_the_tables_of_all_of_it(prepared, tmp_p
     config = json.loads((tmp_path / "config.json").read_text())
     assert config["folds"] == [3, 4, 5] == results["config"]["folds"]
     assert config["seeds"] == [0, 1] == results["config"]["seeds"]
-    assert finished.read(str(tmp_path)).missing == ((1, 3), (1, 4))
+    assert runs.read(str(tmp_path)).missing == ((1, 3), (1, 4))
 
 
 def test_without_the_data_it_says_where_to_get_them(tmp_path):

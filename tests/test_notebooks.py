@@ -9,7 +9,7 @@ from unittest.mock import Mock
 import pytest
 
 from mmer_jax import configuration, main
-from mmer_jax.inference import fold_params
+from mmer_jax.training import fold_params
 
 nbformat = pytest.importorskip("nbformat")
 nbclient = pytest.importorskip("nbclient")

@@ -12,7 +12,7 @@ import sys
 import pytest
 
 import mmer_jax
-from mmer_jax import commands, errors
+from mmer_jax import cli, errors
 from mmer_jax.inference import model_folder
 from tests.inference import odd_recordings as odd
 from tests.inference.tiny_models import made
@@ -163,7 +163,7 @@ def test_a_reader_that_goes_ends_it_without_a_word(finished_run, config_of, tmp_
             stdout=nobody, stderr=subprocess.PIPE, timeout=300,
             cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)},
         )  # fmt: skip
-    assert (done.returncode, done.stderr) == (commands.PIPE_CLOSED, b"")
+    assert (done.returncode, done.stderr) == (cli.PIPE_CLOSED, b"")
 
 
 @pytest.mark.parametrize("module", ["main", "predict", "analyze", "convert.released"])
@@ -184,7 +184,7 @@ def test_somebody_elses_module_is_not_ended(tmp_path):
 
 
 def test_a_python_that_is_too_old_comes_as_far_as_being_told(monkeypatch, capsys):
-    for module in (mmer_jax, commands, errors):
+    for module in (mmer_jax, cli, errors):
         source = pathlib.Path(module.__file__).read_text(encoding="utf-8")
         ast.parse(source, feature_version=(3, 8))
         functions = [f for f in vars(module).values() if inspect.isfunction(f)]
@@ -192,7 +192,7 @@ def test_a_python_that_is_too_old_comes_as_far_as_being_told(monkeypatch, capsys
         assert all(isinstance(a, str) for a in found)  # an old Python can't evaluate them
     monkeypatch.setattr(sys, "version_info", (3, 9, 18))
     with pytest.raises(SystemExit):
-        commands.check_packages()
+        cli.check_packages()
     assert "(Python 3.9) is too old; 3.10 or newer" in capsys.readouterr().err
 
 
@@ -219,7 +219,7 @@ def _raise(error, cause=None):
     ],
 )
 def test_what_a_library_made_of_it_is_told_all_the_same(error, cause, word, capsys):
-    assert commands.attempt(lambda: _raise(error, cause), "it goes on") == 1
+    assert cli.attempt(lambda: _raise(error, cause), "it goes on") == 1
     said = capsys.readouterr().err
     assert word in said and said.count("\n") == 1 and "It goes on." in said
 
@@ -231,11 +231,11 @@ def test_a_pipe_to_a_worker_that_breaks_is_told(monkeypatch):
         monkeypatch.setattr(sys, "stdout", out)
 
         def end():
-            return commands.attempt(lambda: _raise(BrokenPipeError(32, "Broken pipe")), "it goes")
+            return cli.attempt(lambda: _raise(BrokenPipeError(32, "Broken pipe")), "it goes")
 
         assert end() == 1
         os.close(reader)
-        assert end() == commands.PIPE_CLOSED  # as without a buffer: nothing is left to be flushed
+        assert end() == cli.PIPE_CLOSED  # as without a buffer: nothing is left to be flushed
 
 
 def test_an_error_while_a_broken_pipe_was_handled_is_told():
@@ -246,9 +246,9 @@ def test_an_error_while_a_broken_pipe_was_handled_is_told():
             raise RuntimeError("worker pool died")  # noqa: B904
 
     with pytest.raises(RuntimeError, match="worker pool died"):
-        commands.attempt(work, "it goes on")
+        cli.attempt(work, "it goes on")
 
 
 def test_a_bug_stays_a_traceback():
     with pytest.raises(KeyError):
-        commands.attempt(lambda: {}["x"], "it goes on")
+        cli.attempt(lambda: {}["x"], "it goes on")

@@ -12,7 +12,7 @@ import ml_collections
 import numpy as np
 import orbax.checkpoint as ocp
 
-from mmer_jax import commands, configuration, files
+from mmer_jax import cli, configuration, files
 from mmer_jax.convert.mapping import Converted, convert
 from mmer_jax.errors import UserError
 from mmer_jax.models.encoders import pretrained
@@ -166,7 +166,7 @@ def report(converted: Converted) -> str:
 
 def main(argv: list[str] | None = None) -> int:
     """The command; 1 and one message where something is wrong."""
-    parser = commands.Parser(
+    parser = cli.Parser(
         prog="python -m mmer_jax.convert.released", description=__doc__.split("\n")[0]
     )
     parser.add_argument("checkpoint", help="the released file, CHECKPOINT.pt")
@@ -189,7 +189,7 @@ def main(argv: list[str] | None = None) -> int:
         write(converted, args.text_encoder, args.out_dir, tuple(args.labels.split(",")))
         print(f"Written to {args.out_dir}: params, config.json, {AUDIO_FOLDER}, {TEXT_FOLDER}")
 
-    return commands.attempt(work, "nothing was written")
+    return cli.attempt(work, "nothing was written")
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from mmer_jax import commands
+from mmer_jax import cli
 from mmer_jax.demo import augmented, manifest, plan, quirks, release, sound, tokenizer, tts
 from mmer_jax.demo.progress import progress_bar
 from mmer_jax.errors import UserError
@@ -214,7 +214,7 @@ def main(arguments=None):
             print(f"already there: {flags.out}, made with the same options")
         print(summary(flags.out, result["counts"]))
 
-    return commands.attempt(work, "no corpus was written")
+    return cli.attempt(work, "no corpus was written")
 
 
 if __name__ == "__main__":

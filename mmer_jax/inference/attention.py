@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from mmer_jax.evaluation.features import Attention, spelled
 from mmer_jax.inference import windows
 from mmer_jax.inference.predictor import Predictor
+from mmer_jax.reporting.embeddings import Attention, spelled
 
 
 def lacking(model) -> str:

@@ -4,12 +4,13 @@ import os
 
 import numpy as np
 
-from mmer_jax import configuration, files
+from mmer_jax import configuration, files, runs
 from mmer_jax.errors import UserError
-from mmer_jax.evaluation import finished, metrics
-from mmer_jax.inference import fold_params, initial, model_card
+from mmer_jax.inference import model_card
 from mmer_jax.inference.model import LoadedModel, build, read_tokenizer
+from mmer_jax.metrics import classification
 from mmer_jax.models import factory
+from mmer_jax.training import fold_params, initial
 
 
 def load_fold(folder: str) -> LoadedModel:
@@ -60,7 +61,7 @@ def _fold(folder):
             "--workdir to its end first."
         )
     fold_params.check_whole(folder)
-    return finished.read_fold(folder)
+    return runs.read_fold(folder)
 
 
 def _card(fold):
@@ -73,5 +74,5 @@ def _card(fold):
         "protocol": config.protocol,
         "selection": config.selection,
         "encoders": model_card.hub_names(config),
-        "rates": metrics.rates(np.array(result["confusion"])),
+        "rates": classification.rates(np.array(result["confusion"])),
     }

@@ -7,9 +7,10 @@ import json
 import ml_collections
 
 from mmer_jax.data import text
-from mmer_jax.inference import params_file, reliability
+from mmer_jax.metrics import reliability
 from mmer_jax.models import factory
 from mmer_jax.models.mmer import MMER
+from mmer_jax.training import params_file
 
 
 @dataclasses.dataclass(frozen=True)

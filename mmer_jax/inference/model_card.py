@@ -3,10 +3,10 @@
 import re
 from importlib import metadata
 
-from mmer_jax.evaluation.analysis import is_synthetic
-from mmer_jax.evaluation.report import TITLES
-from mmer_jax.inference import reliability
 from mmer_jax.inference.model import LoadedModel
+from mmer_jax.metrics import reliability
+from mmer_jax.reporting.analysis import is_synthetic
+from mmer_jax.reporting.report import TITLES
 
 VERSIONS = ("mmer_jax", "jax", "flax", "transformers")
 CLASSES = {"ang": "anger", "hap": "happiness", "neu": "neutral", "sad": "sadness"}

@@ -12,11 +12,13 @@ from flax import traverse_util
 from mmer_jax import configuration, files
 from mmer_jax.data.text import TOKENIZER_FILE, load_tokenizer, save_tokenizer
 from mmer_jax.errors import UserError
-from mmer_jax.inference import model_card, params_file, reliability
+from mmer_jax.inference import model_card
 from mmer_jax.inference.model import LoadedModel, read_tokenizer
+from mmer_jax.metrics import reliability
 from mmer_jax.models import factory
 from mmer_jax.models.encoders import preprocessing
 from mmer_jax.models.mmer import MMER
+from mmer_jax.training import params_file
 
 FORMAT = 1  # of the folder; raised when an older version could not read it
 PARAMS, CONFIG, CARD = "model.safetensors", "config.json", "README.md"

@@ -9,13 +9,14 @@ import soundfile
 
 from mmer_jax.data.audio import SAMPLE_RATE
 from mmer_jax.errors import UserError
-from mmer_jax.evaluation import html, pictures
-from mmer_jax.evaluation.analysis import is_synthetic
-from mmer_jax.inference import attention, reliability
+from mmer_jax.inference import attention
 from mmer_jax.inference.model import LoadedModel
 from mmer_jax.inference.model_card import CLASSES
 from mmer_jax.inference.uploads import KEPT_SECONDS, Recording
 from mmer_jax.inference.waveform import waveform_png
+from mmer_jax.metrics import reliability
+from mmer_jax.reporting import html, pictures
+from mmer_jax.reporting.analysis import is_synthetic
 
 NOTHING_YET = html.small("The answer will be shown here.")
 PLAYED_SECONDS = 60.0  # a longer one would make the page heavy

@@ -9,13 +9,14 @@ import numpy as np
 
 from mmer_jax.data.audio import SAMPLE_RATE
 from mmer_jax.errors import UserError
-from mmer_jax.evaluation.metrics import softmax
-from mmer_jax.inference import recordings, reliability, shapes, speech, windows
+from mmer_jax.inference import recordings, shapes, speech, windows
 from mmer_jax.inference.model import LoadedModel
 from mmer_jax.inference.network import Network
 from mmer_jax.inference.prediction import Prediction, Window
 from mmer_jax.inference.preparation import Preparation
 from mmer_jax.inference.transcription import Transcriber
+from mmer_jax.metrics import reliability
+from mmer_jax.metrics.classification import softmax
 
 # What is read before it is computed with. The more, the fuller the batches of one length are, and
 # the longer the first answer takes.

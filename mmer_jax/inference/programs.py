@@ -13,8 +13,7 @@ import numpy as np
 from jax import export as jax_export
 
 from mmer_jax.errors import UserError
-from mmer_jax.evaluation import metrics
-from mmer_jax.inference import reliability
+from mmer_jax.metrics import classification, reliability
 
 FORMAT = 1
 FOLDER, INDEX = "stablehlo", "index.json"  # below a model folder
@@ -81,7 +80,9 @@ class Programs:
         if sources is None:  # an older version's folder
             sources = reliability.of_old_run(self.index["temperature"], self._refitted(), reads)
         figures = reliability.held_out(sources, text_source, reads)
-        return metrics.softmax(np.asarray(logits, np.float64) / (figures.get("temperature") or 1.0))
+        return classification.softmax(
+            np.asarray(logits, np.float64) / (figures.get("temperature") or 1.0)
+        )
 
     def _refitted(self):
         """Whether the run trained anew after the temperature was fitted; True if nobody knows."""

@@ -3,8 +3,8 @@
 import numpy as np
 
 from mmer_jax.data.audio import SAMPLE_RATE
-from mmer_jax.evaluation.pictures import LINES, NARROW
-from mmer_jax.evaluation.plots import new_figure, png
+from mmer_jax.reporting.pictures import LINES, NARROW
+from mmer_jax.reporting.plots import new_figure, png
 
 _COLUMNS = 1500  # more than the picture has pixels
 

@@ -30,8 +30,8 @@ def supervised_contrastive(z, label, valid, temperature: float = 0.07, memory=No
       label: int [b].
       valid: bool [b]; False rows are neither anchor, positive nor negative.
       temperature: tau.
-      memory: m past embeddings (see `losses/memory.py`) that are positives and negatives as well,
-        but no anchors; {} or None for none.
+      memory: m past embeddings (see `losses/memory_bank.py`) that are positives and negatives as
+        well, but no anchors; {} or None for none.
       index: int [b], the rows' utterances: no utterance meets its own past. Needed with a memory.
 
     Returns:
@@ -82,7 +82,8 @@ def augmented_contrastive(z, z_aug, valid, temperature: float = 0.07, memory=Non
       z_aug: embeddings of the augmented views [b, d].
       valid: bool [b]; False rows are neither anchor nor negative.
       temperature: tau.
-      memory: m past pairs (see `losses/memory.py`) that are negatives as well; {} or None for none.
+      memory: m past pairs (see `losses/memory_bank.py`) that are negatives as well; {} or None for
+        none.
       index: int [b], the rows' utterances: no utterance meets its own past. Needed with a memory.
 
     Returns:

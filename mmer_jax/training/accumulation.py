@@ -2,7 +2,7 @@
 
 As PyTorch's loops do it: each batch's loss is divided by `every`, the gradients add up, and the
 optimiser steps after `every` batches and at the end of an epoch, where a group may be incomplete
-(it is divided by `every` as well). A contrastive loss sees one small batch; `gradcache.py` makes
+(it is divided by `every` as well). A contrastive loss sees one small batch; `grad_cache.py` makes
 chunks of a batch that it sees whole. Each small batch may be made of chunks itself.
 
 A step of the training is a small batch; the learning rate's schedule counts updates.

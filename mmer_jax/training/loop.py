@@ -12,12 +12,13 @@ from etils import epath
 from mmer_jax import configuration, processes
 from mmer_jax.data import folds, pipeline, text
 from mmer_jax.errors import UserError
-from mmer_jax.evaluation import metrics, text_sources
+from mmer_jax.metrics import classification
+from mmer_jax.reporting import transcript_ablation
 from mmer_jax.training import sharding
 from mmer_jax.training.checkpoint import Checkpoints
-from mmer_jax.training.experiment import Experiment
 from mmer_jax.training.logging import make_writer
 from mmer_jax.training.progress import Progress
+from mmer_jax.training.trainer import Experiment
 
 # What is "chosen" where train.epochs is 0: what the run starts from.
 UNTRAINED = {"step": 0, "epoch": 0}
@@ -58,9 +59,9 @@ def train_fold(experiment: Experiment, fold: folds.Fold, folder: str) -> dict:
       history's entry that was selected), `history`, `counts` of the three parts and of what the
       tested state was `trained` on, `train_texts` of that (see `folds.training_texts`; None where
       it is not known, for the run started from another model), `text_sources`, what
-      `text_sources.heldout` found for the chosen state, and `temperature`, that of the transcripts
-      or of the only source. Each temperature is None where the tested state was, or may have been,
-      trained on the held-out dialogs: after a refit, and from `init_from`. Where nothing is held
+      `transcript_ablation.heldout` found for the chosen state, and `temperature`, that of the
+      transcripts or of the only source. Each temperature is None where the tested state was, or may
+      have been, trained on the held-out dialogs: after a refit, and from `init_from`. Where nothing is held
       out `text_sources` is empty. `state` is the tested one.
 
     Raises:
@@ -74,7 +75,7 @@ def train_fold(experiment: Experiment, fold: folds.Fold, folder: str) -> dict:
     trained = parts.train if chosen["step"] else ()
     sources = {}
     if config.selection == "heldout":
-        sources = text_sources.heldout(experiment, state, parts.select)
+        sources = transcript_ablation.heldout(experiment, state, parts.select)
     if config.refit and chosen["step"]:
         trained = parts.train + parts.select
         again = Course(f"{course.title}, refit", trained, None, chosen["step"], total)
@@ -259,8 +260,10 @@ def _select(experiment, state, utterances, step, epoch_steps):
     if utterances is None:
         return entry | {"score": float(step)}
     logits, label = predict(experiment, state, utterances)["logits"], _labels(utterances)
-    found = metrics.rates(metrics.confusion(label, logits.argmax(-1), logits.shape[1]))
-    entry |= {"ua": found["ua"], "wa": found["wa"], "loss": metrics.log_loss(logits, label)}
+    found = classification.rates(
+        classification.confusion(label, logits.argmax(-1), logits.shape[1])
+    )
+    entry |= {"ua": found["ua"], "wa": found["wa"], "loss": classification.log_loss(logits, label)}
     metric = experiment.config.selection_metric
     ranked = -entry["loss"] if metric == "loss" else entry[metric]
     # Held-out parts are small and rates on them tie often: the lower loss, then the earlier epoch.

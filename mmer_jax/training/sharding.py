@@ -6,7 +6,7 @@ from flax import traverse_util
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from mmer_jax.errors import UserError
-from mmer_jax.training import sharding_rules
+from mmer_jax.training import partition_rules
 
 AXES = ("data", "fsdp", "model")
 # Rows of a batch are split over both: `fsdp` is data parallelism that splits the state as well.
@@ -75,17 +75,17 @@ def check_batch_size(option: str, size: int, mesh) -> None:
 def state_shardings(state, mesh):
     """A tree like `state` of the sharding of each leaf.
 
-    Parameters lie as `sharding_rules.py` says; what the optimiser keeps per parameter lies beside
+    Parameters lie as `partition_rules.py` says; what the optimiser keeps per parameter lies beside
     it; all else is copied to every device. A dimension that its axis doesn't divide stays whole.
 
     Args:
       state: a TrainState of arrays or shapes.
 
     Raises:
-      UserError: see `sharding_rules.specs`.
+      UserError: see `partition_rules.specs`.
     """
     trees = [traverse_util.flatten_dict(t, sep="/") for t in (state.params, state.frozen)]
-    rules = sharding_rules.specs({**trees[0], **trees[1]})
+    rules = partition_rules.specs({**trees[0], **trees[1]})
 
     def sharding(keys, leaf):
         # An optimiser's leaf ends with its parameter's path: .../mu/a/b/kernel.

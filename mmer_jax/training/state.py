@@ -17,7 +17,7 @@ class TrainState:
       params: trained parameters.
       frozen: parameters without gradient or optimiser state.
       opt_state: optax's, or an `accumulation.Accumulated` that holds it.
-      memory: past embeddings for the contrastive losses, see `losses/memory.py`; or {}.
+      memory: past embeddings for the contrastive losses, see `losses/memory_bank.py`; or {}.
       rng: key that each step folds its number into.
     """
 

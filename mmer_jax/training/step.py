@@ -5,10 +5,10 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import NamedSharding, PartitionSpec
 
-from mmer_jax.losses import memory, multitask
+from mmer_jax.losses import memory_bank, total
 from mmer_jax.losses.ctc import greedy
 from mmer_jax.models.precision import jit_at
-from mmer_jax.training import accumulation, gradcache, schedule, sharding
+from mmer_jax.training import accumulation, grad_cache, schedule, sharding
 from mmer_jax.training.optimizer import learning_rate, merge
 from mmer_jax.training.state import TrainState
 
@@ -40,7 +40,7 @@ def make_train_step(model, optimizer, config, mesh, shardings):
             step=state.step + 1,
             params=params,
             opt_state=opt_state,
-            memory=memory.push(state.memory, embeddings, batch),
+            memory=memory_bank.push(state.memory, embeddings, batch),
         )
         return state, metrics
 
@@ -86,7 +86,7 @@ def _gradients(model, config, mesh):
         past = state.memory
         if past:
             begun = state.step >= losses.memory.start * state.total_steps
-            past = memory.usable(past, begun)
+            past = memory_bank.usable(past, begun)
 
         def forward(params, rows, key):
             variables = {"params": merge(params, state.frozen)}
@@ -94,13 +94,13 @@ def _gradients(model, config, mesh):
 
         def whole(params):
             out = forward(params, batch, key)
-            loss, values = multitask.total_loss(out, batch, losses, past)
-            embeddings = {k: out[k] for k in multitask.EMBEDDINGS if k in out}
-            return loss, (values | {"correct": gradcache.correct(out, batch)}, embeddings)
+            loss, values = total.total_loss(out, batch, losses, past)
+            embeddings = {k: out[k] for k in total.EMBEDDINGS if k in out}
+            return loss, (values | {"correct": grad_cache.correct(out, batch)}, embeddings)
 
         if chunk_size and chunk_size < len(batch["label"]):
             numbered = lambda params, rows, i: forward(params, rows, jax.random.fold_in(key, i))  # noqa: E731
-            loss, metrics, embeddings, grads = gradcache.value_and_grad(
+            loss, metrics, embeddings, grads = grad_cache.value_and_grad(
                 numbered, state.params, batch, chunk_size, losses, past, constrain
             )
         else:

@@ -9,7 +9,7 @@ import pytest
 from flax import traverse_util
 
 from mmer_jax.convert import mapping
-from mmer_jax.losses.multitask import total_loss
+from mmer_jax.losses.total import total_loss
 
 GOLDEN = pathlib.Path(__file__).parents[1] / "golden"
 

@@ -16,8 +16,8 @@ import mmer_jax
 from mmer_jax import configuration, evaluate, main
 from mmer_jax.convert import mapping, released
 from mmer_jax.errors import UserError
-from mmer_jax.training.experiment import Experiment
 from mmer_jax.training.optimizer import merge
+from mmer_jax.training.trainer import Experiment
 
 torch = pytest.importorskip("torch")
 

@@ -14,9 +14,10 @@ from safetensors.numpy import load_file, save_file
 
 from mmer_jax.demo import tokenizer
 from mmer_jax.errors import UserError
-from mmer_jax.inference import model_folder, params_file
+from mmer_jax.inference import model_folder
 from mmer_jax.inference.model import build
 from mmer_jax.models import factory
+from mmer_jax.training import params_file
 from tests.inference.tiny_models import WORDS, batch, made
 
 USAGE = {

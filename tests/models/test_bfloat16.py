@@ -8,7 +8,7 @@ from transformers.models.bert import modeling_flax_bert
 
 from benchmarks import train_step
 from mmer_jax import configuration
-from mmer_jax.losses.multitask import total_loss
+from mmer_jax.losses.total import total_loss
 from mmer_jax.models import factory
 from mmer_jax.models.encoders.hf_softmax import float32_softmax
 

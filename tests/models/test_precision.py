@@ -9,13 +9,13 @@ import pytest
 
 from benchmarks import train_step
 from mmer_jax import configuration
-from mmer_jax.evaluation import features
 from mmer_jax.inference import stablehlo
 from mmer_jax.inference.network import Network
 from mmer_jax.losses import contrastive
 from mmer_jax.losses.ctc import ctc
 from mmer_jax.models import factory
 from mmer_jax.models.encoders.whisper import log_mel
+from mmer_jax.reporting import embeddings
 from mmer_jax.training import sharding, state, step
 from mmer_jax.training.optimizer import make_optimizer, split_frozen
 
@@ -62,7 +62,7 @@ def _programs(precision, audio):
     lowered = {
         "train": train.lower(fresh, batch),
         "eval": step.make_eval_step(*everything).lower(fresh.params, fresh.frozen, batch),
-        "features": features.make_features_step(*everything).lower(
+        "features": embeddings.make_features_step(*everything).lower(
             fresh.params, fresh.frozen, batch
         ),
         "encode": network._encode.lower(shapes, batch["audio"], batch["audio_length"]),

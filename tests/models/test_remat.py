@@ -8,7 +8,7 @@ from transformers import Wav2Vec2Config, WhisperConfig
 
 from benchmarks import train_step
 from mmer_jax import configuration
-from mmer_jax.losses.multitask import total_loss
+from mmer_jax.losses.total import total_loss
 from mmer_jax.models import factory
 from mmer_jax.models.encoders import wav2vec2, whisper
 from mmer_jax.training import schedule

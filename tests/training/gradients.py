@@ -59,7 +59,7 @@ def compute(case):
     import numpy as np
     from flax import traverse_util
 
-    from mmer_jax.losses import memory
+    from mmer_jax.losses import memory_bank
     from mmer_jax.models import factory
     from mmer_jax.training import sharding, state, step
     from mmer_jax.training.optimizer import make_optimizer, split_frozen
@@ -72,7 +72,7 @@ def compute(case):
     trained, frozen = split_frozen(params, tuple(c.optimizer.frozen))
     optimizer = make_optimizer(c.optimizer)
     fresh = lambda t, f: state.create(  # noqa: E731
-        t, f, optimizer, 10, memory.create(case["memory"], WIDTH), 0
+        t, f, optimizer, 10, memory_bank.create(case["memory"], WIDTH), 0
     )
     shardings = sharding.state_shardings(jax.eval_shape(fresh, trained, frozen), mesh)
     placed = [

@@ -10,8 +10,8 @@ import pytest
 from mmer_jax import main
 from mmer_jax.inference import from_run
 from mmer_jax.training import accumulation, loop
-from mmer_jax.training.experiment import Experiment
 from mmer_jax.training.optimizer import learning_rate
+from mmer_jax.training.trainer import Experiment
 
 
 def as_in_pytorch(steps_per_epoch, steps, every):

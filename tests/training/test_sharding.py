@@ -7,9 +7,9 @@ from jax.sharding import PartitionSpec as P
 
 from mmer_jax import configuration
 from mmer_jax.errors import UserError
-from mmer_jax.losses import memory
+from mmer_jax.losses import memory_bank
 from mmer_jax.models import factory
-from mmer_jax.training import sharding, sharding_rules, state
+from mmer_jax.training import partition_rules, sharding, state
 from mmer_jax.training.optimizer import make_optimizer, split_frozen
 
 
@@ -35,7 +35,7 @@ def paths(shapes):
 @pytest.mark.parametrize("text_family, text_width", [("bert", 16), ("roberta", 8)])
 def test_every_model_has_a_rule_for_every_leaf(family, modalities, text_family, text_width):
     shapes = shapes_of(family, modalities, text_width, text_family)
-    specs = sharding_rules.specs(paths(shapes))
+    specs = partition_rules.specs(paths(shapes))
     for path, leaf in paths(shapes).items():
         assert len(specs[path]) <= len(leaf.shape), path
         if path.endswith(("/bias", "/scale")):
@@ -43,7 +43,7 @@ def test_every_model_has_a_rule_for_every_leaf(family, modalities, text_family, 
 
 
 def test_matrices_are_split_and_pairs_match():
-    specs = sharding_rules.specs(paths(shapes_of()))
+    specs = partition_rules.specs(paths(shapes_of()))
     split = [path for path, spec in specs.items() if "model" in spec]
     assert "audio_encoder/layers/0/fc1/kernel" in split
     assert specs["audio_encoder/layers/0/fc1/kernel"] == P("fsdp", "model")
@@ -55,13 +55,13 @@ def test_matrices_are_split_and_pairs_match():
 
 def test_a_leaf_without_a_rule_is_an_error():
     with pytest.raises(UserError, match="No sharding rule matches the parameter 'adapter/kernel'"):
-        sharding_rules.specs([*paths(shapes_of()), "adapter/kernel"])
+        partition_rules.specs([*paths(shapes_of()), "adapter/kernel"])
 
 
 def test_a_rule_without_a_leaf_is_an_error():
     left = [path for path in paths(shapes_of()) if "fc1" not in path]
     with pytest.raises(UserError, match=r"fc1/kernel' \(Whisper\) matches no parameter"):
-        sharding_rules.specs(left)
+        partition_rules.specs(left)
 
 
 def test_a_mesh_that_does_not_use_all_devices_is_an_error():
@@ -76,7 +76,7 @@ def test_the_optimizers_leaves_lie_beside_their_parameters():
     optimizer = make_optimizer(c.optimizer)
     trained, frozen = split_frozen(shapes_of(), ("text_encoder/.*",))
     abstract = jax.eval_shape(
-        lambda t, f: state.create(t, f, optimizer, 3, memory.create(5, 16), 0), trained, frozen
+        lambda t, f: state.create(t, f, optimizer, 3, memory_bank.create(5, 16), 0), trained, frozen
     )
     found = sharding.state_shardings(abstract, mesh)
     adam = found.opt_state[1]

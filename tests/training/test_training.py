@@ -10,9 +10,8 @@ import pytest
 from mmer_jax import main
 from mmer_jax.data import folds, pipeline
 from mmer_jax.errors import UserError
-from mmer_jax.evaluation import cross_validation
-from mmer_jax.training import loop, sharding
-from mmer_jax.training.experiment import Experiment
+from mmer_jax.training import cross_validation, loop, sharding
+from mmer_jax.training.trainer import Experiment
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,70 @@
+"""How often a model is right with the text that it reads, measured on held-out dialogs."""
+
+# A prediction's `text_source` -> the name under which a fold's result holds its figures.
+MEASURED = {"given": "gold", "ctc": "ctc", "none": "none"}
+NUMBERS = ("temperature", "ua", "ua_low", "utterances", "wer")
+_WITH = {
+    "given": "with a correct transcript", "ctc": "with its own transcript", "none": "without words"
+}  # fmt: skip
+
+
+def of_old_run(temperature: float | None, refit: bool, reads: bool) -> dict:
+    """`text_sources` of a run whose version fitted one temperature, with transcripts if any.
+
+    Args:
+      temperature: that one, or None.
+      refit: whether the tested model is another than the one that it was fitted to.
+      reads: whether the model reads text.
+    """
+    source = "gold" if reads else "none"
+    return {source: {"temperature": temperature}} if temperature and not refit else {}
+
+
+def held_out(text_sources: dict, text_source: str, reads: bool) -> dict:
+    """The figures of one text source; {} where it was not measured.
+
+    Args:
+      text_sources: of a model: `gold`, `ctc`, `none` -> `NUMBERS`.
+      text_source: of a prediction: `given`, `ctc` or `none`.
+      reads: whether the model reads text; one that doesn't answers the same with any.
+    """
+    if reads:
+        return text_sources.get(MEASURED[text_source], {})
+    return next((text_sources[k] for k in ("none", "gold", "ctc") if k in text_sources), {})
+
+
+def near_chance(figures: dict, classes: int) -> bool:
+    """Whether these figures tell the model from one that guesses among `classes`."""
+    # Imported late: who only runs programs needs no scipy.
+    from mmer_jax.metrics import calibration
+
+    low = figures.get("ua_low")
+    low = figures.get("ua") if low is None else low
+    return low is not None and calibration.near_chance(low, classes)
+
+
+def sentence(figures: dict, text_source: str, classes: int, reads: bool) -> str:
+    """How often the model is right with this text source, or that nobody knows.
+
+    Args:
+      figures: see `held_out`.
+      text_source, reads: as there.
+      classes: c.
+    """
+    how = f"{_WITH[text_source]} " if reads else ""
+    if figures.get("ua") is None:
+        return (
+            f"how often this model is right {how}was not measured, so its probabilities promise "
+            "nothing"
+        )
+    return (
+        f"{how}this model is right in {100 * figures['ua']:.0f} % of held-out utterances "
+        f"(UA, the mean over the classes; guessing: {100 / classes:.0f} %)"
+    )
+
+
+def warning(figures: dict, text_source: str, classes: int, reads: bool) -> str:
+    """That the answer is hardly better than a guess, with the figures; "" where it is better."""
+    if not near_chance(figures, classes):
+        return ""
+    return f"hardly better than guessing: {sentence(figures, text_source, classes, reads)}"

@@ -1,0 +1,213 @@
+"""What the model makes of one fold's test utterances inside: embeddings, gate, attention."""
+
+import dataclasses
+import functools
+
+import jax
+import numpy as np
+
+from mmer_jax.data import audio, pipeline
+from mmer_jax.data.batching import FRAME
+from mmer_jax.data.text import load_tokenizer
+from mmer_jax.errors import UserError
+from mmer_jax.models import factory
+from mmer_jax.models.mmer import MMER
+from mmer_jax.models.precision import jit_at
+from mmer_jax.runs import FoldRun
+from mmer_jax.training import fold_params, sharding
+from mmer_jax.training.optimizer import merge
+from mmer_jax.training.trainer import Experiment
+
+
+@dataclasses.dataclass(frozen=True)
+class Attention:
+    """Where in the speech each token of one utterance looks.
+
+    Attributes:
+      utterance: its id.
+      weights: float32 [s, t], mean over the heads; each row sums to 1.
+      tokens: s texts, special tokens among them.
+      wave: float32 [n] in [-1, 1), what the model hears.
+      frame: seconds from one of the t frames to the next.
+    """
+
+    utterance: str
+    weights: np.ndarray
+    tokens: list[str]
+    wave: np.ndarray
+    frame: float = FRAME / audio.SAMPLE_RATE
+
+
+@dataclasses.dataclass(frozen=True)
+class Features:
+    """Of n test utterances, in the order of the fold's predictions.
+
+    Attributes:
+      logits: float32 [n, c].
+      fused: float32 [n, d].
+      gate: float32 [n], mean of the gate over width and tokens; None where there is no gate.
+      attention: of the one utterance; None where the model has none.
+    """
+
+    logits: np.ndarray
+    fused: np.ndarray
+    gate: np.ndarray | None
+    attention: Attention | None
+
+
+def extract(fold: FoldRun, utterance: str, data_dir: str = "") -> Features:
+    """Features of a fold's test utterances, from the checkpoint that was tested.
+
+    Args:
+      fold: a finished one.
+      utterance: id of the one whose attention is wanted.
+      data_dir: where the prepared dataset is now; empty: where the run had it.
+
+    Raises:
+      UserError: checkpoint, dataset or tokenizer are gone, or another corpus is there now.
+    """
+    experiment, state, utterances = open_fold(fold, data_dir)
+    return _run(experiment, state, utterances, utterance)
+
+
+def open_fold(fold: FoldRun, data_dir: str = "", experiment: Experiment | None = None):
+    """The state of a fold that was tested, and its test utterances.
+
+    Args:
+      fold: a finished one.
+      data_dir: where the prepared dataset is now; empty: where the run had it.
+      experiment: of another fold of the same run, which is gone on with where it fits.
+
+    Returns:
+      (Experiment, state, utterances in the order of the fold's predictions).
+
+    Raises:
+      UserError: checkpoint, dataset or tokenizer are gone, or another corpus is there now.
+    """
+    config, params = fold_params.read(fold)
+    config = factory.as_trained(config, fold.result)
+    # They decide where arrays lie, not what is in them: the run's devices need not be here.
+    config.mesh.data, config.mesh.fsdp, config.mesh.model = -1, 1, 1
+    if data_dir:
+        config.data.dir = data_dir
+    # Each prepares waveforms in one way; folds of different versions may differ in it.
+    if experiment is None or experiment.config.data.normalize != config.data.normalize:
+        experiment = Experiment(config)
+    experiment.reseed(config)
+    state = experiment.initial_state(1) if params is None else experiment.trained_state(params)
+    return experiment, state, _utterances(experiment.corpus, fold)
+
+
+def _utterances(corpus, fold):
+    """The corpus's utterances that the fold's predictions name, in their order."""
+    known = {u.id: u for u in corpus.utterances}
+    names = [p["utterance"] for p in fold.result["predictions"]]
+    gone = [name for name in names if name not in known]
+    if gone:
+        raise UserError(
+            f"{len(gone)} of the {len(names)} test utterances ({gone[0]}, ...) are not in the "
+            "dataset that is there now: it was prepared from another corpus. Prepare it again "
+            "with `tfds build` as for the run, or name its place by --data_dir."
+        )
+    return tuple(known[name] for name in names)
+
+
+def make_features_step(model: MMER, mesh, shardings):
+    """A jitted (params, frozen, batch) -> what `Features` is made of.
+
+    `logits` [b, c] and `fused` [b, d]; where the model has them `gate` [b], `attention` [b, s, t]
+    and `frames` [b], how many of the t are no padding.
+
+    Args:
+      model, mesh, shardings: as for `step.make_eval_step`.
+    """
+
+    def features(params, frozen, batch):
+        logits, out = model.apply({"params": merge(params, frozen)}, batch)
+        found = {"logits": logits, "fused": out["fused"].astype(np.float32)}
+        if "gate" in out:
+            kept = batch["text_mask"].astype(np.float32)
+            gate = out["gate"].astype(np.float32).mean(-1)
+            found["gate"] = (gate * kept).sum(-1) / kept.sum(-1)
+        if "text_to_audio_attention" in out:
+            found["attention"] = out["text_to_audio_attention"].mean(1)
+            found["frames"] = out["audio_mask"].sum(-1)
+        return found
+
+    return jit_at(
+        features,
+        model.precision,
+        in_shardings=(shardings.params, shardings.frozen, sharding.batch_sharding(mesh)),
+        out_shardings=sharding.replicated(mesh),
+    )
+
+
+def _run(experiment, state, utterances, wanted):
+    compute = make_features_step(experiment.model, experiment.mesh, experiment.shardings)
+    options = experiment.config.data
+    batches = pipeline.EvalBatches(experiment.featurizer, utterances, options.eval_batch_size)
+    place = functools.partial(sharding.place, mesh=experiment.mesh)
+    rows, attention = {}, None
+    with pipeline.device_iterator(batches, place, options.threads, options.prefetch) as placed:
+        for i, batch in enumerate(placed):
+            found = compute(state.params, state.frozen, batch)
+            weights = found.pop("attention", None)  # large: only one row of it leaves the device
+            found = jax.device_get(found)
+            for row, at in enumerate(batches.positions(i)):
+                if at < 0:
+                    continue
+                rows[at] = {name: values[row] for name, values in found.items()}
+                if weights is not None and utterances[at].id == wanted:
+                    size = int(found["frames"][row])
+                    heard = np.asarray(weights[row], np.float32)[:, :size]
+                    attention = _attention(experiment, utterances[at], heard)
+    columns = {name: np.stack([rows[i][name] for i in range(len(rows))]) for name in rows[0]}
+    return Features(columns["logits"], columns["fused"], columns.get("gate"), attention)
+
+
+def _attention(experiment, utterance, weights):
+    f, options = experiment.featurizer, experiment.config.text
+    ids = f.encoded[f.index[utterance.id]].tokens
+    tokens = spelled(options.tokenizer or options.pretrained, ids)
+    wave = audio.to_float(experiment.corpus.recordings(utterance)[0][: f.max_samples])
+    return Attention(utterance.id, weights[: len(ids)], tokens, wave)
+
+
+def spelled(source: str, ids) -> list[str]:
+    """Each token id [s] as a readable text.
+
+    Args:
+      source: hub name or folder of the tokenizer.
+      ids: int [s].
+    """
+    tokenizer = load_tokenizer(source)
+    # One by one, for byte-level tokens are no readable text themselves (Ġword).
+    texts = [tokenizer.decode([i], clean_up_tokenization_spaces=False) for i in ids]
+    return [text.strip() or tokenizer.convert_ids_to_tokens(int(i)) for text, i in zip(texts, ids)]
+
+
+def project(fused: np.ndarray, seed: int) -> tuple[np.ndarray, str]:
+    """Embeddings [n, d] -> points [n, 2], and in words how.
+
+    Each dimension is first brought to zero mean and unit variance: those of the pooled speech and
+    those of the text are of different size. Then t-SNE, begun at the principal components; a few
+    utterances, or embeddings that are all the same, get the principal components alone.
+
+    Args:
+      fused: see `Features`.
+      seed: of t-SNE.
+    """
+    from sklearn.decomposition import PCA
+    from sklearn.manifold import TSNE
+
+    spread = fused.std(0)
+    scaled = (fused - fused.mean(0)) / np.where(spread > 0, spread, 1)
+    n, d = scaled.shape
+    if n < 3 or not spread.any():
+        return np.pad(scaled[:, :2], ((0, 0), (0, max(0, 2 - d)))), "its first two dimensions"
+    reduced = PCA(min(50, n, d), random_state=seed).fit_transform(scaled)
+    if n < 12:
+        return reduced[:, :2], "PCA"
+    perplexity = min(30.0, (n - 1) / 3)
+    tsne = TSNE(perplexity=perplexity, init="pca", random_state=seed)
+    return tsne.fit_transform(reduced), f"t-SNE, perplexity {perplexity:.0f}, seed {seed}"

@@ -1,0 +1,107 @@
+"""Other words than the transcripts: how often a model is right, and what a missing one costs."""
+
+import numpy as np
+
+from mmer_jax.metrics import asr, calibration, classification
+from mmer_jax.reporting import embeddings, report
+from mmer_jax.runs import FoldRun, Run
+
+
+def heldout(experiment, state, utterances) -> dict[str, dict]:
+    """Temperature and rates of a state on held-out utterances, with each text source.
+
+    Args:
+      experiment: the run's.
+      state: of which nothing was trained on the utterances.
+      utterances: of its corpus; their speakers may have trained, which makes all figures better
+        than they are for new speakers.
+
+    Returns:
+      By source (`report.text_sources`, in that order): `temperature`, `ua`, `ua_low` (see
+      `calibration.ua_lower_bound`), `utterances`, how many, and `wer` of the text that was read,
+      None where it is not the CTC head's.
+    """
+    from mmer_jax.training.loop import predict
+
+    found = {}
+    usual, *others = report.text_sources(experiment.config)
+    answers = predict(experiment, state, utterances)
+    found[usual] = _rated(answers["logits"], utterances)
+    for source in others:
+        written = answers["recognized"] or [None] * len(utterances)
+        texts = {u.id: _text(source, u.transcript, w) for u, w in zip(utterances, written)}
+        logits = predict(experiment, state, utterances, texts)["logits"]
+        found[source] = _rated(logits, utterances)
+        if source == "ctc":
+            transcripts = [u.transcript for u in utterances]
+            found[source]["wer"] = asr.error_rates(transcripts, written)["wer"]
+    return found
+
+
+def _rated(logits, utterances):
+    label = np.array([u.label for u in utterances])
+    matrix = classification.confusion(label, logits.argmax(-1), logits.shape[1])
+    return {
+        "temperature": calibration.fit_temperature(logits, label),
+        "ua": classification.rates(matrix)["ua"],
+        "ua_low": calibration.ua_lower_bound(matrix),
+        "utterances": len(label),
+        "wer": None,
+    }
+
+
+def evaluate(run: Run, source: str, data_dir: str = "") -> list[dict]:
+    """Results of every finished fold with texts from `source`, from the checkpoints tested before.
+
+    Args:
+      run: see `runs.read`.
+      source: one of `report.TEXT_SOURCES` that `report.check_text_source` lets pass.
+      data_dir: where the prepared dataset is now; empty: where the run had it.
+
+    Returns:
+      As `cross_validation.run` does; `predictions` also have `text`, what was read, and
+      `temperature` is that of `source`, None where the run fitted none for it.
+
+    Raises:
+      UserError: see `embeddings.open_fold`.
+    """
+    experiment, results = None, []
+    for fold in run.folds:
+        print(f"seed {fold.result['seed']}, fold {fold.result['fold']} ...", flush=True)
+        experiment, state, utterances = embeddings.open_fold(fold, data_dir, experiment)
+        results.append(_result(fold, experiment, state, utterances, source))
+    return results
+
+
+def _text(source, transcript, recognized):
+    if source == "none":
+        return ""
+    return transcript if source == "gold" else recognized.lower()
+
+
+def _result(fold: FoldRun, experiment, state, utterances, source):
+    from mmer_jax.training.loop import predict
+
+    before, names = fold.result["predictions"], fold.result["label_names"]
+    texts = [_text(source, p["transcript"], p["recognized"]) for p in before]
+    given = {u.id: t for u, t in zip(utterances, texts)}
+    logits = predict(experiment, state, utterances, given)["logits"]
+    probabilities = classification.softmax(logits)
+    rows = [
+        row
+        | {
+            "prediction": names[int(p.argmax())],
+            "probabilities": [round(float(x), 6) for x in p],
+            "logits": [round(float(x), 6) for x in z],
+            "text": words,
+        }
+        for row, p, z, words in zip(before, probabilities, logits, texts)
+    ]
+    matrix = classification.confusion(
+        [u.label for u in utterances], np.argmax(logits, -1), len(names)
+    )
+    return fold.result | {
+        "predictions": rows,
+        "confusion": matrix.tolist(),
+        "temperature": fold.result["text_sources"].get(source, {}).get("temperature"),
+    }

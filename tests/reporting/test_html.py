@@ -1,0 +1,79 @@
+"""The page's parts: what comes from data stays text."""
+
+import html.parser
+
+import numpy as np
+import pytest
+
+from mmer_jax.reporting import html as parts
+from mmer_jax.reporting import plots
+
+BAD = '<script>alert("x")</script><img src=http://x.test/y onerror=z> & "quoted" **bold**'
+
+
+class Tags(html.parser.HTMLParser):
+    """Collects tags, with their attributes, and text."""
+
+    def __init__(self, page):
+        super().__init__()
+        self.tags, self.text = [], ""
+        self.feed(page)
+        self.close()
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append((tag, dict(attributes)))
+
+    def handle_data(self, data):
+        self.text += data
+
+
+@pytest.fixture(scope="module")
+def png():
+    return plots.confusion_png(np.array([[3, 1], [0, 2]]), ["a", "b"])
+
+
+def names(page):
+    return {tag for tag, _ in Tags(page).tags}
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        parts.paragraph(BAD), parts.note(BAD), parts.small(BAD), parts.facts([(BAD, BAD)]),
+        parts.folded(BAD, BAD), parts.table([BAD], [[BAD]]), parts.markdown(f"# {BAD}\n\n{BAD}"),
+        parts.markdown(f"| {BAD} |\n|-|\n| {BAD} |"),
+    ],
+)  # fmt: skip
+def test_what_comes_from_data_is_escaped(made):
+    assert not names(made) & {"script", "img"}
+    assert '<script>alert("x")</script>' in Tags(made).text
+
+
+def test_a_picture_escapes_its_words_and_keeps_its_bytes(png):
+    tags = Tags(parts.picture(png, BAD, BAD)).tags
+    (image,) = (a for tag, a in tags if tag == "img")
+    assert image["alt"] == BAD
+    assert image["src"].startswith("data:image/png;base64,")
+    assert int(image["width"]) == round(parts.png_size(png)[0] * 0.64)
+    assert not {tag for tag, _ in tags} & {"script"}
+
+
+def test_only_a_png_is_a_picture():
+    with pytest.raises(ValueError, match="PNG"):
+        parts.picture(b"<svg>", "no")
+
+
+def test_markdown_tables_become_tables():
+    made = parts.markdown("# Name\n\n| a | b |\n|-|-|\n| 1 |  |\n| 2 | x |\n\nSome **bold**\ntext.")
+    assert "<h3>Name</h3>" in made
+    assert made.count("<tr>") == 3 and made.count("<td ") == 4
+    assert "<p>Some <strong>bold</strong> text.</p>" in made
+
+
+def test_the_page_lists_its_sections_and_may_fetch_nothing(png):
+    sections = [parts.Section("one", "A & B", parts.picture(png, "x"))]
+    page = Tags(parts.page(BAD, parts.paragraph("hello"), sections))
+    assert {"href": "#one"} in [a for tag, a in page.tags if tag == "a"]
+    policy = next(a["content"] for tag, a in page.tags if "http-equiv" in a)
+    assert "default-src 'none'" in policy
+    assert "script" not in {tag for tag, _ in page.tags}
