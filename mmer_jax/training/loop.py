@@ -61,8 +61,8 @@ def train_fold(experiment: Experiment, fold: folds.Fold, folder: str) -> dict:
       it is not known, for the run started from another model), `text_sources`, what
       `transcript_ablation.heldout` found for the chosen state, and `temperature`, that of the
       transcripts or of the only source. Each temperature is None where the tested state was, or may
-      have been, trained on the held-out dialogs: after a refit, and from `init_from`. Where nothing is held
-      out `text_sources` is empty. `state` is the tested one.
+      have been, trained on the held-out dialogs: after a refit, and from `init_from`. Where nothing
+      is held out `text_sources` is empty. `state` is the tested one.
 
     Raises:
       UserError: training diverged, or a checkpoint can't be read.
