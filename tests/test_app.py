@@ -213,7 +213,7 @@ def test_the_attention_is_the_models_own(answers, model):
     found = attention.Reader(answers._predictor)(wave, WORDS)
     ids = model.tokenizer.ids(WORDS)[None]
     batch = {"audio": wave[None], "audio_length": np.array([len(wave)]), "text_ids": ids,
-             "text_mask": np.ones_like(ids), "label": np.zeros(1, int)}  # fmt: skip
+             "text_mask": np.ones_like(ids)}  # fmt: skip
     _, out = jax.jit(model.model.apply)({"params": model.params}, batch)
     frames = int(out["audio_mask"].sum())
     expected = out["text_to_audio_attention"].mean(1)[0, :, :frames]

@@ -213,7 +213,7 @@ def unpadded(model, samples):
     normalised = (samples - samples.mean()) / samples.std()
     return {
         "audio": normalised[None], "audio_length": np.array([len(samples)], np.int32),
-        "text_ids": ids, "text_mask": np.ones_like(ids), "label": np.zeros(1, np.int32),
+        "text_ids": ids, "text_mask": np.ones_like(ids),
     }  # fmt: skip
 
 
