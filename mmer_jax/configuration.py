@@ -11,6 +11,7 @@ import ml_collections
 from ml_collections import config_dict
 
 from mmer_jax.errors import UserError
+from mmer_jax.models import encoders
 
 MODALITIES = ("audio", "text")
 # Options that may differ between a run and its continuation: they move files or work, not numbers.
@@ -31,8 +32,8 @@ CHOICES = {
     "selection": ("heldout", "published"),
     "data.emotions": ("emotions4",),
     "data.normalize": ("auto", "utterance", "none"),
-    "audio.family": ("whisper", "wav2vec2"),
-    "text.family": ("bert", "roberta"),
+    "audio.family": encoders.names("audio"),
+    "text.family": encoders.names("text"),
     "model.padding": ("masked", "published"),
     "model.fusion": ("cross_modal", "concat"),
     "model.dtype": ("float32", "bfloat16"),

@@ -16,7 +16,7 @@ from mmer_jax.inference import model_card
 from mmer_jax.inference.model import LoadedModel, read_tokenizer
 from mmer_jax.metrics import reliability
 from mmer_jax.models import factory
-from mmer_jax.models.encoders import preprocessing
+from mmer_jax.models.encoders import ENCODERS
 from mmer_jax.models.mmer import MMER
 from mmer_jax.training import params_file
 
@@ -108,8 +108,8 @@ def write_parts(model: MMER, tokenizer_folder: str, folder: str) -> None:
         if encoder is not None:
             config = copy.deepcopy(encoder.config)
             # One from scratch does not say it; read again, it would.
-            if config.model_type in preprocessing.NORMALIZED:
-                usual = preprocessing.NORMALIZED[config.model_type]
+            if name == AUDIO:
+                usual = ENCODERS[config.model_type].normalizes
                 config.do_normalize = getattr(config, "do_normalize", usual)
             config.save_pretrained(os.path.join(folder, name))
     if tokenizer_folder:

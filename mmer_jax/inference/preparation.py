@@ -3,10 +3,10 @@
 import numpy as np
 
 from mmer_jax.data import audio, text
-from mmer_jax.data.batching import FRAME
 from mmer_jax.inference import shapes
 from mmer_jax.inference.model import LoadedModel
-from mmer_jax.models.encoders.wav2vec2 import Wav2Vec2Encoder
+from mmer_jax.models import factory
+from mmer_jax.models.encoders import ENCODERS
 
 
 class Preparation:
@@ -56,15 +56,14 @@ class Preparation:
 
 def longest(model: LoadedModel) -> int:
     """Samples: where training cut utterances, or where the audio encoder's positions end."""
-    encoder = model.model.audio_encoder
-    positions = getattr(getattr(encoder, "config", None), "max_source_positions", None)
     cut = round(model.config.data.max_seconds * audio.SAMPLE_RATE)
-    return min(cut, positions * FRAME) if positions else cut
+    return min(cut, factory.longest_audio(model.model) or cut)
 
 
 def normalized(model: LoadedModel) -> bool:
     """As `factory.normalizes`, by the module: the pretrained folder need not be there any more."""
     option, encoder = model.config.data.normalize, model.model.audio_encoder
-    usual = isinstance(encoder, Wav2Vec2Encoder)
-    automatic = usual if encoder is None else getattr(encoder.config, "do_normalize", usual)
-    return option == "utterance" or (option == "auto" and automatic)
+    if encoder is None or option != "auto":
+        return option == "utterance"
+    usual = ENCODERS[encoder.config.model_type].normalizes
+    return getattr(encoder.config, "do_normalize", usual)
