@@ -60,7 +60,8 @@ def introduction(run: Run, inside: FoldRun) -> str:
             f"Not finished yet and not in any picture: {listed}. The command that began the run "
             "does the rest."
         ))  # fmt: skip
-    versions = run.summary.get("versions") or report.versions()
+    versions = (run.summary and run.summary.versions) or report.versions()
+    hardware = (run.summary and run.summary.hardware) or "not recorded"
     chosen = "the TEST side (published)" if config.selection == "published" else "held-out dialogs"
     synthetic = ", the synthetic demo" if is_synthetic(config) else ""
     pairs = [
@@ -71,8 +72,8 @@ def introduction(run: Run, inside: FoldRun) -> str:
         ("epoch chosen on", chosen + (", then refit" if config.refit else "")),
         ("seeds", _listed(run.seeds)),
         ("config", configuration.fingerprint(config)),
-        ("looked into", f"fold {inside.result['fold']} of seed {inside.result['seed']}"),
-        ("hardware", run.summary.get("hardware", "not recorded")),
+        ("looked into", f"fold {inside.result.fold} of seed {inside.result.seed}"),
+        ("hardware", hardware),
         ("versions", ", ".join(f"{k} {v}" for k, v in versions.items())),
     ]
     plain = json.dumps(configuration.to_json(config), indent=2)
@@ -95,7 +96,7 @@ def confusion(run: Run, album: Album) -> html.Section:
     """Confusion matrices, of all folds together and of each."""
     names = run.label_names
     matrices = {
-        n: np.sum([f.result["confusion"] for f in run.folds if f.result["fold"] == n], axis=0)
+        n: np.sum([f.result.confusion for f in run.folds if f.result.fold == n], axis=0)
         for n in run.numbers
     }
     pooled = plots.confusion_png(sum(matrices.values()), names)
@@ -149,7 +150,7 @@ def _per_fold(run, rate):
         for j, number in enumerate(run.numbers):
             fold = run.of(seed, number)
             if fold:
-                table[i, j] = classification.rates(np.array(fold.result["confusion"]))[rate]
+                table[i, j] = classification.rates(fold.result.confusion)[rate]
     return table
 
 
@@ -157,7 +158,7 @@ def _recall(run):
     """[seeds, c]."""
     rows = []
     for seed in run.seeds:
-        matrices = [f.result["confusion"] for f in run.folds if f.result["seed"] == seed]
+        matrices = [f.result.confusion for f in run.folds if f.result.seed == seed]
         rows.append(classification.rates(np.sum(matrices, axis=0))["recall"])
     return np.array(rows, float)
 
@@ -165,11 +166,11 @@ def _recall(run):
 def reliability(run: Run, album: Album) -> html.Section:
     """The reliability diagram."""
     results = [f.result for f in run.folds]
-    label = [x for r in results for x in report.labels_of(r)]
-    scaled = all(r["temperature"] is not None for r in results)
+    label = np.concatenate([r.labels for r in results])
+    scaled = all(r.temperature is not None for r in results)
     found = [
-        calibration.reliability(np.array([p for r in results for p in rows(r)]), label)
-        for rows in (report.probabilities_of, lambda r: report.probabilities_of(r, True))
+        calibration.reliability(np.concatenate([r.probabilities(s) for r in results]), label)
+        for s in (False, True)
     ]
     png = plots.reliability_png(found[0], found[1] if scaled else None)
     caption = (
@@ -221,7 +222,7 @@ def _curves(run, album, titles, prefix, lines_of):
             points = [(line["step"], line[key]) for line in lines_of(fold) if key in line]
             if points:
                 steps, values = map(list, zip(*points))
-                number, seed = fold.result["fold"], fold.result["seed"]
+                number, seed = fold.result.fold, fold.result.seed
                 found.append(pictures.Curve(number, seed, steps, values))
         if found:
             png = pictures.curves_png(title, found, percent=key.endswith(("/ua", "/wa")))
@@ -237,22 +238,22 @@ def errors(run: Run, seed: int) -> html.Section:
       run: all of it.
       seed: whose answers.
     """
-    folds = [f.result for f in run.folds if f.result["seed"] == seed]
+    folds = [f.result for f in run.folds if f.result.seed == seed]
     wrong = [
-        (max(p["probabilities"]), r["fold"], p)
+        (max(p.probabilities), r.fold, p)
         for r in folds
-        for p in r["predictions"]
-        if p["prediction"] != p["label"]
+        for p in r.predictions
+        if p.prediction != p.label
     ]
-    wrong.sort(key=lambda found: (-found[0], found[2]["utterance"]))
-    heard = any(p["recognized"] is not None for _, _, p in wrong)
+    wrong.sort(key=lambda found: (-found[0], found[2].utterance))
+    heard = any(p.recognized is not None for _, _, p in wrong)
     head = ["utterance", "fold", "speaker", "true", "predicted", "probability", "transcript"]
     rows = [
-        [p["utterance"], str(fold), p["speaker"], p["label"], p["prediction"], f"{sure:.3f}",
-         p["transcript"], *([p["recognized"] or "(nothing)"] if heard else [])]
+        [p.utterance, str(fold), p.speaker, p.label, p.prediction, f"{sure:.3f}",
+         p.transcript, *([p.recognized or "(nothing)"] if heard else [])]
         for sure, fold, p in wrong[:ERRORS]
     ]  # fmt: skip
-    count = sum(len(r["predictions"]) for r in folds)
+    count = sum(len(r.predictions) for r in folds)
     text = (
         f"{len(wrong)} of {count} answers of seed {seed} are wrong; these are the ones that the "
         "model was surest of. Each is one utterance: look here for mislabelled or cut recordings, "
@@ -273,7 +274,7 @@ def default_utterance(fold: FoldRun) -> str:
 
     Where nothing is right, of the most certain answer.
     """
-    rows = fold.result["predictions"]
-    right = [p for p in rows if p["prediction"] == p["label"]] or rows
-    words = [p for p in right if len(p["transcript"].split()) >= 3] or right
-    return max(words, key=lambda p: (max(p["probabilities"]), p["utterance"]))["utterance"]
+    rows = fold.result.predictions
+    right = [p for p in rows if p.prediction == p.label] or rows
+    words = [p for p in right if len(p.transcript.split()) >= 3] or right
+    return max(words, key=lambda p: (max(p.probabilities), p.utterance)).utterance

@@ -29,28 +29,28 @@ def missing(reason: str) -> html.Section:
 
 
 def _map(fold, found, album):
-    rows = fold.result["predictions"]
-    seed = fold.result["seed"]
+    rows = fold.result.predictions
+    seed = fold.result.seed
     points, how = project(found.fused, seed)
     groups = {
-        "emotion": [p["label"] for p in rows],
-        "speaker": [p["speaker"] for p in rows],
+        "emotion": [p.label for p in rows],
+        "speaker": [p.speaker for p in rows],
     }
-    orders = {"emotion": fold.result["label_names"], "speaker": sorted(set(groups["speaker"]))}
+    orders = {"emotion": fold.result.label_names, "speaker": sorted(set(groups["speaker"]))}
     shown = [
         album.add(f"map_{kind}", pictures.map_png(points, groups[kind], orders[kind], f"by {kind}"),
                   f"map of the utterances, coloured by {kind}")
         for kind in groups
     ]  # fmt: skip
     caption = (
-        f"The {len(rows)} test utterances of fold {fold.result['fold']} (seed {seed}), each at the "
+        f"The {len(rows)} test utterances of fold {fold.result.fold} (seed {seed}), each at the "
         f"place of its fused embedding, drawn in two dimensions by {how}. Same places in both "
         "pictures: where colours of emotions part and those of speakers mix, the embedding tells "
         "emotions and not voices. Who is near whom means something; the axes, the size of a "
         "cluster and the distance between clusters don't, and a two-dimensional map can hide what "
         "many dimensions keep apart."
     )
-    stored = np.array([p["logits"] for p in rows])
+    stored = np.array([p.logits for p in rows])
     gap = float(np.abs(stored - found.logits).max())
     body = html.pictures(shown, caption)
     if gap > TOLERANCE:
@@ -76,11 +76,11 @@ def _attention(fold, found, album):
     if found.attention is None:
         return html.Section("attention", title, html.paragraph(_lacking(fold)))
     a = found.attention
-    row = next(p for p in fold.result["predictions"] if p["utterance"] == a.utterance)
+    row = next(p for p in fold.result.predictions if p.utterance == a.utterance)
     png = pictures.attention_png(a.wave, a.weights, a.tokens, a.frame)
     caption = (
-        f"{a.utterance} ({row['speaker']}): “{row['transcript']}”; true {row['label']}, predicted "
-        f"{row['prediction']} with probability {max(row['probabilities']):.3f}. Each row is a "
+        f"{a.utterance} ({row.speaker}): “{row.transcript}”; true {row.label}, predicted "
+        f"{row.prediction} with probability {max(row.probabilities):.3f}. Each row is a "
         "token of the transcript and shows where in the speech it looks, mean over the heads; 1 "
         "is an even spread over all frames. Time runs as in the waveform above. Whether the model "
         "lines words up with their sound can be seen; that a bright spot made the decision can't: "
@@ -95,16 +95,15 @@ def _gate(fold, found, album):
     title = "Openness of the gate"
     if found.gate is None:
         return html.Section("gate", title, html.paragraph(_lacking(fold)))
-    names = fold.result["label_names"]
-    label = np.array([names.index(p["label"]) for p in fold.result["predictions"]])
+    names = fold.result.label_names
     caption = (
-        f"A dot is a test utterance of fold {fold.result['fold']}: the mean of the gate over its "
+        f"A dot is a test utterance of fold {fold.result.fold}: the mean of the gate over its "
         "tokens and all dimensions; 0 shuts out what the text drew from the speech, 1 lets all of "
         "it through. Boxes hold the middle half, the line in them is the median. The axis shows "
         "the range that occurs, not 0 to 1. A mean hides dimensions that open for one emotion and "
         "close for another; and speech reaches the decision beside the gate as well."
     )
-    png = pictures.gate_png(found.gate, label, names)
+    png = pictures.gate_png(found.gate, fold.result.labels, names)
     return html.Section(
         "gate", title, album.add("gate", png, "openness of the gate per class", caption)
     )
