@@ -15,7 +15,7 @@ from mmer_jax.models.precision import jit_at
 class Network:
     """A model on the device. The speech is encoded once, whatever is made of it afterwards.
 
-    With `config.model.padding="published"` the encoder's answer hangs on its padding; here it
+    With `config.model.padding="original"` the encoder's answer hangs on its padding; here it
     computes what the published model does with the recording alone, unpadded.
 
     Args:
@@ -98,7 +98,7 @@ class Network:
 
 
 def padding_kept_out(model: MMER) -> MMER:
-    """The model without `padding="published"`: what it computes does not hang on its padding."""
+    """The model without `padding="original"`: what it computes does not hang on its padding."""
     encoder = model.audio_encoder
     if isinstance(encoder, Wav2Vec2Encoder) and encoder.published_padding:
         return model.clone(audio_encoder=encoder.clone(published_padding=False))

@@ -5,17 +5,15 @@ import json
 import numpy as np
 
 from mmer_jax import configuration
+from mmer_jax.losses import LOSSES
 from mmer_jax.metrics import calibration, classification
 from mmer_jax.reporting import html, pictures, plots, report
 from mmer_jax.runs import FoldRun, Run
 
 ERRORS = 20
-LOSSES = {
+CURVES = {
     "train/loss": "training: weighted sum",
-    "train/ce": "training: emotion (CE)",
-    "train/ctc": "training: speech recognition (CTC)",
-    "train/scl": "training: supervised contrastive (SCL)",
-    "train/acl": "training: augmented contrastive (ACL)",
+    **{f"train/{k}": f"training: {loss.title} ({k.upper()})" for k, loss in LOSSES.items()},
 }
 RATES = {"select/ua": "UA", "select/wa": "WA", "select/loss": "cross-entropy"}
 
@@ -61,7 +59,7 @@ def introduction(run: Run, inside: FoldRun) -> str:
             "does the rest."
         ))  # fmt: skip
     versions = run.summary.get("versions") or report.versions()
-    chosen = "the TEST side (published)" if config.selection == "published" else "held-out dialogs"
+    chosen = "the TEST side (original)" if config.selection == "original" else "held-out dialogs"
     synthetic = ", the synthetic demo" if is_synthetic(config) else ""
     pairs = [
         ("run", config.name),
@@ -186,8 +184,8 @@ def reliability(run: Run, album: Album) -> html.Section:
 
 def curves(run: Run, album: Album) -> html.Section:
     """Losses and held-out rates against step."""
-    where = "TEST side" if run.config.selection == "published" else "held-out"
-    titles = LOSSES | {k: f"{where}: {v}" for k, v in RATES.items()}
+    where = "TEST side" if run.config.selection == "original" else "held-out"
+    titles = CURVES | {k: f"{where}: {v}" for k, v in RATES.items()}
     body = _curves(run, album, titles, "curve", lambda f: f.metrics)
     if not body:
         text = "No metrics.jsonl is there, so there are no learning curves."
@@ -199,14 +197,14 @@ def curves(run: Run, album: Album) -> html.Section:
         "sum is weighted as in the options. A rate that falls while its loss is still going down "
         "in training is over-fitting."
     )
-    if run.config.selection == "published":
+    if run.config.selection == "original":
         caption += " The epoch was chosen by the rates on the TEST side: they flatter the model."
     else:
         caption += (
             " Held-out dialogs are of the training side's speakers and few: their rates are rough, "
             "and higher than those of new speakers."
         )
-    again = _curves(run, album, LOSSES, "refit", lambda f: f.refit)
+    again = _curves(run, album, CURVES, "refit", lambda f: f.refit)
     out = html.pictures(body, caption)
     if again:
         out += "<h3>Refit on the held-out dialogs as well</h3>" + html.pictures(again)
