@@ -42,10 +42,3 @@ def ctc(logits, frame_mask, transcript, transcript_length, valid, normalization:
 def _spellable(transcript, real, frame_mask):
     doubled = (transcript[:, 1:] == transcript[:, :-1]) & real[:, 1:]
     return (frame_mask > 0).sum(1) >= real.sum(1) + doubled.sum(1)
-
-
-def greedy(logits: jax.Array, frame_mask: jax.Array) -> jax.Array:
-    """The best path's symbols with repeats and blanks as 0: [b, t, v], [b, t] -> int [b, t]."""
-    best = jnp.where(frame_mask > 0, logits.argmax(-1), 0)
-    before = jnp.pad(best[:, :-1], ((0, 0), (1, 0)))
-    return jnp.where(best == before, 0, best)

@@ -77,7 +77,6 @@ def _batch():
         "audio_length": np.array([4_000, 3_000], np.int32),
         "text_ids": rng.integers(3, 40, (2, 6)).astype(np.int32),
         "text_mask": np.array([[1] * 6, [1] * 4 + [0] * 2], np.int32),
-        "label": np.zeros(2, np.int32),
     }
 
 

@@ -62,9 +62,7 @@ def given(modality, rows=2, samples=8_000, tokens=6):
 
 def expected(model, inputs):
     """`model.apply` on just these rows, unpadded."""
-    rows = len(next(iter(inputs.values())))
-    everything = inputs | {"label": np.zeros(rows, np.int32)}
-    return jax.jit(model.model.apply)({"params": model.params}, everything)
+    return jax.jit(model.model.apply)({"params": model.params}, inputs)
 
 
 def check(model, found, inputs):

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mmer_jax.losses.ctc import ctc, greedy
+from mmer_jax.losses.ctc import ctc
 
 
 def by_enumeration(logits, target):
@@ -76,9 +76,3 @@ def test_as_many_frames_as_needed_is_enough():
     value, counted = loss(LOGITS, 4, [2, 2, 1], 3)
     assert counted
     np.testing.assert_allclose(value, by_enumeration(LOGITS[:4], [2, 2, 1]), rtol=1e-5)
-
-
-def test_greedy_drops_repeats_blanks_and_padding():
-    path = [2, 2, 0, 2, 3, 3]
-    best = greedy(jax.nn.one_hot(jnp.array([path]), 4), jnp.array([[1, 1, 1, 1, 1, 0]]))
-    assert [s for s in best[0].tolist() if s] == [2, 2, 3]

@@ -11,6 +11,7 @@ from mmer_jax import main
 from mmer_jax.data import folds, pipeline
 from mmer_jax.errors import UserError
 from mmer_jax.training import cross_validation, loop, sharding
+from mmer_jax.training.optimizer import merge
 from mmer_jax.training.trainer import Experiment
 
 
@@ -75,7 +76,9 @@ def test_predictions_do_not_depend_on_company(experiment):
     np.testing.assert_allclose(alone, together, atol=1e-5)
     largest = experiment.featurizer.buckets[-1]
     batch = experiment.featurizer.batch(list(utterances[:8]), largest, (0, 0), False)
-    other = experiment.eval_step(state.params, state.frozen, sharding.place(batch, experiment.mesh))
+    other = experiment.eval_step(
+        merge(state.params, state.frozen), sharding.place(batch, experiment.mesh)
+    )
     np.testing.assert_allclose(other["logits"], together[:8], atol=1e-5)
 
 
