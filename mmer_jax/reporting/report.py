@@ -142,12 +142,8 @@ def _fold(result):
         **{k: getattr(result, k) for k in names},
         "confusion": result.confusion.tolist(),
         **classification.rates(result.confusion),
-        "ece": calibration.expected_calibration_error(_stored(result), result.labels),
+        "ece": calibration.expected_calibration_error(result.probabilities(), result.labels),
     }
-
-
-def _stored(result):
-    return np.array([p.probabilities for p in result.predictions])
 
 
 def mean(per_fold: list[dict], name: str) -> dict:
@@ -399,9 +395,13 @@ def _source_lines(summary):
 def _selection_note(summary):
     if not summary.config["train"]["epochs"]:
         return "Nothing was trained and no epoch chosen: this is what the run started from."
+<<<<<<< HEAD
     if summary.selection == "published":
+=======
+    if summary["selection"] == "original":
+>>>>>>> main
         return (
-            "**Epoch chosen ON THE TEST SIDE** (selection=published, as the released code does):"
+            "**Epoch chosen ON THE TEST SIDE** (selection=original, as the authors' code does):"
             " these figures are optimistic and no estimate of performance on new speakers."
         )
     note = (
