@@ -52,15 +52,9 @@ def _say(text):
 
 
 def _fold(found, number, utterance):
-<<<<<<< HEAD
-    """The fold to look into, of the first seed."""
+    """The fold to examine, of the first seed."""
     folds = [f for f in found.folds if f.result.seed == found.seeds[0]]
     numbers = [f.result.fold for f in folds]
-=======
-    """The fold to examine, of the first seed."""
-    folds = [f for f in found.folds if f.result["seed"] == found.seeds[0]]
-    numbers = [f.result["fold"] for f in folds]
->>>>>>> main
     if number is not None and number not in numbers:
         raise UserError(
             f"--fold is {number}; the finished folds are: {', '.join(map(str, numbers))}."
