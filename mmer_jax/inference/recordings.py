@@ -9,7 +9,7 @@ import numpy as np
 import soundfile
 import soxr
 
-from mmer_jax.data.audio import SAMPLE_RATE
+from mmer_jax.data.preprocessing import SAMPLE_RATE
 from mmer_jax.errors import UserError
 from mmer_jax.inference import damaged
 

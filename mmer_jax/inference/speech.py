@@ -9,7 +9,7 @@ import threading
 import numpy as np
 import soxr
 
-from mmer_jax.data.audio import SAMPLE_RATE
+from mmer_jax.data.preprocessing import SAMPLE_RATE
 from mmer_jax.errors import UserError
 
 THRESHOLD = 0.5  # probability of speech in a chunk; Silero's own default

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from mmer_jax.data.audio import SAMPLE_RATE
+from mmer_jax.data.preprocessing import SAMPLE_RATE
 from mmer_jax.reporting.pictures import LINES, NARROW
 from mmer_jax.reporting.plots import new_figure, png
 

@@ -7,7 +7,7 @@ import dataclasses
 
 import numpy as np
 
-from mmer_jax.data.audio import SAMPLE_RATE
+from mmer_jax.data.preprocessing import SAMPLE_RATE
 from mmer_jax.reporting.plots import COLOURS, new_figure, png
 
 # Yellow and black are left out: one is lost on white, the other is the colour of the text.

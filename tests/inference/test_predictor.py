@@ -13,7 +13,7 @@ import mmer_jax
 from mmer_jax import configuration
 from mmer_jax.data.text import ctc_text
 from mmer_jax.errors import UserError
-from mmer_jax.inference import beam, loading, recordings, shapes, windows
+from mmer_jax.inference import beam, loading, recordings, windows
 from mmer_jax.inference.predictor import Predictor
 from tests.inference import odd_recordings as odd
 from tests.inference.tiny_models import made
@@ -30,7 +30,7 @@ def fold(tiny_run):
 @pytest.fixture(scope="module")
 def predictor(fold):
     made = mmer_jax.load(str(fold), batch_sizes=(1, 4))
-    made.preparation._lengths = (64_000,)  # few shapes to compile
+    made._edges = (64_000,)  # few shapes to compile
     return made
 
 
@@ -160,17 +160,6 @@ def test_windows_cover_a_recording_once(samples, longest):
     assert sum(s.weight for s in spans) == samples
 
 
-def test_shapes_are_few():
-    assert shapes.lengths(210_000) == (
-        8_000, 11_520, 16_000, 22_720, 32_000, 45_440, 64_000, 90_560, 128_000, 181_120, 210_000,
-    )  # fmt: skip
-    assert shapes.lengths(1_600) == (1_600,) and shapes.lengths(8_000) == (8_000,)
-    assert shapes.holding(8_001, shapes.lengths(210_000)) == 11_520
-    assert [shapes.tokens(n, 40) for n in (1, 16, 17, 33, 40)] == [16, 16, 32, 40, 40]
-    assert shapes.batches(21, (1, 8)) == [8, 8, 8] and shapes.batches(3, (1, 8)) == [1, 1, 1]
-    assert shapes.batches(0, (1, 8)) == [] and shapes.batches(5, (1,)) == [1] * 5
-
-
 def test_beam_writes_the_most_probable_text(random_model):
     greedy, wide = Predictor(random_model), Predictor(random_model, "beam", 50)
     found = wide.predict(wave(0.6))
@@ -295,7 +284,7 @@ def test_a_model_that_answers_with_nan_says_so(random_model, tmp_path):
 
 def test_windows_of_whisper_never_exceed_its_positions(tmp_path):
     model = shortened(made(tmp_path), 60.0)
-    assert Predictor(model).preparation.longest == 30 * RATE
+    assert Predictor(model).preprocessor.max_samples == 30 * RATE
 
 
 def test_a_file_and_its_samples_are_the_same(predictor, tested):
