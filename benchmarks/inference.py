@@ -14,7 +14,7 @@ import torch
 from benchmarks import machine, train_step
 from mmer_jax.data import bucketing
 
-VIEW = ("audio", "audio_length", "text_ids", "text_mask", "label")
+VIEW = ("audio", "audio_length", "text_ids", "text_mask")
 
 
 def one_view(batch: dict) -> dict:
@@ -32,7 +32,7 @@ def make_pair(sizes, example: dict):
     def run_torch(batch):
         tensors = train_step.to_torch(batch)
         with torch.inference_mode():
-            return theirs.emotion(theirs.fuse(*(tensors[name] for name in VIEW[:-1]))[-1])
+            return theirs.emotion(theirs.fuse(*(tensors[name] for name in VIEW))[-1])
 
     return {"flax": lambda batch: apply(params, batch), "torch": run_torch}
 

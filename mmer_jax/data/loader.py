@@ -57,18 +57,23 @@ class Collator:
         self.buckets = bucketing.make_buckets(self.edges, *self._smallest_shapes())
 
     @classmethod
-    def from_config(cls, config, corpus: Corpus, preprocessor: Preprocessor) -> "Collator":
+    def from_config(cls, config, corpus: Corpus, preprocessor: Preprocessor,
+                    two_views: bool) -> "Collator":  # fmt: skip
         """The collator of a run, the same for all its folds.
 
         What is in a fold's batches must not depend on the other folds of a run, nor on any label:
         the buckets are chosen for all folds of the protocol, by who speaks alone.
+
+        Args:
+          config, corpus, preprocessor: of the run.
+          two_views: whether any of its losses reads the augmented view.
         """
         sets = folds.training_sets(corpus.utterances, config.protocol)
         modalities = tuple(config.model.modalities)
         return cls(
             corpus,
             preprocessor,
-            augmented=config.losses.acl.weight > 0 and any_view(sets, modalities),
+            augmented=two_views and any_view(sets, modalities),
             buckets=config.data.buckets,
             batch_size=config.data.batch_size,
             max_padding=config.data.max_padding,
