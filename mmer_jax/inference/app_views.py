@@ -4,7 +4,7 @@ import os
 
 import numpy as np
 
-from mmer_jax.data.audio import SAMPLE_RATE
+from mmer_jax.data.preprocessing import SAMPLE_RATE
 from mmer_jax.errors import UserError
 from mmer_jax.inference import attention, audio_io
 from mmer_jax.inference.model_card import CLASSES

@@ -322,7 +322,7 @@ def test_of_two_trainings_the_tested_one_is_kept(
 
 def test_what_is_not_trained_is_kept_once(prepared, pretrained, tmp_path):
     config = pretrained(tmp_path / "encoders")
-    config.train.epochs, config.folds, config.selection = 0, (4, 5), "published"
+    config.train.epochs, config.folds, config.selection = 0, (4, 5), "original"
     main.run(config, str(tmp_path / "run"))
     shutil.rmtree(tmp_path / "encoders")
     (path,) = shared(tmp_path / "run")
@@ -442,7 +442,7 @@ def test_each_fold_is_tested_with_its_own_input(tiny_run, tmp_path):
     experiment, kinds = None, []
     for fold in runs.read(str(run)).folds:
         experiment, _, _ = embeddings.open_fold(fold, experiment=experiment)
-        kinds.append(experiment.featurizer.normalized)
+        kinds.append(experiment.collator.preprocessor.normalized)
     assert kinds == [True, False]
 
 
