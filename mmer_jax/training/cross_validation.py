@@ -53,7 +53,7 @@ def _check_input(experiment, workdir):
 
     if "audio" not in experiment.config.model.modalities:
         return
-    now = experiment.featurizer.normalized
+    now = experiment.collator.preprocessor.normalized
     for fold in runs.finished_folds(workdir):
         if factory.normalizes(factory.as_trained(fold.config, fold.result.normalized)) != now:
             words = {True: "normalised", False: "as they are"}
@@ -81,7 +81,7 @@ def run_fold(experiment, fold: Fold, folder: str, top: str) -> FoldResult:
         seed=experiment.config.seed,
         label_names=list(experiment.corpus.label_names),
         dataset_version=experiment.corpus.version,
-        normalized=experiment.featurizer.normalized,
+        normalized=experiment.collator.preprocessor.normalized,
         pretrained=experiment.pretrained,
         predictions=_rows(experiment, trained),
         **{k: trained[k] for k in ("counts", "chosen", "temperature", "text_sources", "history")},
