@@ -19,17 +19,9 @@ from mmer_jax.metrics import METRICS
 MODALITIES = ("audio", "text")
 # Options that may differ between a run and its continuation: they move files or work, not numbers.
 NOT_IN_FINGERPRINT = (
-    "name",
-    "folds",
-    "seeds",
-    "data.dir",
-    "data.threads",
-    "data.prefetch",
-    "mesh.data",
-    "mesh.fsdp",
-    "mesh.model",
-    "train.log_every",
-)
+    "name", "folds", "seeds", "data.dir", "data.threads", "data.prefetch", "mesh.data", "mesh.fsdp",
+    "mesh.model", "train.log_every",
+)  # fmt: skip
 CHOICES = {
     "protocol": ("session", "speaker"),
     "selection": ("heldout", "original"),
