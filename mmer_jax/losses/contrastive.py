@@ -32,7 +32,7 @@ def supervised_contrastive(z, label, valid, temperature: float = 0.07, memory=No
       temperature: tau.
       memory: m past embeddings (see `losses/memory_bank.py`) that are positives and negatives as
         well, but no anchors; {} or None for none.
-      index: int [b], the rows' utterances: no utterance meets its own past. Needed with a memory bank.
+      index: int [b], the rows' utterances: no utterance meets its own past. Needed with a memory.
 
     Returns:
       values float32 [b], 0 where masked; mask [b].
@@ -84,7 +84,7 @@ def augmented_contrastive(z, z_aug, valid, temperature: float = 0.07, memory=Non
       temperature: tau.
       memory: m past pairs (see `losses/memory_bank.py`) that are negatives as well; {} or None for
         none.
-      index: int [b], the rows' utterances: no utterance meets its own past. Needed with a memory bank.
+      index: int [b], the rows' utterances: no utterance meets its own past. Needed with a memory.
 
     Returns:
       values float32 [b], 0 where masked; mask [b].

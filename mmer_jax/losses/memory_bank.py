@@ -56,5 +56,5 @@ def push(memory: dict, embeddings: dict, batch: dict) -> dict:
 
 
 def usable(memory: dict, started: jax.Array) -> dict:
-    """The memory bank, all of it invalid until `started`: early embeddings drift too fast to keep."""
+    """The memory bank, invalid until `started`: early embeddings drift too fast to keep."""
     return memory | {name: memory[name] & started for name in ("valid", "aug_valid") if memory}
