@@ -5,6 +5,7 @@ import json
 import numpy as np
 
 from mmer_jax import configuration
+from mmer_jax.losses import LOSSES
 from mmer_jax.metrics import calibration, classification
 from mmer_jax.reporting import html, plots, report
 from mmer_jax.runs import FoldRun, Run
@@ -12,12 +13,9 @@ from mmer_jax.runs import FoldRun, Run
 ERRORS = 20  # listed
 # More of a difference than rounding on another device makes: not the weights that were tested.
 TOLERANCE = 0.05
-LOSSES = {
+CURVES = {
     "train/loss": "training: weighted sum",
-    "train/ce": "training: emotion (CE)",
-    "train/ctc": "training: speech recognition (CTC)",
-    "train/scl": "training: supervised contrastive (SCL)",
-    "train/acl": "training: augmented contrastive (ACL)",
+    **{f"train/{k}": f"training: {loss.title} ({k.upper()})" for k, loss in LOSSES.items()},
 }
 METRICS = {"select/ua": "UA", "select/wa": "WA", "select/loss": "cross-entropy"}
 
@@ -40,7 +38,7 @@ class Analysis:
         self._metrics()
         self._reliability()
         self._curves = self._draw_curves("curve", _titles(run), lambda f: f.metrics)
-        self._refit_curves = self._draw_curves("refit", LOSSES, lambda f: f.refit)
+        self._refit_curves = self._draw_curves("refit", CURVES, lambda f: f.refit)
 
     def page(self, features=None, reason: str = "") -> str:
         """The HTML page; needs no other file and no network.
@@ -147,8 +145,8 @@ def is_synthetic(config) -> bool:
 
 def _titles(run):
     """Title of each curve, by its key in metrics.jsonl."""
-    where = "TEST side" if run.config.selection == "published" else "held-out"
-    return LOSSES | {key: f"{where}: {title}" for key, title in METRICS.items()}
+    where = "TEST side" if run.config.selection == "original" else "held-out"
+    return CURVES | {key: f"{where}: {title}" for key, title in METRICS.items()}
 
 
 def _per_fold(run, metric):

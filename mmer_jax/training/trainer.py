@@ -2,6 +2,7 @@
 
 import jax
 
+from mmer_jax import losses
 from mmer_jax.data import folds, text
 from mmer_jax.data.audio import SAMPLE_RATE
 from mmer_jax.data.corpus import Corpus
@@ -52,7 +53,7 @@ class Experiment:
             max_samples=round(config.data.max_seconds * SAMPLE_RATE),
             normalized=factory.normalizes(config),
             buckets=config.data.buckets,
-            augmented=config.losses.acl.weight > 0 and any_view(parts, modalities),
+            augmented=bool(losses.of_two_views(config.losses)) and any_view(parts, modalities),
             batch_size=config.data.batch_size,
             max_padding=config.data.max_padding,
             parts=parts,
@@ -152,7 +153,8 @@ class Experiment:
         )
 
     def _split(self, params):
-        return split_frozen(params, tuple(self.config.optimizer.frozen))
+        options = self.config.optimizer
+        return split_frozen(params, tuple(options.frozen), tuple(options.groups))
 
     def _fresh(self, trained, frozen, total_steps, groups):
         past = memory_bank.create(self.config.losses.memory.size, self.config.model.width)
