@@ -9,7 +9,7 @@ import tensorflow_datasets as tfds
 from absl import logging
 
 from . import audio, augmented, counts, files, release
-from .errors import ReleaseError, listing
+from .files import ReleaseError, listing
 
 FILE_FORMAT = "array_record"
 
