@@ -442,7 +442,7 @@ def test_each_fold_is_tested_with_its_own_input(tiny_run, tmp_path):
     experiment, kinds = None, []
     for fold in runs.read(str(run)).folds:
         experiment, _, _ = embeddings.open_fold(fold, experiment=experiment)
-        kinds.append(experiment.featurizer.normalized)
+        kinds.append(experiment.collator.preprocessor.normalized)
     assert kinds == [True, False]
 
 
