@@ -11,11 +11,11 @@ import numpy as np
 
 from mmer_jax import configuration, files, processes
 from mmer_jax.errors import UserError
-from mmer_jax.metrics import asr, calibration, classification, intervals, leakage
+from mmer_jax.metrics import METRICS, asr, calibration, classification, intervals, leakage
 from mmer_jax.reporting import plots
 
-RATES = classification.RATES
-TITLES = {"wa": "WA", "ua": "UA", "macro_f1": "macro-F1", "weighted_f1": "weighted F1"}
+RATES = tuple(METRICS)
+TITLES = {name: metric.title for name, metric in METRICS.items()}
 TEXT_SOURCES = {
     "gold": "the transcripts",
     "ctc": "what its own CTC head wrote (greedy, in lower case)",

@@ -29,7 +29,7 @@ class Tags(html.parser.HTMLParser):
 
 def macro(name, *args):
     """The HTML of a macro of parts.html.j2."""
-    return getattr(parts.environment().get_template("parts.html.j2").module, name)(*args)
+    return str(getattr(parts.environment().get_template("parts.html.j2").module, name)(*args))
 
 
 @pytest.fixture(scope="module")
