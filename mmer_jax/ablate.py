@@ -37,8 +37,8 @@ def run(config, workdir: str, names=()) -> str:
     """
     # Imported late, as in main.py.
     from mmer_jax import runs as finished
+    from mmer_jax.data import folds
     from mmer_jax.reporting import ablation
-    from mmer_jax.training import cross_validation
 
     config = config.copy_and_resolve_references()
     config.seeds = tuple(config.seeds) or SEEDS
@@ -46,7 +46,7 @@ def run(config, workdir: str, names=()) -> str:
     variants, same = ablation.make(config, names)
     for name, twin in same.items():
         print(f"{name}: left out, for its config is that of {twin}", flush=True)
-    each = len(config.seeds) * len(cross_validation.selected_folds(config))
+    each = len(config.seeds) * len(folds.selected(config))
     found = {v.name: [] for v in variants}
 
     def on_fold(variant, result):
@@ -75,20 +75,25 @@ def _with_earlier(config, workdir, variants):
 
     known = {v.name: v for v in variants}
     for name in ablation.CHANGES:
-        if name in known or not files.exists(os.path.join(workdir, name)):
+        if name in known:
             continue
         try:
             variant = ablation.make(config, (name,))[0][-1]
         except UserError:
             continue  # of another config: this one has no such variant
-        if variant.name not in known and finished.all_of(_folder(workdir, variant)):
+        if variant.name not in known and finished.finished_folds(_folder(workdir, variant)):
             print(f"in the table too, finished before: {name}", flush=True)
             known[name] = variant
     return [known[name] for name in ablation.CHANGES if name in known]
 
 
 def _folder(workdir, variant):
-    return os.path.join(workdir, variant.name, variant.fingerprint)
+    """The folder of a variant's run; one that has its old name stays where it is."""
+    from mmer_jax.reporting import ablation
+
+    names = [variant.name, *(old for old, new in ablation.RENAMED.items() if new == variant.name)]
+    folders = [os.path.join(workdir, name, variant.fingerprint) for name in names]
+    return next((folder for folder in folders if files.exists(folder)), folders[0])
 
 
 def _live(variants, found):
@@ -118,8 +123,9 @@ def _write(config, workdir, variants, same, found):
     titles = {v.name: v.title for v in variants}
     head, rows = comparison.rows(figures, titles)
     table = _markdown(config, variants, same, (head, rows), figures)
+    folders = {v.name: os.path.relpath(_folder(workdir, v), workdir) for v in variants}
     traces = {
-        v.name: {"config": v.fingerprint, "results": f"{v.name}/{v.fingerprint}/results.json"}
+        v.name: {"config": v.fingerprint, "results": f"{folders[v.name]}/results.json"}
         for v in variants
     }
     systems = {v.name: traces[v.name] | {"title": v.title} | figures[v.name] for v in variants}
@@ -164,8 +170,8 @@ def _caption(config, figures):
     full = figures["full"]
     seeds, folds = (_counted(k, full[f"{k}s"]) for k in ("seed", "fold"))
     chosen = (
-        "the epoch chosen ON THE TEST SIDE (selection=published)"
-        if config.selection == "published"
+        "the epoch chosen ON THE TEST SIDE (selection=original)"
+        if config.selection == "original"
         else "the epoch chosen on held-out dialogs of the training side"
     )
     over = {

@@ -10,7 +10,7 @@ import time
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from mmer_jax import cli, configuration, files, host_memory, processes
+from mmer_jax import cli, configuration, files, host_memory, losses, processes
 from mmer_jax.errors import UserError
 
 _CONFIG = config_flags.DEFINE_config_file(
@@ -56,18 +56,18 @@ def run(config, workdir: str, on_fold=None) -> str:
     from mmer_jax.training import cross_validation
 
     workdir = files.resolve(workdir)
-    whole = cross_validation.open_workdir(workdir, config)
+    whole = finished.open_workdir(workdir, config)
     experiments = _Experiments()
     results = []
     with _log_file(workdir):
         for one, folder in _by_seed(config, workdir):
             if folder != workdir:
-                cross_validation.open_workdir(folder, one)
+                finished.open_workdir(folder, one)
             make = functools.partial(experiments.get, one)
             results += cross_validation.run(one, folder, make, on_fold, workdir)
     seconds = time.monotonic() - began if experiments.needed else None
     everything = finished.with_earlier(results, workdir)
-    earlier = [result for result in everything if result not in results]
+    earlier = [r for r in everything if r.key not in {done.key for done in results}]
     if earlier:
         print(f"in the tables too, finished before: {finished.listed(earlier)}", flush=True)
     return report.write(whole, everything, workdir, seconds, hardware())
@@ -139,7 +139,7 @@ def _experiment(config):
 
     print("reading the corpus and building the model ...", flush=True)
     experiment = Experiment(config)
-    f = experiment.featurizer
+    f = experiment.collator
     edges = ", ".join(f"{n / 16000:.1f}" for n in f.edges)
     print(
         f"{len(f.corpus.utterances)} utterances, {len(f.edges)} buckets of {edges} s, "
@@ -157,9 +157,9 @@ def _experiment(config):
     return experiment
 
 
-def _about_views(config, featurizer):
+def _about_views(config, collator):
     """What is to be known of the corpus's augmented views, line by line."""
-    utterances, modalities = featurizer.corpus.utterances, tuple(config.model.modalities)
+    utterances, modalities = collator.corpus.utterances, tuple(config.model.modalities)
     texts, recordings = (
         [u.has_view((one,)) for u in utterances] for one in configuration.MODALITIES[::-1]
     )
@@ -169,14 +169,14 @@ def _about_views(config, featurizer):
             f"Augmented views: {sum(texts)} utterances have a text, {sum(recordings)} a "
             f"recording, {both} both."
         )
-    if config.losses.acl.weight and not featurizer.augmented:
+    for loss in () if collator.augmented else losses.of_two_views(config.losses):
         needed = {"audio": "recordings", "text": "texts"}
         yield (
-            "The augmented contrastive loss (losses.acl) is off: the corpus has no augmented "
-            f"{' with '.join(needed[name] for name in modalities[::-1])} to train on."
+            f"{losses.LOSSES[loss].title.capitalize()} (losses.{loss}) is off: the corpus has no "
+            f"augmented {' with '.join(needed[name] for name in modalities[::-1])} to train on."
         )
     voices = [v for u in utterances for v in u.aug_voices]
-    if featurizer.augmented and "audio" in modalities and not all(voices):
+    if collator.augmented and "audio" in modalities and not all(voices):
         yield (
             f"Warning: {voices.count('')} of {len(voices)} augmented recordings do not say whose "
             "voice they have; a test speaker's may be among them. Say it in the column `voice` of "

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mmer_jax.data.audio import SAMPLE_RATE
+from mmer_jax.data.preprocessing import SAMPLE_RATE, Preprocessor
 from mmer_jax.errors import UserError
 from mmer_jax.models.encoders import ENCODERS, names, pretrained
 from mmer_jax.models.mmer import MMER
@@ -61,17 +61,25 @@ def encoder_kind(config, modality: str) -> str:
     return kind
 
 
-def normalizes(config) -> bool:
+def normalizes(config, model: MMER | None = None) -> bool:
     """Whether waveforms get zero mean and unit variance.
 
     With `auto` as the pretrained checkpoint's preprocessor_config.json says; from scratch wav2vec2
     does, and Whisper does not: loudness tells emotions apart.
+
+    Args:
+      config: the whole config.
+      model: of the config and with an audio encoder, where it is built: its pretrained folder
+        need not be there any more.
 
     Raises:
       UserError: with `auto`, what the checkpoint says can't be had.
     """
     if config.data.normalize != "auto":
         return config.data.normalize == "utterance"
+    if model is not None:
+        hf = model.audio_encoder.config
+        return getattr(hf, "do_normalize", ENCODERS[hf.model_type].normalizes)
     kind = encoder_kind(config, "audio")
     if not config.audio.pretrained:
         return ENCODERS[kind].normalizes
@@ -87,19 +95,39 @@ def normalizes(config) -> bool:
     return value
 
 
-def as_trained(config, result: dict):
+def preprocessor(config, model: MMER, tokenizer) -> Preprocessor:
+    """What makes a trained model's inputs in prediction.
+
+    Audio is cut where training cut utterances, or where the audio encoder's positions end; a model
+    that uses none gets none.
+    """
+    if model.audio_encoder is None:
+        return Preprocessor(tokenizer, 0, False)
+    longest = round(config.data.max_seconds * SAMPLE_RATE)
+    longest = min(longest, _longest_audio(model) or longest)
+    return Preprocessor(tokenizer, longest, normalizes(config, model))
+
+
+def _longest_audio(model):
+    """Samples that the audio encoder has positions for; None: no limit, or no audio encoder."""
+    encoder = model.audio_encoder
+    return encoder and encoder.longest(encoder.config)
+
+
+def as_trained(config, normalized: bool | None):
     """A finished fold's config with `data.normalize` as it was resolved in training.
 
     Args:
       config: of the fold's run.
-      result: of the fold, see `cross_validation.run`. Those of versions that did not read
-        preprocessor_config.json have no `normalized`: it was the kind of encoder that decided.
+      normalized: of its result; None for those of versions that did not read
+        preprocessor_config.json: it was the kind of encoder that decided.
     """
     if config.data.normalize != "auto" or "audio" not in config.model.modalities:
         return config
     config = config.copy_and_resolve_references()
-    usual = ENCODERS[encoder_kind(config, "audio")].normalizes
-    config.data.normalize = "utterance" if result.get("normalized", usual) else "none"
+    if normalized is None:
+        normalized = ENCODERS[encoder_kind(config, "audio")].normalizes
+    config.data.normalize = "utterance" if normalized else "none"
     return config
 
 
@@ -116,7 +144,7 @@ def check_limits(model: MMER, config, tokenizer, samples: int | None = None) -> 
     """
     if tokenizer is not None and model.text_encoder is not None:
         _check_tokens(model.text_encoder, config, tokenizer)
-    longest = longest_audio(model)
+    longest = _longest_audio(model)
     if samples and longest and samples > longest:
         raise UserError(
             f"config.data.max_seconds is {config.data.max_seconds:g} and the longest utterances "
@@ -124,12 +152,6 @@ def check_limits(model: MMER, config, tokenizer, samples: int | None = None) -> 
             f"{longest / SAMPLE_RATE:g} s. Set config.data.max_seconds={longest / SAMPLE_RATE:g}: "
             "what is longer is cut there."
         )
-
-
-def longest_audio(model: MMER) -> int | None:
-    """Samples that the audio encoder has positions for; None: no limit, or no audio encoder."""
-    encoder = model.audio_encoder
-    return encoder and encoder.longest(encoder.config)
 
 
 def _check_tokens(encoder, config, tokenizer):
@@ -149,14 +171,15 @@ def _check_tokens(encoder, config, tokenizer):
 
 
 def _encoder(config, modality, dtype, vocab_size=None):
-    options = config[modality]
-    kind = encoder_kind(config, modality)
-    encoder, original = ENCODERS[kind], config.model.padding != "masked"
+    options, kind = config[modality], encoder_kind(config, modality)
+    encoder = ENCODERS[kind]
     if options.pretrained:
         hf = pretrained.load_config(options.pretrained)
     else:
         hf = encoder.cls.scratch(kind, options, vocab_size)
-    padding = {"original_padding": original} if encoder.original_padding else {}
+        hf.model_type = kind
+    leaks = config.model.padding == "original"
+    padding = {"original_padding": leaks} if encoder.original_padding else {}
     return encoder.cls(hf, dtype=dtype, remat=config.model.remat, **padding)
 
 

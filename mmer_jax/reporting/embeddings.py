@@ -6,8 +6,8 @@ import functools
 import jax
 import numpy as np
 
-from mmer_jax.data import audio, pipeline
-from mmer_jax.data.batching import FRAME
+from mmer_jax.data import loader, preprocessing
+from mmer_jax.data.bucketing import FRAME
 from mmer_jax.data.text import load_tokenizer
 from mmer_jax.errors import UserError
 from mmer_jax.models import factory
@@ -33,7 +33,7 @@ class Attention:
     weights: np.ndarray
     tokens: list[str]
     wave: np.ndarray
-    frame: float = FRAME / audio.SAMPLE_RATE
+    frame: float = FRAME / preprocessing.SAMPLE_RATE
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,7 +83,7 @@ def open_fold(fold: FoldRun, data_dir: str = "", experiment: Experiment | None =
       UserError: checkpoint, dataset or tokenizer are gone, or another corpus is there now.
     """
     config, params = fold_params.read(fold)
-    config = factory.as_trained(config, fold.result)
+    config = factory.as_trained(config, fold.result.normalized)
     # They decide where arrays lie, not what is in them: the run's devices need not be here.
     config.mesh.data, config.mesh.fsdp, config.mesh.model = -1, 1, 1
     if data_dir:
@@ -99,7 +99,7 @@ def open_fold(fold: FoldRun, data_dir: str = "", experiment: Experiment | None =
 def _utterances(corpus, fold):
     """The corpus's utterances that the fold's predictions name, in their order."""
     known = {u.id: u for u in corpus.utterances}
-    names = [p["utterance"] for p in fold.result["predictions"]]
+    names = [p.utterance for p in fold.result.predictions]
     gone = [name for name in names if name not in known]
     if gone:
         raise UserError(
@@ -114,15 +114,15 @@ def _run(experiment, state, utterances, wanted):
     forward = experiment.make_forward(("logits", "fused", "mean_gate", "attention", "frames"))
     params = merge(state.params, state.frozen)
     options = experiment.config.data
-    batches = pipeline.EvalBatches(experiment.featurizer, utterances, options.eval_batch_size)
+    batches = loader.EvalBatches(experiment.collator, utterances, options.eval_batch_size)
     place = functools.partial(sharding.place, mesh=experiment.mesh)
     rows, attention = {}, None
-    with pipeline.device_iterator(batches, place, options.threads, options.prefetch) as placed:
+    with loader.device_iterator(batches, place, options.threads, options.prefetch) as placed:
         for i, batch in enumerate(placed):
             found = forward(params, batch)
             weights = found.pop("attention", None)  # large: only one row of it leaves the device
             found = jax.device_get(found)
-            for row, at in enumerate(batches.positions(i)):
+            for row, at in enumerate(batches.row_indices(i)):
                 if at < 0:
                     continue
                 rows[at] = {name: values[row] for name, values in found.items()}
@@ -137,10 +137,12 @@ def _run(experiment, state, utterances, wanted):
 
 
 def _attention(experiment, utterance, weights):
-    f, options = experiment.featurizer, experiment.config.text
-    ids = f.encoded[f.index[utterance.id]].tokens
+    preprocessor, options = experiment.collator.preprocessor, experiment.config.text
+    ids = preprocessor.text_ids(utterance.transcript)
     tokens = spelled(options.tokenizer or options.pretrained, ids)
-    wave = audio.to_float(experiment.corpus.recordings(utterance)[0][: f.max_samples])
+    wave = preprocessing.to_float(
+        experiment.corpus.recordings(utterance)[0][: preprocessor.max_samples]
+    )
     return Attention(utterance.id, weights[: len(ids)], tokens, wave)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from etils import epath
 
 from mmer_jax import configuration, processes
-from mmer_jax.data import folds, pipeline, text
+from mmer_jax.data import folds, loader, text
 from mmer_jax.errors import UserError
 from mmer_jax.metrics import classification
 from mmer_jax.reporting import transcript_ablation
@@ -69,41 +69,46 @@ def train_fold(experiment: Experiment, fold: folds.Fold, folder: str) -> dict:
       UserError: training diverged, or a checkpoint can't be read.
     """
     config = experiment.config
-    parts = experiment.parts(fold)
-    course = Course(f"fold {fold.number}", parts.train, parts.select)
+    split = experiment.split(fold)
+    course = Course(f"fold {fold.number}", split.train, split.validation)
     state, history, total = _train(experiment, course, folder)
     chosen = max(history, key=lambda entry: entry["score"], default=UNTRAINED)
-    trained = parts.train if chosen["step"] else ()
+    trained = split.train if chosen["step"] else ()
     sources = {}
     if config.selection == "heldout":
-        sources = transcript_ablation.heldout(experiment, state, parts.select)
+        sources = transcript_ablation.heldout(experiment, state, split.validation)
     if config.refit and chosen["step"]:
-        trained = parts.train + parts.select
+        trained = split.train + split.validation
         again = Course(f"{course.title}, refit", trained, None, chosen["step"], total)
         state, _, _ = _train(experiment, again, os.path.join(folder, "refit"))
     if config.init_from or (config.refit and chosen["step"]):
         sources = {name: found | {"temperature": None} for name, found in sources.items()}
     return {
         "state": state,
-        "answers": predict(experiment, state, parts.test),
-        "utterances": parts.test,
+        "answers": predict(experiment, state, split.test),
+        "utterances": split.test,
         "chosen": chosen,
         "history": history,
         "temperature": next((found["temperature"] for found in sources.values()), None),
         "text_sources": sources,
-        "counts": {k: len(getattr(parts, k)) for k in ("train", "select", "test")}
-        | {"trained": len(trained)},
+        "counts": {
+            "train": len(split.train),
+            "select": len(split.validation),
+            "test": len(split.test),
+            "trained": len(trained),
+        },
         "train_texts": None
         if config.init_from
-        else folds.training_texts(trained, experiment.featurizer.augmented),
+        else folds.training_texts(trained, experiment.collator.augmented),
     }
 
 
 def _train(experiment, course, folder):
     """(state of the chosen epoch, history, steps); resumes what `folder` holds.
 
-    The order within a pass of the loop is a contract: evaluate, save, listen, next batch, step,
-    log. What is heard hangs on the saved state alone, so a resumed run hears the same.
+    The order within a pass of the loop is a contract: evaluate, save, refresh the ASR
+    transcripts, next batch, step, log. They depend on the saved state alone, so a resumed run reads
+    the same.
     """
     config = experiment.config
     rows = None
@@ -113,8 +118,8 @@ def _train(experiment, course, folder):
         rows = sharding.process_rows(config.data.batch_size, experiment.mesh)
     if processes.is_first():
         epath.Path(folder).mkdir(parents=True, exist_ok=True)
-    batches = pipeline.TrainBatches(
-        experiment.featurizer, course.train, config.data.batch_size, config.train.epochs,
+    batches = loader.TrainBatches(
+        experiment.collator, course.train, config.data.batch_size, config.train.epochs,
         config.seed, rows,
     )  # fmt: skip
     total = len(batches) if course.steps is None else min(course.steps, len(batches))
@@ -128,7 +133,7 @@ def _train(experiment, course, folder):
     if start:
         state, history = checkpoints.restore(start, state, iterator)
         if start < total:
-            iterator = _listen(experiment, state, course.train, batches, iterator)
+            iterator = refresh_transcripts(experiment, state, course.train, batches, iterator)
     writer = make_writer(folder, start)
     progress = Progress(course.title, total, start)
     if start:
@@ -149,9 +154,11 @@ def _train(experiment, course, folder):
                 # 2. save
                 plain = configuration.to_json(config)
                 checkpoints.save(step, state, iterator, plain, history, entry["score"])
-                # 3. listen
+                # 3. refresh the ASR transcripts
                 if step < total:
-                    iterator = _listen(experiment, state, course.train, batches, iterator)
+                    iterator = refresh_transcripts(
+                        experiment, state, course.train, batches, iterator
+                    )
                 clock = Clock(iterator)
             if step == total:
                 break
@@ -161,7 +168,7 @@ def _train(experiment, course, folder):
             state, values = experiment.train_step(state, batch)
             # 6. log
             pending.append(values)
-            progress.update(step + 1, batches.sizes(step))
+            progress.update(step + 1, batches.num_valid(step))
             if (step + 1) % config.train.log_every == 0 or (step + 1) % epoch_steps == 0:
                 means = _means(pending, step + 1)  # waits for the steps: the clock counts them
                 pending = []
@@ -184,8 +191,8 @@ def _epochs(total, batches):
     return -(-total // batches.steps_per_epoch)
 
 
-def _listen(experiment, state, utterances, batches, iterator):
-    """The iterator that goes on from here, its texts those that the CTC head writes now.
+def refresh_transcripts(experiment, state, utterances, batches, iterator):
+    """The iterator that goes on from here, with the ASR transcripts of the CTC head as it is now.
 
     Without `config.train.ctc_texts` it is the one given; else a new one, because the one given has
     batches ahead already.
@@ -195,7 +202,7 @@ def _listen(experiment, state, utterances, batches, iterator):
     position = iterator.get_state()
     iterator.close()
     texts = predict(experiment, state, utterances)["recognized"]
-    batches.hear({u.id: words.lower() for u, words in zip(utterances, texts)})
+    batches.asr_transcripts = {u.id: words.lower() for u, words in zip(utterances, texts)}
     iterator = _to_devices(experiment, batches)
     iterator.set_state(position)
     return iterator
@@ -216,7 +223,7 @@ def predict(experiment: Experiment, state, utterances, texts=None) -> dict:
     """
     size = experiment.config.data.eval_batch_size
     rows = sharding.process_rows(size, experiment.mesh)
-    batches = pipeline.EvalBatches(experiment.featurizer, utterances, size, rows, texts)
+    batches = loader.EvalBatches(experiment.collator, utterances, size, rows, texts)
     logits = np.zeros((len(utterances), len(experiment.corpus.label_names)), np.float32)
     recognized = [""] * len(utterances)
     params, found = merge(state.params, state.frozen), {}
@@ -224,7 +231,7 @@ def predict(experiment: Experiment, state, utterances, texts=None) -> dict:
         for i, batch in enumerate(placed):
             # Of every process's rows: each fills in the same whole table.
             found = jax.device_get(experiment.eval_step(params, batch))
-            at = batches.positions(i)
+            at = batches.row_indices(i)
             logits[at[at >= 0]] = found["logits"][at >= 0]
             for position, symbols in zip(at, found.get("symbols", ())):
                 if position >= 0:
@@ -235,7 +242,7 @@ def predict(experiment: Experiment, state, utterances, texts=None) -> dict:
 def _to_devices(experiment, batches):
     options = experiment.config.data
     place = functools.partial(sharding.place, mesh=experiment.mesh)
-    return pipeline.device_iterator(batches, place, options.threads, options.prefetch)
+    return loader.device_iterator(batches, place, options.threads, options.prefetch)
 
 
 class Clock:
@@ -291,7 +298,7 @@ def _named(prefix, values, names):
 def _line(entry, config, epochs):
     if "ua" not in entry:
         return f"epoch {entry['epoch']}/{epochs}"
-    where = "held-out" if config.selection == "heldout" else "TEST (selection=published)"
+    where = "held-out" if config.selection == "heldout" else "TEST (selection=original)"
     return (
         f"epoch {entry['epoch']}/{epochs}: {where} UA {entry['ua']:.3f}, "
         f"WA {entry['wa']:.3f}, loss {entry['loss']:.3f}"

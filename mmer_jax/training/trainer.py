@@ -2,10 +2,11 @@
 
 import jax
 
+from mmer_jax import losses
 from mmer_jax.data import folds, text
-from mmer_jax.data.audio import SAMPLE_RATE
 from mmer_jax.data.corpus import Corpus
-from mmer_jax.data.pipeline import Featurizer, any_view
+from mmer_jax.data.loader import Collator
+from mmer_jax.data.preprocessing import SAMPLE_RATE, Preprocessor
 from mmer_jax.inference.model import read_tokenizer
 from mmer_jax.losses import memory_bank
 from mmer_jax.models import factory
@@ -20,7 +21,7 @@ class Experiment:
     Attributes:
       config: the whole config.
       corpus: every utterance of the prepared dataset.
-      featurizer: makes batches of them.
+      collator: makes batches of them.
       tokenizer_folder: hub name or folder of its tokenizer; "" for speech alone.
       model: the Flax module.
       mesh, shardings: all devices, and where each leaf of the state lies on them.
@@ -42,23 +43,12 @@ class Experiment:
         tokenizer, self.tokenizer_folder = read_tokenizer(config)
         # Now, for it refuses a tokenizer that no finished fold could keep.
         self._tokenizer_digest = tokenizer.digest() if tokenizer else None
-        modalities = tuple(config.model.modalities)
-        # Of all folds, whichever are run, and by who speaks alone: what is in a fold's batches
-        # must not depend on the other folds of a run, nor on any label.
-        parts = folds.training_sides(self.corpus.utterances, config.protocol)
-        self.featurizer = Featurizer(
+        longest = round(config.data.max_seconds * SAMPLE_RATE)
+        self.collator = Collator.from_config(
+            config,
             self.corpus,
-            tokenizer,
-            max_samples=round(config.data.max_seconds * SAMPLE_RATE),
-            normalized=factory.normalizes(config),
-            buckets=config.data.buckets,
-            augmented=config.losses.acl.weight > 0 and any_view(parts, modalities),
-            batch_size=config.data.batch_size,
-            max_padding=config.data.max_padding,
-            parts=parts,
-            text_dropout=config.train.text_dropout,
-            ctc_texts=config.train.ctc_texts,
-            modalities=modalities,
+            Preprocessor(tokenizer, longest, factory.normalizes(config)),
+            two_views=bool(losses.of_two_views(config.losses)),
         )
         self.pretrained = {}
         self.model = factory.build_model(
@@ -67,7 +57,7 @@ class Experiment:
             symbols=len(text.CTC_SYMBOLS),
             vocab_size=tokenizer.vocab_size if tokenizer else 1,
         )
-        factory.check_limits(self.model, config, tokenizer, self.featurizer.edges[-1])
+        factory.check_limits(self.model, config, tokenizer, self.collator.edges[-1])
         self.optimizer = make_optimizer(config.optimizer)
         shapes = jax.eval_shape(
             self._fresh, *self._split(factory.param_shapes(self.model)), 1, (1, 1)
@@ -88,10 +78,10 @@ class Experiment:
             out_shardings=sharding.replicated(self.mesh),
         )
 
-    def parts(self, fold: folds.Fold) -> folds.Parts:
-        """What of the corpus a fold trains on, chooses by and tests."""
+    def split(self, fold: folds.Fold) -> folds.Split:
+        """The utterances that a fold trains on, chooses the epoch by, and tests."""
         c = self.config
-        return folds.parts(
+        return folds.split(
             self.corpus.utterances, fold, c.selection, c.heldout_fraction, c.seed,
             c.exclude_seen_transcripts,
         )  # fmt: skip
@@ -152,7 +142,8 @@ class Experiment:
         )
 
     def _split(self, params):
-        return split_frozen(params, tuple(self.config.optimizer.frozen))
+        options = self.config.optimizer
+        return split_frozen(params, tuple(options.frozen), tuple(options.groups))
 
     def _fresh(self, trained, frozen, total_steps, groups):
         past = memory_bank.create(self.config.losses.memory.size, self.config.model.width)

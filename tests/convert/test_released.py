@@ -114,9 +114,9 @@ def test_sizes_are_found_in_the_file(folder):
 def test_the_config_is_the_released_recipe(folder):
     _, _, config = released.load(folder)
     configuration.validate(config)
-    assert config.model.padding == config.selection == "published"
+    assert config.model.padding == config.selection == "original"
     assert config.losses.ctc.normalization == "sum"
-    assert config.losses.scl.form == config.losses.acl.form == "released"
+    assert config.losses.scl.form == config.losses.acl.form == "original"
 
 
 def test_dropouts_are_those_that_it_was_trained_with(folder):
@@ -175,7 +175,7 @@ FAULTS = {
         lambda s, _: s | {"model_mmi.vismap2text.weight": torch.ones(64, 65)},
         r"fusion/audio_keys/kernel \(65, 64\) instead of \(64, 64\)",
     ),
-    "another_model": (lambda s, _: {"bert.pooler.bias": torch.ones(2)}, "published MMER"),
+    "another_model": (lambda s, _: {"bert.pooler.bias": torch.ones(2)}, "authors' code"),
     "pickled": (lambda s, t: s | {"x": _Payload(t)}, "pickled objects, which are never executed"),
 }  # fmt: skip
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from mmer_jax import main
-from mmer_jax.data import folds, pipeline
+from mmer_jax.data import folds, loader
 from mmer_jax.errors import UserError
 from mmer_jax.training import cross_validation, loop, sharding
 from mmer_jax.training.optimizer import merge
@@ -24,7 +24,7 @@ def experiment(prepared, tiny_config):
 
 def some_batches(experiment, n):
     utterances = experiment.corpus.utterances
-    batches = pipeline.TrainBatches(experiment.featurizer, utterances, 8, 5, 0)
+    batches = loader.TrainBatches(experiment.collator, utterances, 8, 5, 0)
     return [batches[i] for i in range(n)]
 
 
@@ -74,8 +74,8 @@ def test_predictions_do_not_depend_on_company(experiment):
     alone = [loop.predict(experiment, state, [u])["logits"] for u in utterances]
     alone = np.concatenate(alone)
     np.testing.assert_allclose(alone, together, atol=1e-5)
-    largest = experiment.featurizer.buckets[-1]
-    batch = experiment.featurizer.batch(list(utterances[:8]), largest, (0, 0), False)
+    largest = experiment.collator.buckets[-1]
+    batch = experiment.collator.batch(list(utterances[:8]), largest)
     other = experiment.eval_step(
         merge(state.params, state.frozen), sharding.place(batch, experiment.mesh)
     )
@@ -86,7 +86,7 @@ def test_compilations_equal_buckets(experiment):
     state = experiment.initial_state(12)
     for batch in some_batches(experiment, 12):
         state, _ = experiment.train_step(state, sharding.place(batch, experiment.mesh))
-    assert experiment.train_step._cache_size() == len(experiment.featurizer.buckets)
+    assert experiment.train_step._cache_size() == len(experiment.collator.buckets)
 
 
 class Killed(BaseException):
@@ -95,11 +95,11 @@ class Killed(BaseException):
 
 def interrupt_after(monkeypatch, steps):
     """Kills the loop when it fetches a batch for the given step of this process."""
-    original, count = pipeline.device_iterator, [0]
+    original, count = loader.device_iterator, [0]
 
     def device_iterator(batches, *options):
         iterator = original(batches, *options)
-        if not isinstance(batches, pipeline.TrainBatches):
+        if not isinstance(batches, loader.TrainBatches):
             return iterator
 
         class Iterator(type(iterator)):
@@ -112,7 +112,7 @@ def interrupt_after(monkeypatch, steps):
         iterator.__class__ = Iterator
         return iterator
 
-    monkeypatch.setattr(pipeline, "device_iterator", device_iterator)
+    monkeypatch.setattr(loader, "device_iterator", device_iterator)
 
 
 @pytest.fixture(scope="module")
@@ -144,16 +144,20 @@ def test_a_resumed_run_equals_an_uninterrupted_one(
     assert (tmp_path / "confusion.png").read_bytes()[:4] == b"\x89PNG"
 
 
-def test_a_resumed_run_hears_what_an_uninterrupted_one_heard(
+def test_a_resumed_run_reads_what_an_uninterrupted_one_read(
     prepared, tiny_config, tmp_path, monkeypatch
 ):
     """With texts of the CTC head among those read: a head that writes a word, and another later."""
     config = tiny_config(prepared)
     config.train.ctc_texts, config.train.epochs = 0.5, 3
-    heard, hear = [], pipeline.TrainBatches.hear
-    monkeypatch.setattr(
-        pipeline.TrainBatches, "hear", lambda self, texts: (heard.append(texts), hear(self, texts))
-    )
+    read, refresh = [], loop.refresh_transcripts
+
+    def refresh_transcripts(experiment, state, utterances, batches, iterator):
+        iterator = refresh(experiment, state, utterances, batches, iterator)
+        read.append(batches.asr_transcripts)
+        return iterator
+
+    monkeypatch.setattr(loop, "refresh_transcripts", refresh_transcripts)
     original = loop.predict
 
     def predict(experiment, state, utterances, texts=None):
@@ -164,15 +168,15 @@ def test_a_resumed_run_hears_what_an_uninterrupted_one_heard(
     monkeypatch.setattr(loop, "predict", predict)
     main.run(config, str(tmp_path / "whole"))
     epochs = config.train.epochs
-    assert len(heard) == epochs - 1 and heard[0] != heard[1]
-    assert all(words.startswith("step ") for words in heard[0].values())
+    assert len(read) == epochs - 1 and read[0] != read[1]
+    assert all(words.startswith("step ") for words in read[0].values())
     with monkeypatch.context() as patch:
         interrupt_after(patch, 10)
         with pytest.raises(Killed):
             main.run(config, str(tmp_path / "resumed"))
-    del heard[epochs - 1 :]
+    del read[epochs - 1 :]
     main.run(config, str(tmp_path / "resumed"))
-    assert heard[: epochs - 1] == heard[epochs - 1 :]
+    assert read[: epochs - 1] == read[epochs - 1 :]
     assert without_times(tmp_path / "resumed") == without_times(tmp_path / "whole")
     for name in ("predictions.csv", "fold5/metrics.jsonl"):
         whole = (tmp_path / "whole" / name).read_text()
@@ -239,7 +243,7 @@ TRAINED = {"said in training", "an augmented text"}
     [
         ("heldout", False, 0.1, TRAINED),
         ("heldout", True, 0.1, TRAINED | {"said held out"}),
-        ("published", False, 0.0, {"said in training", "said held out"}),
+        ("original", False, 0.0, {"said in training", "said held out"}),
     ],
 )
 def test_words_are_known_that_the_tested_state_was_trained_on(
@@ -250,31 +254,31 @@ def test_words_are_known_that_the_tested_state_was_trained_on(
     config.losses.acl.weight = acl
     experiment = Experiment(config)
     every = experiment.corpus.utterances
-    parts = folds.parts(every, folds.Fold(5), "heldout", config.heldout_fraction, config.seed)
-    train, other, held = parts.train[0].id, parts.train[1].id, parts.select[0].id
+    split = folds.split(every, folds.Fold(5), "heldout", config.heldout_fraction, config.seed)
+    train, other, held = split.train[0].id, split.train[1].id, split.validation[0].id
     planted = {
         train: {"transcript": "Said in training!"},
         other: {"aug_transcript": "An augmented text."},
         held: {"transcript": "said HELD out"},
     }
     words = ["said in training", "an augmented text", "said held out", "said nowhere else"]
-    planted |= {u.id: {"transcript": w} for u, w in zip(parts.test, words)}
+    planted |= {u.id: {"transcript": w} for u, w in zip(split.test, words)}
     experiment.corpus.utterances = tuple(
         dataclasses.replace(u, **planted.get(u.id, {})) for u in every
     )
     result = cross_validation.run_fold(
         experiment, folds.Fold(5), str(tmp_path / "fold5"), str(tmp_path)
     )
-    seen = {p["transcript"]: p["seen"] for p in result["predictions"]}
+    seen = {p.transcript: p.seen for p in result.predictions}
     assert {w for w in words if seen[w]} == known
-    counts = result["counts"]
+    counts = result.counts
     assert counts["trained"] == counts["train"] + (counts["select"] if refit else 0)
     # And what follows from it: a temperature is that of a state which was not trained on the part.
-    sources = result["text_sources"]
-    assert set(sources) == (set() if selection == "published" else {"gold", "ctc", "none"})
+    sources = result.text_sources
+    assert set(sources) == (set() if selection == "original" else {"gold", "ctc", "none"})
     fitted = [found["temperature"] is not None for found in sources.values()]
     assert all(fitted) if not refit else not any(fitted)
-    assert (result["temperature"] is None) == (refit or not sources)
+    assert (result.temperature is None) == (refit or not sources)
 
 
 def test_several_seeds_go_into_folders_of_their_own(prepared, tiny_config, tmp_path):

@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 
 from mmer_jax import configuration, main
-from mmer_jax.data import corpus, pipeline
+from mmer_jax.data import corpus, loader
 from mmer_jax.training import sharding
 
 
@@ -25,7 +25,7 @@ def make(prepared, tiny_config, monkeypatch):
 
 def first_batch(experiment):
     utterances = experiment.corpus.utterances
-    return pipeline.TrainBatches(experiment.featurizer, utterances, 8, 1, 0)[0]
+    return loader.TrainBatches(experiment.collator, utterances, 8, 1, 0)[0]
 
 
 def losses_of_a_step(experiment):
@@ -53,7 +53,7 @@ def test_a_corpus_without_views_computes_one_and_says_so(make, capsys):
 
 def test_recordings_without_texts_leave_a_model_of_both_without_views(make, capsys):
     experiment = make(lambda u: dataclasses.replace(u, aug_transcript=""))
-    assert not experiment.featurizer.augmented
+    assert not experiment.collator.augmented
     out = capsys.readouterr().out
     assert "0 utterances have a text, 80 a recording, 0 both" in out and "losses.acl" in out
 

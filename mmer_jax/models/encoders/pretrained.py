@@ -16,7 +16,7 @@ import safetensors.numpy
 from absl import logging
 from flax import serialization, traverse_util
 
-from mmer_jax.data.audio import SAMPLE_RATE
+from mmer_jax.data.preprocessing import SAMPLE_RATE
 from mmer_jax.errors import UserError
 from mmer_jax.models.encoders import ENCODERS
 
@@ -73,10 +73,11 @@ def check_config(config, source: str) -> None:
     for name, default in undecided(config):
         if getattr(config, name) != default:
             _refuse(config, name, (default,), source)
-    if config.hidden_size % config.num_attention_heads:
+    heads = getattr(config, "num_attention_heads", 1)
+    if config.hidden_size % heads:
         raise UserError(
-            f"{source}: its config.json has {config.num_attention_heads} attention heads for a "
-            f"width of {config.hidden_size}, which they do not divide."
+            f"{source}: its config.json has {heads} attention heads for a width of "
+            f"{config.hidden_size}, which they do not divide."
         )
 
 

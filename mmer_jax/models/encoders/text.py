@@ -11,7 +11,7 @@ from transformers.models.roberta.modeling_flax_roberta import (
     FlaxRobertaEncoder,
 )
 
-from mmer_jax.data.batching import rounded
+from mmer_jax.data.bucketing import rounded
 
 BLOCKS = {
     "bert": (FlaxBertEmbeddings, FlaxBertEncoder),
