@@ -30,7 +30,7 @@ from mmer_jax.losses.total import total_loss
 from mmer_jax.models.encoders.text import TextEncoder
 from mmer_jax.models.encoders.wav2vec2 import Wav2Vec2Encoder
 from mmer_jax.models.mmer import MMER
-from mmer_jax.training import schedule
+from mmer_jax.training import xla_options
 from mmer_jax.training.optimizer import make_optimizer, merge, split_frozen
 
 RATE, SYMBOLS, CLASSES, LEARNING_RATE = 16_000, 32, 4, 5e-5
@@ -109,7 +109,7 @@ class FlaxTrainer:
         params = jax.jit(self.model.init)(jax.random.key(0), example)["params"]
         trained, self.frozen = split_frozen(params, FROZEN)
         self.state = (trained, self.optimizer.init(trained), jax.random.key(1))
-        options = schedule.compiler_options()
+        options = xla_options.compiler_options()
         self.jitted = jax.jit(self._step, donate_argnums=0, compiler_options=options)
 
     def _step(self, state, frozen, batch):

@@ -6,7 +6,7 @@ import time
 
 from absl import flags
 
-from mmer_jax import cli, files, host_memory
+from mmer_jax import cli, files
 
 
 def run(workdir: str, text_source: str = "ctc", data_dir: str = "") -> str:
@@ -61,5 +61,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    host_memory.keep()  # before jax starts its threads; not in main: a caller's memory is its own
     sys.exit(main())
