@@ -367,7 +367,7 @@ def _flags(argv):
     end = argv.index("--") if "--" in argv else len(argv)
     flags = parser.parse_args(argv[:end])
     flags.arguments = argv[end + 1 :]
-    if flags.utterances % flags.batch:
+    if flags.case in ("mix", "network") and flags.utterances % flags.batch:
         parser.error("--utterances must be a multiple of --batch: both sides see whole batches")
     if (flags.case == "command") != bool(flags.checkout and flags.arguments):
         parser.error("`command`, and it alone, needs --checkout and, after --, what to run")
