@@ -193,10 +193,12 @@ def network(flags) -> dict:
     """One side's seconds per utterance, batch to logits."""
     import jax
 
+    from mmer_jax.models.forward import make_forward
+
     config, vocabulary, step, params = _model(flags)
-    batches = [{k: b[k] for k in (*VIEW, "label")} for b in _batches(flags, vocabulary)]
-    call = jax.jit(lambda params, batch: step.model.apply({"params": params}, batch)[0])
-    call = functools.partial(call, jax.device_put(params))
+    batches = [{k: b[k] for k in VIEW} for b in _batches(flags, vocabulary)]
+    forward, placed = make_forward(step.model), jax.device_put(params)
+    call = lambda batch: forward(placed, batch)["logits"]  # noqa: E731
     if flags.side == "PyTorch":
         call = TorchSide(config, step.model, params).logits
     return _per_utterance(flags, call, batches)

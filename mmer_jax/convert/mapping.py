@@ -238,5 +238,4 @@ def _example_batch(model):
         "audio_length": np.array([8_000], np.int32),
         "text_ids": np.zeros((1, 4, model.width), np.float32),
         "text_mask": np.ones((1, 4), np.int32),
-        "label": np.zeros((1,), np.int32),
     }

@@ -1,22 +1,14 @@
-"""The model cut in two compiled halves: speech -> frames and symbols, frames and text -> logits."""
+"""A model on the device: speech -> frames, then frames and text -> logits."""
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-from flax import linen as nn
 
-from mmer_jax.models.encoders.wav2vec2 import Wav2Vec2Encoder
-from mmer_jax.models.heads import CTCHead
-from mmer_jax.models.layers import flat_dense
+from mmer_jax.models.forward import make_forward
 from mmer_jax.models.mmer import MMER
-from mmer_jax.models.precision import jit_at
 
 
 class Network:
     """A model on the device. The speech is encoded once, whatever is made of it afterwards.
-
-    With `config.model.padding="published"` the encoder's answer hangs on its padding; here it
-    computes what the published model does with the recording alone, unpadded.
 
     Args:
       model: the Flax module.
@@ -24,11 +16,12 @@ class Network:
     """
 
     def __init__(self, model: MMER, params: dict):
-        self._model = padding_kept_out(model)
         self._params = jax.device_put(params)
-        self._encode = jit_at(self._encoded, model.precision)
-        self._decide = jit_at(self._decided, model.precision)
-        self._attend = jit_at(self._attended, model.precision)
+        self._has_audio = model.audio_encoder is not None
+        self._encode, self._decide, self._attend = (
+            make_forward(model, keep, standard_padding=True)
+            for keep in (("audio_hidden", "audio_mask", "log_probs"), ("logits",), ("attention",))
+        )
 
     @property
     def compiled(self) -> int:
@@ -36,19 +29,14 @@ class Network:
         return self._encode._cache_size() + self._decide._cache_size()
 
     def encode(self, audio: np.ndarray, length: np.ndarray) -> dict:
-        """Speech -> frames.
+        """float32 [b, n] and int32 [b] -> `audio_hidden`, `audio_mask` and `log_probs`.
 
-        Args:
-          audio: float32 [b, n], prepared and zero-padded.
-          length: int32 [b].
-
-        Returns:
-          Device arrays `audio_hidden` [b, t, d], `audio_mask` [b, t], `log_probs` float32
-          [b, t, v] of the CTC symbols. {} where the model reads text alone.
+        On the device; {} where the model reads text alone.
         """
-        if self._model.audio_encoder is None:
+        if not self._has_audio:
             return {}
-        return jax.block_until_ready(self._encode(self._params, audio, length))
+        batch = {"audio": audio, "audio_length": length}
+        return jax.block_until_ready(self._encode(self._params, batch))
 
     def symbols(self, encoded: dict) -> list[np.ndarray]:
         """What `encode` returned -> log-probabilities [t, v] of each row, without its padding."""
@@ -56,50 +44,14 @@ class Network:
         return [row[kept] for row, kept in zip(log_probs, mask)]
 
     def decide(self, encoded: dict, ids: np.ndarray, mask: np.ndarray) -> np.ndarray:
-        """Frames and text -> logits float32 [b, c].
-
-        Args:
-          encoded: what `encode` returned.
-          ids, mask: int32 [b, s] tokens, and which of them are no padding.
-        """
-        given = {k: encoded[k] for k in ("audio_hidden", "audio_mask") if k in encoded}
-        return jax.device_get(self._decide(self._params, given, ids, mask))
+        """What `encode` returned, and int32 [b, s] tokens and their mask -> float32 [b, c]."""
+        return self._with_text(self._decide, encoded, ids, mask)["logits"]
 
     def attention(self, encoded: dict, ids: np.ndarray, mask: np.ndarray) -> np.ndarray:
-        """Where each token looks in the speech: float32 [b, s, t], mean over the heads.
+        """As `decide` -> float32 [b, s, t], see `make_forward`; cross-modal fusion has it."""
+        return self._with_text(self._attend, encoded, ids, mask)["attention"]
 
-        Args:
-          encoded, ids, mask: as for `decide`; of a model with cross-modal fusion.
-        """
-        given = {k: encoded[k] for k in ("audio_hidden", "audio_mask")}
-        return jax.device_get(self._attend(self._params, given, ids, mask))
-
-    def _encoded(self, params, audio, length):
-        m = self._model
-        with nn.intercept_methods(flat_dense):
-            hidden, mask = m.audio_encoder.apply(
-                {"params": params["audio_encoder"]}, audio, length, True
-            )
-        head = CTCHead(m.symbols, m.dropout)
-        logits = head.apply({"params": params["ctc"]}, hidden, True)
-        log_probs = jax.nn.log_softmax(logits.astype(jnp.float32))
-        return {"audio_hidden": hidden, "audio_mask": mask, "log_probs": log_probs}
-
-    def _decided(self, params, encoded, ids, mask):
-        return self._applied(params, encoded, ids, mask)[0]
-
-    def _attended(self, params, encoded, ids, mask):
-        _, out = self._applied(params, encoded, ids, mask)
-        return out["text_to_audio_attention"].astype(jnp.float32).mean(1)
-
-    def _applied(self, params, encoded, ids, mask):
-        batch = {"text_ids": ids, "text_mask": mask, "label": jnp.zeros(len(ids), jnp.int32)}
-        return self._model.apply({"params": params}, batch | encoded)
-
-
-def padding_kept_out(model: MMER) -> MMER:
-    """The model without `padding="published"`: what it computes does not hang on its padding."""
-    encoder = model.audio_encoder
-    if isinstance(encoder, Wav2Vec2Encoder) and encoder.published_padding:
-        return model.clone(audio_encoder=encoder.clone(published_padding=False))
-    return model
+    def _with_text(self, forward, encoded, ids, mask):
+        speech = {k: encoded[k] for k in ("audio_hidden", "audio_mask") if k in encoded}
+        batch = {"text_ids": ids, "text_mask": mask} | speech
+        return jax.device_get(forward(self._params, batch))

@@ -121,14 +121,8 @@ def exported(model, params, bucket: Bucket) -> jax_export.Exported:
       params: nested dict, each with a `.shape`.
       bucket: its static shapes.
     """
-    from mmer_jax.inference import network
-    from mmer_jax.models.precision import jit_at
-
     inputs = _inputs(bucket)
-    # A program pads what it is given, and padding must not change an answer.
-    module = network.padding_kept_out(model)
-    function = jit_at(_function(module, tuple(inputs)), module.precision)
-    return _export(function, _shapes(params), inputs)
+    return _export(_function(model, tuple(inputs)), _shapes(params), inputs)
 
 
 def _inputs(bucket):
@@ -147,17 +141,15 @@ def _inputs(bucket):
 def _function(model, names):
     from flax import traverse_util
 
-    def predict(params, *inputs):
-        batch = dict(zip(names, inputs))
-        batch["label"] = np.zeros(inputs[0].shape[0], np.int32)  # its size alone is read
-        params = traverse_util.unflatten_dict(params, sep="/")
-        logits, out = model.apply({"params": params}, batch)
-        if "ctc_logits" not in out:
-            return {"logits": logits}
-        frames = out["audio_mask"].sum(-1).astype(np.int32)
-        return {"logits": logits, "ctc_logits": out["ctc_logits"], "frames": frames}
+    from mmer_jax.models.forward import make_forward
 
-    return predict
+    # A program pads what it is given, and padding must not change an answer.
+    forward = make_forward(model, ("logits", "ctc_logits", "frames"), standard_padding=True)
+
+    def predict(params, *inputs):
+        return forward(traverse_util.unflatten_dict(params, sep="/"), dict(zip(names, inputs)))
+
+    return jax.jit(predict)
 
 
 def _shapes(params):

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import optax
 
 
-def ctc(logits, frame_mask, transcript, transcript_length, valid, per_symbol: bool = False):
+def ctc(logits, frame_mask, transcript, transcript_length, valid, normalization: str = "utterance"):
     """-log p(transcript | frames), unreduced.
 
     A transcript that its frames can't spell (a symbol needs a frame, and a doubled symbol a blank
@@ -17,7 +17,8 @@ def ctc(logits, frame_mask, transcript, transcript_length, valid, per_symbol: bo
       transcript: int [b, u].
       transcript_length: int [b].
       valid: bool [b]; False for what is cut, and for rows that fill the batch.
-      per_symbol: divides by the transcript's length, as the literature's toolkits do.
+      normalization: `symbol` divides by the transcript's length, as the field's toolkits do;
+        `utterance` and `sum` do not.
 
     Returns:
       values float32 [b], 0 where masked; mask [b].
@@ -33,7 +34,7 @@ def ctc(logits, frame_mask, transcript, transcript_length, valid, per_symbol: bo
             # A masked row gets an empty transcript: optax's -1e5 stand-in for log 0 never enters.
             1.0 - (real & mask[:, None]).astype(jnp.float32),
         )
-    if per_symbol:
+    if normalization == "symbol":
         values = values / jnp.maximum(transcript_length, 1)
     return jnp.where(mask, values, 0.0), mask
 
@@ -41,10 +42,3 @@ def ctc(logits, frame_mask, transcript, transcript_length, valid, per_symbol: bo
 def _spellable(transcript, real, frame_mask):
     doubled = (transcript[:, 1:] == transcript[:, :-1]) & real[:, 1:]
     return (frame_mask > 0).sum(1) >= real.sum(1) + doubled.sum(1)
-
-
-def greedy(logits: jax.Array, frame_mask: jax.Array) -> jax.Array:
-    """The best path's symbols with repeats and blanks as 0: [b, t, v], [b, t] -> int [b, t]."""
-    best = jnp.where(frame_mask > 0, logits.argmax(-1), 0)
-    before = jnp.pad(best[:, :-1], ((0, 0), (1, 0)))
-    return jnp.where(best == before, 0, best)

@@ -155,7 +155,7 @@ def _audio_encoder(config, dtype):
     name = config.audio.pretrained
     hf = pretrained.load_config(name) if name else _scratch_audio(config.audio)
     if family == "wav2vec2":
-        return Wav2Vec2Encoder(hf, config.model.padding == "published", dtype, config.model.remat)
+        return Wav2Vec2Encoder(hf, config.model.padding == "original", dtype, config.model.remat)
     return WhisperEncoder(hf, dtype, config.model.remat)
 
 
@@ -271,5 +271,4 @@ def _example_batch():
         "audio_length": np.array([8_000], np.int32),
         "text_ids": np.zeros((1, 4), np.int32),
         "text_mask": np.ones((1, 4), np.int32),
-        "label": np.zeros((1,), np.int32),
     }

@@ -1,5 +1,6 @@
 """MMER: encoders, fusion and heads, as one function of a batch."""
 
+import chex
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
@@ -50,26 +51,33 @@ class MMER(nn.Module):
 
         Where the batch holds an augmented view, both views pass the network in one batch of 2b
         rows, and `out` has `aug_fused` and `aug_projection` beside `fused` and `projection`.
-        All other entries of `out` are the original view's. A batch of `audio_hidden` and
-        `audio_mask`, as the audio encoder returns them, needs no audio: the encoder is not run.
+        All other entries of `out` are the original view's.
+
+        In place of audio a batch may have `audio_hidden` and `audio_mask`, as the audio encoder
+        returns them; it is not run then. Of speech without the text that the model needs, `out` has
+        what comes before the fusion and `ctc_logits`; the logits are None.
         """
-        rows = batch["label"].shape[0]
+        arrays = list(batch.values())
+        chex.assert_equal_shape_prefix(arrays, 1)
+        rows = arrays[0].shape[0]
         has_view = "aug_audio" in batch or "aug_text_ids" in batch
         with nn.intercept_methods(flat_dense):
             both = self._encode(_both_views(batch) if has_view else batch, not train)
         out = {name: value[:rows] for name, value in both.items()}
-        logits = out["logits"] = EmotionHead(self.classes, name="emotion")(out["fused"])
-        out["projection"] = ProjectionHead(self.width, name="projection")(out["fused"])
-        augmented = ProjectionHead(self.width, name="aug_projection")
-        if has_view:
-            out["aug_fused"] = both["fused"][rows:]
-            out["aug_projection"] = augmented(out["aug_fused"])
-        elif self.is_initializing():
-            augmented(out["fused"])
+        if "fused" in out:
+            out["logits"] = EmotionHead(self.classes, name="emotion")(out["fused"])
+            chex.assert_shape(out["logits"], (rows, self.classes))
+            out["projection"] = ProjectionHead(self.width, name="projection")(out["fused"])
+            augmented = ProjectionHead(self.width, name="aug_projection")
+            if has_view:
+                out["aug_fused"] = both["fused"][rows:]
+                out["aug_projection"] = augmented(out["aug_fused"])
+            elif self.is_initializing():
+                augmented(out["fused"])
         if self.audio_encoder is not None:
             head = CTCHead(self.symbols, self.dropout, name="ctc")
             out["ctc_logits"] = head(out["audio_hidden"], not train)
-        return logits, out
+        return out.get("logits"), out
 
     def _encode(self, view, deterministic):
         out = {}
@@ -80,6 +88,8 @@ class MMER(nn.Module):
                 view["audio"], view["audio_length"], deterministic or "audio_encoder" in self.frozen
             )
         if self.text_encoder is not None:
+            if "text_ids" not in view:
+                return out
             out["text_hidden"] = self.text_encoder(
                 view["text_ids"], view["text_mask"], deterministic or "text_encoder" in self.frozen
             )

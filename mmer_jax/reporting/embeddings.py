@@ -11,8 +11,6 @@ from mmer_jax.data.batching import FRAME
 from mmer_jax.data.text import load_tokenizer
 from mmer_jax.errors import UserError
 from mmer_jax.models import factory
-from mmer_jax.models.mmer import MMER
-from mmer_jax.models.precision import jit_at
 from mmer_jax.runs import FoldRun
 from mmer_jax.training import fold_params, sharding
 from mmer_jax.training.optimizer import merge
@@ -112,45 +110,16 @@ def _utterances(corpus, fold):
     return tuple(known[name] for name in names)
 
 
-def make_features_step(model: MMER, mesh, shardings):
-    """A jitted (params, frozen, batch) -> what `Features` is made of.
-
-    `logits` [b, c] and `fused` [b, d]; where the model has them `gate` [b], `attention` [b, s, t]
-    and `frames` [b], how many of the t are no padding.
-
-    Args:
-      model, mesh, shardings: as for `step.make_eval_step`.
-    """
-
-    def features(params, frozen, batch):
-        logits, out = model.apply({"params": merge(params, frozen)}, batch)
-        found = {"logits": logits, "fused": out["fused"].astype(np.float32)}
-        if "gate" in out:
-            kept = batch["text_mask"].astype(np.float32)
-            gate = out["gate"].astype(np.float32).mean(-1)
-            found["gate"] = (gate * kept).sum(-1) / kept.sum(-1)
-        if "text_to_audio_attention" in out:
-            found["attention"] = out["text_to_audio_attention"].mean(1)
-            found["frames"] = out["audio_mask"].sum(-1)
-        return found
-
-    return jit_at(
-        features,
-        model.precision,
-        in_shardings=(shardings.params, shardings.frozen, sharding.batch_sharding(mesh)),
-        out_shardings=sharding.replicated(mesh),
-    )
-
-
 def _run(experiment, state, utterances, wanted):
-    compute = make_features_step(experiment.model, experiment.mesh, experiment.shardings)
+    forward = experiment.make_forward(("logits", "fused", "mean_gate", "attention", "frames"))
+    params = merge(state.params, state.frozen)
     options = experiment.config.data
     batches = pipeline.EvalBatches(experiment.featurizer, utterances, options.eval_batch_size)
     place = functools.partial(sharding.place, mesh=experiment.mesh)
     rows, attention = {}, None
     with pipeline.device_iterator(batches, place, options.threads, options.prefetch) as placed:
         for i, batch in enumerate(placed):
-            found = compute(state.params, state.frozen, batch)
+            found = forward(params, batch)
             weights = found.pop("attention", None)  # large: only one row of it leaves the device
             found = jax.device_get(found)
             for row, at in enumerate(batches.positions(i)):
@@ -159,10 +128,12 @@ def _run(experiment, state, utterances, wanted):
                 rows[at] = {name: values[row] for name, values in found.items()}
                 if weights is not None and utterances[at].id == wanted:
                     size = int(found["frames"][row])
-                    heard = np.asarray(weights[row], np.float32)[:, :size]
-                    attention = _attention(experiment, utterances[at], heard)
+                    shown = np.asarray(weights[row])[:, :size]
+                    attention = _attention(experiment, utterances[at], shown)
     columns = {name: np.stack([rows[i][name] for i in range(len(rows))]) for name in rows[0]}
-    return Features(columns["logits"], columns["fused"], columns.get("gate"), attention)
+    return Features(
+        columns["logits"], columns["fused"].astype(np.float32), columns.get("mean_gate"), attention
+    )
 
 
 def _attention(experiment, utterance, weights):

@@ -17,6 +17,7 @@ from mmer_jax.reporting import transcript_ablation
 from mmer_jax.training import sharding
 from mmer_jax.training.checkpoint import Checkpoints
 from mmer_jax.training.logging import make_writer
+from mmer_jax.training.optimizer import merge
 from mmer_jax.training.progress import Progress
 from mmer_jax.training.trainer import Experiment
 
@@ -218,11 +219,11 @@ def predict(experiment: Experiment, state, utterances, texts=None) -> dict:
     batches = pipeline.EvalBatches(experiment.featurizer, utterances, size, rows, texts)
     logits = np.zeros((len(utterances), len(experiment.corpus.label_names)), np.float32)
     recognized = [""] * len(utterances)
-    found = {}
+    params, found = merge(state.params, state.frozen), {}
     with _to_devices(experiment, batches) as placed:
         for i, batch in enumerate(placed):
             # Of every process's rows: each fills in the same whole table.
-            found = jax.device_get(experiment.eval_step(state.params, state.frozen, batch))
+            found = jax.device_get(experiment.eval_step(params, batch))
             at = batches.positions(i)
             logits[at[at >= 0]] = found["logits"][at >= 0]
             for position, symbols in zip(at, found.get("symbols", ())):
@@ -290,7 +291,7 @@ def _named(prefix, values, names):
 def _line(entry, config, epochs):
     if "ua" not in entry:
         return f"epoch {entry['epoch']}/{epochs}"
-    where = "held-out" if config.selection == "heldout" else "TEST (selection=published)"
+    where = "held-out" if config.selection == "heldout" else "TEST (selection=original)"
     return (
         f"epoch {entry['epoch']}/{epochs}: {where} UA {entry['ua']:.3f}, "
         f"WA {entry['wa']:.3f}, loss {entry['loss']:.3f}"

@@ -1,4 +1,4 @@
-"""One training step and one evaluation step, compiled over the mesh."""
+"""One training step, compiled over the mesh."""
 
 import jax
 import jax.numpy as jnp
@@ -6,7 +6,6 @@ import optax
 from jax.sharding import NamedSharding, PartitionSpec
 
 from mmer_jax.losses import memory_bank, total
-from mmer_jax.losses.ctc import greedy
 from mmer_jax.models.precision import jit_at
 from mmer_jax.training import accumulation, grad_cache, schedule, sharding
 from mmer_jax.training.optimizer import learning_rate, merge
@@ -110,27 +109,3 @@ def _gradients(model, config, mesh):
         return loss, metrics | {"accuracy": right}, embeddings, grads
 
     return gradients
-
-
-def make_eval_step(model, mesh, shardings):
-    """A jitted (params, frozen, batch) -> answers, a copy of them on every device.
-
-    The answers are `logits` float32 [b, c] and, where there is a CTC head, `symbols` int32 [b, t]
-    (see `losses.ctc.greedy`).
-
-    Args:
-      model, mesh, shardings: as for `make_train_step`.
-    """
-
-    def eval_step(params, frozen, batch):
-        logits, out = model.apply({"params": merge(params, frozen)}, batch)
-        if "ctc_logits" not in out:
-            return {"logits": logits}
-        return {"logits": logits, "symbols": greedy(out["ctc_logits"], out["audio_mask"])}
-
-    return jit_at(
-        eval_step,
-        model.precision,
-        in_shardings=(shardings.params, shardings.frozen, sharding.batch_sharding(mesh)),
-        out_shardings=sharding.replicated(mesh),
-    )

@@ -2,6 +2,7 @@
 
 import jax
 
+from mmer_jax import losses
 from mmer_jax.data import folds, text
 from mmer_jax.data.audio import SAMPLE_RATE
 from mmer_jax.data.corpus import Corpus
@@ -9,8 +10,9 @@ from mmer_jax.data.pipeline import Featurizer, any_view
 from mmer_jax.inference.model import read_tokenizer
 from mmer_jax.losses import memory_bank
 from mmer_jax.models import factory
+from mmer_jax.models.forward import make_forward
 from mmer_jax.training import params_file, sharding, state, step
-from mmer_jax.training.optimizer import make_optimizer, split_frozen
+from mmer_jax.training.optimizer import make_optimizer, merge, split_frozen
 
 
 class Experiment:
@@ -23,7 +25,8 @@ class Experiment:
       tokenizer_folder: hub name or folder of its tokenizer; "" for speech alone.
       model: the Flax module.
       mesh, shardings: all devices, and where each leaf of the state lies on them.
-      train_step, eval_step: jitted, see `training/step.py`.
+      train_step: jitted, see `training/step.py`.
+      eval_step: jitted, of all parameters and a batch, see `make_forward`.
       pretrained: where the training began, {} before it does: which weights were read, see
         `factory.provenance`, or with `config.init_from` those of `init_from`, and `tokenizer`, each
         with `source` and `sha256`; the former's is that of all parameters, its first 16 digits.
@@ -50,7 +53,7 @@ class Experiment:
             max_samples=round(config.data.max_seconds * SAMPLE_RATE),
             normalized=factory.normalizes(config),
             buckets=config.data.buckets,
-            augmented=config.losses.acl.weight > 0 and any_view(parts, modalities),
+            augmented=bool(losses.of_two_views(config.losses)) and any_view(parts, modalities),
             batch_size=config.data.batch_size,
             max_padding=config.data.max_padding,
             parts=parts,
@@ -73,8 +76,18 @@ class Experiment:
         self.shardings = sharding.state_shardings(shapes, self.mesh)
         everything = (self.mesh, self.shardings)
         self.train_step = step.make_train_step(self.model, self.optimizer, config, *everything)
-        self.eval_step = step.make_eval_step(self.model, *everything)
+        self.eval_step = self.make_forward(("logits", "symbols"))
         self._params = None
+
+    def make_forward(self, keep):
+        """`make_forward` of the model over the mesh; every device has a copy of the outputs."""
+        params = merge(self.shardings.params, self.shardings.frozen)
+        return make_forward(
+            self.model,
+            keep,
+            in_shardings=(params, sharding.batch_sharding(self.mesh)),
+            out_shardings=sharding.replicated(self.mesh),
+        )
 
     def parts(self, fold: folds.Fold) -> folds.Parts:
         """What of the corpus a fold trains on, chooses by and tests."""
@@ -140,7 +153,8 @@ class Experiment:
         )
 
     def _split(self, params):
-        return split_frozen(params, tuple(self.config.optimizer.frozen))
+        options = self.config.optimizer
+        return split_frozen(params, tuple(options.frozen), tuple(options.groups))
 
     def _fresh(self, trained, frozen, total_steps, groups):
         past = memory_bank.create(self.config.losses.memory.size, self.config.model.width)

@@ -57,5 +57,4 @@ def batch(rows=2, samples=8_000, tokens=6):
         "audio_length": np.linspace(samples, samples // 2, rows).astype(np.int32),
         "text_ids": rng.integers(5, 30, (rows, tokens)).astype(np.int32),
         "text_mask": mask,
-        "label": np.zeros(rows, np.int32),
     }

@@ -38,7 +38,7 @@ def _text_states(*frozen):
     model = factory.build_model(config, 4, 32, 30)
     params = factory.init_params(model, config, seed=0)
     batch = {
-        "text_ids": np.array([[3, 4, 5]]), "text_mask": np.ones((1, 3)), "label": np.zeros(1, int),
+        "text_ids": np.array([[3, 4, 5]]), "text_mask": np.ones((1, 3)),
     }  # fmt: skip
     apply = jax.jit(model.apply, static_argnames="train")
 
@@ -71,5 +71,5 @@ def test_a_text_of_any_longest_length_has_positions_to_its_padded_end():
     params = factory.init_params(model, config, seed=0)
     ids = np.full((1, 16), 3, np.int32)
     mask = (np.arange(16) < 10).astype(np.int32)[None]
-    batch = {"text_ids": ids, "text_mask": mask, "label": np.zeros(1, np.int32)}
+    batch = {"text_ids": ids, "text_mask": mask}
     assert np.isfinite(model.apply({"params": params}, batch)[0]).all()

@@ -59,7 +59,6 @@ def _batch(utterances, samples, tokens, rng):
     lengths = np.array([len(wave) for wave, _ in utterances], np.int32)
     return {
         "audio": audio, "audio_length": lengths, "text_ids": ids, "text_mask": mask,
-        "label": np.zeros(len(utterances), np.int32),
     }  # fmt: skip
 
 

@@ -10,12 +10,11 @@ import pytest
 from benchmarks import common
 from mmer_jax import configuration
 from mmer_jax.inference import stablehlo
-from mmer_jax.inference.network import Network
 from mmer_jax.losses import contrastive
 from mmer_jax.losses.ctc import ctc
 from mmer_jax.models import factory
 from mmer_jax.models.encoders.whisper import log_mel
-from mmer_jax.reporting import embeddings
+from mmer_jax.models.forward import make_forward
 from mmer_jax.training import sharding, state, step
 from mmer_jax.training.optimizer import make_optimizer, split_frozen
 
@@ -48,25 +47,16 @@ def _programs(precision, audio):
         lambda a, b: state.create(a, b, optimizer, 10, {}, 0), *split_frozen(shapes, ())
     )
     shardings = sharding.state_shardings(fresh, mesh)
-    everything = model, mesh, shardings
     train = step.make_train_step(model, optimizer, config, mesh, shardings)
-    network = Network(model, {})
-    frames, mask = jax.eval_shape(
-        lambda p: model.audio_encoder.apply(
-            {"params": p["audio_encoder"]}, batch["audio"], batch["audio_length"], True
-        ),
-        shapes,
-    )
-    encoded = {"audio_hidden": frames, "audio_mask": mask}
-    text = batch["text_ids"], batch["text_mask"]
+    speech, text = ({k: batch[k] for k in batch if k.startswith(x)} for x in ("audio", "text"))
+    encode = make_forward(model, ("audio_hidden", "audio_mask", "log_probs"))
+    encoded = jax.eval_shape(encode, shapes, speech)
+    encoded.pop("log_probs")
     lowered = {
         "train": train.lower(fresh, batch),
-        "eval": step.make_eval_step(*everything).lower(fresh.params, fresh.frozen, batch),
-        "features": embeddings.make_features_step(*everything).lower(
-            fresh.params, fresh.frozen, batch
-        ),
-        "encode": network._encode.lower(shapes, batch["audio"], batch["audio_length"]),
-        "decide": network._decide.lower(shapes, encoded, *text),
+        "eval": make_forward(model, ("logits", "symbols")).lower(shapes, batch),
+        "encode": encode.lower(shapes, speech),
+        "decide": make_forward(model).lower(shapes, encoded | text),
     }
     return {name: x.as_text() for name, x in lowered.items()}
 
@@ -105,10 +95,10 @@ def test_the_exported_program_has_it_too():
 
 def test_similarities_ctc_and_log_mel_are_always_the_highest():
     z, label, valid = jnp.ones((4, 8)), jnp.zeros(4, int), jnp.ones(4, bool)
-    for loss in (contrastive.supervised_contrastive, contrastive.supervised_contrastive_released):
+    for loss in (contrastive.supervised_contrastive, contrastive.supervised_contrastive_original):
         text = jax.jit(jax.grad(lambda z, f=loss: f(z, label, valid)[0].sum())).lower(z).as_text()
         assert _found(text) and all(x == ["HIGHEST"] for x in _found(text))
-    for loss in (contrastive.augmented_contrastive, contrastive.augmented_contrastive_released):
+    for loss in (contrastive.augmented_contrastive, contrastive.augmented_contrastive_original):
         text = jax.jit(jax.grad(lambda z, f=loss: f(z, z, valid)[0].sum())).lower(z).as_text()
         assert _found(text) and all(x == ["HIGHEST"] for x in _found(text))
     logits, symbols = jnp.ones((1, 9, 5)), jnp.ones((1, 3), int)

@@ -49,7 +49,7 @@ def test_a_variant_that_changes_nothing_is_left_out():
 def test_a_variant_that_cannot_be_run_is_named():
     base = config()
     base.losses.memory.size = 8
-    with pytest.raises(UserError, match="released_losses can't be run.*--variants=no_ctc"):
+    with pytest.raises(UserError, match="original_losses can't be run.*--variants=no_ctc"):
         ablation.make(base)
 
 
@@ -69,7 +69,6 @@ def outputs():
         "audio_length": np.array([8000, 5000], np.int32),
         "text_ids": rng.integers(3, 30, (2, 5)).astype(np.int32),
         "text_mask": np.array([[1, 1, 1, 1, 1], [1, 1, 0, 0, 0]], np.int32),
-        "label": np.zeros(2, np.int32),
     }
     found = {}
     for v in ablation.make(config(), ("late_fusion", "no_gate"))[0]:

@@ -11,6 +11,7 @@ from mmer_jax import main
 from mmer_jax.data import folds, pipeline
 from mmer_jax.errors import UserError
 from mmer_jax.training import cross_validation, loop, sharding
+from mmer_jax.training.optimizer import merge
 from mmer_jax.training.trainer import Experiment
 
 
@@ -75,7 +76,9 @@ def test_predictions_do_not_depend_on_company(experiment):
     np.testing.assert_allclose(alone, together, atol=1e-5)
     largest = experiment.featurizer.buckets[-1]
     batch = experiment.featurizer.batch(list(utterances[:8]), largest, (0, 0), False)
-    other = experiment.eval_step(state.params, state.frozen, sharding.place(batch, experiment.mesh))
+    other = experiment.eval_step(
+        merge(state.params, state.frozen), sharding.place(batch, experiment.mesh)
+    )
     np.testing.assert_allclose(other["logits"], together[:8], atol=1e-5)
 
 
@@ -236,7 +239,7 @@ TRAINED = {"said in training", "an augmented text"}
     [
         ("heldout", False, 0.1, TRAINED),
         ("heldout", True, 0.1, TRAINED | {"said held out"}),
-        ("published", False, 0.0, {"said in training", "said held out"}),
+        ("original", False, 0.0, {"said in training", "said held out"}),
     ],
 )
 def test_words_are_known_that_the_tested_state_was_trained_on(
@@ -268,7 +271,7 @@ def test_words_are_known_that_the_tested_state_was_trained_on(
     assert counts["trained"] == counts["train"] + (counts["select"] if refit else 0)
     # And what follows from it: a temperature is that of a state which was not trained on the part.
     sources = result["text_sources"]
-    assert set(sources) == (set() if selection == "published" else {"gold", "ctc", "none"})
+    assert set(sources) == (set() if selection == "original" else {"gold", "ctc", "none"})
     fitted = [found["temperature"] is not None for found in sources.values()]
     assert all(fitted) if not refit else not any(fitted)
     assert (result["temperature"] is None) == (refit or not sources)
