@@ -371,7 +371,7 @@ def _flags(argv):
     flags.arguments = argv[end + 1 :]
     if flags.case in ("mix", "network") and flags.utterances % flags.batch:
         parser.error("--utterances must be a multiple of --batch: both sides see whole batches")
-    if (flags.case == "command") != bool(flags.checkout and flags.arguments):
+    if [bool(flags.checkout), bool(flags.arguments)] != 2 * [flags.case == "command"]:
         parser.error("`command`, and it alone, needs --checkout and, after --, what to run")
     return flags
 
