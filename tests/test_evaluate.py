@@ -41,17 +41,17 @@ def test_each_source_has_the_figures_of_its_own_texts_on_held_out_dialogs(run):
     fold = runs.read(str(run)).folds[0]
     stored = fold.result["text_sources"]
     assert list(stored) == ["gold", "ctc", "none"]
-    experiment, state, _ = embeddings.open_fold(fold)
-    held = experiment.parts(folds.Fold(5)).select
+    trainer, state, _ = embeddings.open_fold(fold)
+    held = loop.split(trainer, folds.Fold(5)).select
     label = np.array([u.label for u in held])
-    written = loop.predict(experiment, state, held)["recognized"]
+    written = loop.predict(trainer, state, held)["recognized"]
     texts = {
         "gold": {},
         "ctc": {u.id: w.lower() for u, w in zip(held, written)},
         "none": {u.id: "" for u in held},
     }
     for source, given in texts.items():
-        logits = loop.predict(experiment, state, held, given)["logits"]
+        logits = loop.predict(trainer, state, held, given)["logits"]
         rates = classification.rates(classification.confusion(label, logits.argmax(-1), 4))
         found = stored[source]
         assert found["ua"] == pytest.approx(rates["ua"]) and found["utterances"] == len(held)

@@ -14,7 +14,7 @@ from mmer_jax.models import factory
 from mmer_jax.runs import FoldRun
 from mmer_jax.training import fold_params, sharding
 from mmer_jax.training.optimizer import merge
-from mmer_jax.training.trainer import Experiment
+from mmer_jax.training.trainer import Trainer
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,20 +64,20 @@ def extract(fold: FoldRun, utterance: str, data_dir: str = "") -> Features:
     Raises:
       UserError: checkpoint, dataset or tokenizer are gone, or another corpus is there now.
     """
-    experiment, state, utterances = open_fold(fold, data_dir)
-    return _run(experiment, state, utterances, utterance)
+    trainer, state, utterances = open_fold(fold, data_dir)
+    return _run(trainer, state, utterances, utterance)
 
 
-def open_fold(fold: FoldRun, data_dir: str = "", experiment: Experiment | None = None):
+def open_fold(fold: FoldRun, data_dir: str = "", trainer: Trainer | None = None):
     """The state of a fold that was tested, and its test utterances.
 
     Args:
       fold: a finished one.
       data_dir: where the prepared dataset is now; empty: where the run had it.
-      experiment: of another fold of the same run, which is gone on with where it fits.
+      trainer: of another fold of the same run, which is gone on with where it fits.
 
     Returns:
-      (Experiment, state, utterances in the order of the fold's predictions).
+      (Trainer, state, utterances in the order of the fold's predictions).
 
     Raises:
       UserError: checkpoint, dataset or tokenizer are gone, or another corpus is there now.
@@ -89,11 +89,11 @@ def open_fold(fold: FoldRun, data_dir: str = "", experiment: Experiment | None =
     if data_dir:
         config.data.dir = data_dir
     # Each prepares waveforms in one way; folds of different versions may differ in it.
-    if experiment is None or experiment.config.data.normalize != config.data.normalize:
-        experiment = Experiment(config)
-    experiment.reseed(config)
-    state = experiment.initial_state(1) if params is None else experiment.trained_state(params)
-    return experiment, state, _utterances(experiment.corpus, fold)
+    if trainer is None or trainer.config.data.normalize != config.data.normalize:
+        trainer = Trainer.for_corpus(config)
+    trainer.reseed(config)
+    state = trainer.initial_state(1) if params is None else trainer.trained_state(params)
+    return trainer, state, _utterances(trainer.corpus, fold)
 
 
 def _utterances(corpus, fold):
@@ -110,12 +110,12 @@ def _utterances(corpus, fold):
     return tuple(known[name] for name in names)
 
 
-def _run(experiment, state, utterances, wanted):
-    forward = experiment.make_forward(("logits", "fused", "mean_gate", "attention", "frames"))
+def _run(trainer, state, utterances, wanted):
+    forward = trainer.make_forward(("logits", "fused", "mean_gate", "attention", "frames"))
     params = merge(state.params, state.frozen)
-    options = experiment.config.data
-    batches = pipeline.EvalBatches(experiment.featurizer, utterances, options.eval_batch_size)
-    place = functools.partial(sharding.place, mesh=experiment.mesh)
+    options = trainer.config.data
+    batches = pipeline.EvalBatches(trainer.collator, utterances, options.eval_batch_size)
+    place = functools.partial(sharding.place, mesh=trainer.mesh)
     rows, attention = {}, None
     with pipeline.device_iterator(batches, place, options.threads, options.prefetch) as placed:
         for i, batch in enumerate(placed):
@@ -129,18 +129,18 @@ def _run(experiment, state, utterances, wanted):
                 if weights is not None and utterances[at].id == wanted:
                     size = int(found["frames"][row])
                     shown = np.asarray(weights[row])[:, :size]
-                    attention = _attention(experiment, utterances[at], shown)
+                    attention = _attention(trainer, utterances[at], shown)
     columns = {name: np.stack([rows[i][name] for i in range(len(rows))]) for name in rows[0]}
     return Features(
         columns["logits"], columns["fused"].astype(np.float32), columns.get("mean_gate"), attention
     )
 
 
-def _attention(experiment, utterance, weights):
-    f, options = experiment.featurizer, experiment.config.text
+def _attention(trainer, utterance, weights):
+    f, options = trainer.collator, trainer.config.text
     ids = f.encoded[f.index[utterance.id]].tokens
     tokens = spelled(options.tokenizer or options.pretrained, ids)
-    wave = audio.to_float(experiment.corpus.recordings(utterance)[0][: f.max_samples])
+    wave = audio.to_float(trainer.corpus.recordings(utterance)[0][: f.max_samples])
     return Attention(utterance.id, weights[: len(ids)], tokens, wave)
 
 
