@@ -10,7 +10,7 @@ import time
 import numpy as np
 
 from mmer_jax.data.audio import SAMPLE_RATE
-from mmer_jax.inference import inputs, recordings, speech
+from mmer_jax.inference import audio_io, tables
 
 LEVELS = (-60, -30, -6)  # dBFS of the peak
 SECONDS = 6.0
@@ -55,9 +55,9 @@ def _said(found):
 
 
 def _folder(detector, folder):
-    items, missed, audio, spent = inputs.expand([folder]), [], 0.0, 0.0
+    items, missed, audio, spent = tables.expand([folder]), [], 0.0, 0.0
     for item in items:
-        wave = recordings.read(item.path)
+        wave = audio_io.read(item.path)
         began = time.perf_counter()
         if not detector(wave):
             missed.append(item.path)
@@ -76,7 +76,7 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.speech", description=__doc__)
     parser.add_argument("folders", nargs="*", metavar="FOLDER", help="of recordings of speech")
     args = parser.parse_args(argv)
-    detector = speech.Detector()
+    detector = audio_io.SpeechDetector()
     _signals(detector)
     for folder in args.folders:
         _folder(detector, folder)

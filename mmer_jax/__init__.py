@@ -30,8 +30,7 @@ def load(name: str, **options):
     Args:
       name: a finished fold of a run, a model folder, a converted checkpoint, or the name of a
         model on the Hugging Face hub (`owner/name`).
-      **options: of `mmer_jax.inference.predictor.Predictor`: `decoder`, `beam_width`,
-        `batch_sizes`, `detect_speech`.
+      **options: of `mmer_jax.inference.predictor.Predictor`: `batch_sizes`, `detect_speech`.
 
     Raises:
       mmer_jax.errors.UserError: there is no such model; says what was found.

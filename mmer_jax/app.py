@@ -44,7 +44,7 @@ def build(gradio, answers):
             with gradio.Column(min_width=300):
                 inputs = _form(gradio, model)
                 button = gradio.Button("Which emotion is it?", variant="primary")
-                if model.hears:
+                if model.uses_audio:
                     html(page.privacy(KEPT_MINUTES))
             with gradio.Column(min_width=300):
                 shown = html(page.result(page.NOTHING_YET), elem_id="answer")
@@ -60,7 +60,7 @@ def build(gradio, answers):
 
 def _form(gradio, model):
     """Recording, text, and whether speech alone counts; what the model can't use is hidden."""
-    hears, reads = model.hears, model.reads
+    hears, reads = model.uses_audio, model.uses_text
     audio = _upload(gradio)(
         sources=["upload", "microphone"], type="filepath", label="Recording", editable=False,
         buttons=[], visible=hears, elem_id="recording",
@@ -110,7 +110,7 @@ def answered(answers, memory, path, text, alone, key):
 
     recording = None
     try:
-        if answers.model.hears:
+        if answers.model.uses_audio:
             recording = uploads.take(path, memory.pop(key))
         shown = answers(recording, page.asked_text(answers.model, text, alone))
     except UserError as e:

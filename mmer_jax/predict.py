@@ -1,5 +1,6 @@
 """Predicts the emotion of recordings: `python -m mmer_jax.predict CHECKPOINT FILES...`."""
 
+import argparse
 import sys
 import time
 
@@ -16,7 +17,7 @@ def run(predictor, items, write, on_error, progress) -> tuple[int, int]:
 
     Args:
       predictor: a `Predictor`.
-      items: `inputs.Item`s.
+      items: `tables.Item`s.
       write: called with (item, prediction).
       on_error: called with the message for a recording that can't be predicted.
       progress: called with the number of recordings done so far.
@@ -74,22 +75,22 @@ class _Progress:
 def _predict(args):
     """What the command does; the exit code."""
     writer_name = _format(args)
+    if args.removed:
+        _say("note: the beam search was removed, as it wrote no better; texts are greedy")
     # Imported late: a wrong option is reported at once, without seconds of imports.
-    from mmer_jax.inference import inputs, loading, outputs
+    from mmer_jax.inference import loading, tables
     from mmer_jax.inference.model import digest
     from mmer_jax.inference.predictor import Predictor
 
-    items = inputs.expand(args.inputs, "" if args.no_text else args.text)
+    items = tables.expand(args.inputs, "" if args.no_text else args.text)
     cli.cache_compilations()
     print(f"loading {args.checkpoint} ...", file=sys.stderr, flush=True)
     model = loading.read(args.checkpoint)
-    sizes = (1, args.batch_size)
-    looks = not args.assume_speech
-    predictor = Predictor(model, args.decoder, args.beam_width, sizes, detect_speech=looks)
-    writer = outputs.WRITERS[writer_name](model.label_names)
+    predictor = Predictor(model, (1, args.batch_size), detect_speech=not args.assume_speech)
+    writer = tables.WRITERS[writer_name](model.label_names)
     file = None
     if args.out:
-        file = outputs.Continued(args.out, writer, _made_with(args, writer_name, digest(model)))
+        file = tables.ResumableFile(args.out, writer, _made_with(args, writer_name, digest(model)))
         left = file.left(items)
         if len(left) < len(items):
             _say(f"{len(items) - len(left)} of {len(items)} files are in {args.out} already")
@@ -138,8 +139,8 @@ class _Worth:
         self._said.add(found.text_source)
         from mmer_jax.metrics import reliability
 
-        classes, reads = len(self._model.label_names), self._model.reads
-        plain = reliability.sentence(found.held_out, found.text_source, classes, reads)
+        classes, uses_text = len(self._model.label_names), self._model.uses_text
+        plain = reliability.sentence(found.held_out, found.text_source, classes, uses_text)
         self._say(f"warning: {found.warning}" if found.warning else f"note: {plain}")
 
 
@@ -154,8 +155,7 @@ def _made_with(args, writer_name, model):
         "format": writer_name,
         "text": args.text,
         "no_text": args.no_text,
-        "decoder": args.decoder,
-        "beam_width": args.beam_width if args.decoder == "beam" else None,
+        "decoder": "greedy",  # of an earlier version's file it may be another
         "assume_speech": args.assume_speech,
     }
 
@@ -192,8 +192,7 @@ def _parser():
     parser.add_argument(
         "--assume-speech", action="store_true", help="predict recordings without speech as well"
     )
-    parser.add_argument("--decoder", choices=("greedy", "beam"), default="greedy", help="of CTC")
-    parser.add_argument("--beam-width", type=int, default=16, help="of --decoder=beam")
+    parser.add_argument("--decoder", "--beam-width", dest="removed", help=argparse.SUPPRESS)
     parser.add_argument(
         "--format",
         choices=("table", "csv", "jsonl"),

@@ -24,7 +24,7 @@ import pytest
 
 from mmer_jax import app
 from mmer_jax.errors import UserError
-from mmer_jax.inference import attention, guard, model_folder, page, uploads, windows
+from mmer_jax.inference import attention, chunking, guard, model_folder, page, uploads
 from mmer_jax.inference.prediction import Prediction, Window
 from mmer_jax.inference.predictor import Predictor
 from mmer_jax.reporting import html
@@ -180,7 +180,7 @@ def test_the_timeline():
     text = page.timeline(found, wave)
     assert "0:00.0–0:09.0" in text and "0:15.0–0:24.0" in text and text.count("told you") == 3
     assert "told" not in page.timeline(prediction("told you", "given", 3), wave)
-    spans = windows.cut(24 * 16_000, 12 * 16_000)
+    spans = chunking.cut(24 * 16_000, 12 * 16_000)
     expected = [(s.own_start / 16_000, s.own_end / 16_000) for s in spans]
     assert page.own_parts(found) == expected
     assert page.clock(75.25) == "1:15.2"

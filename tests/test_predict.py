@@ -11,7 +11,7 @@ import time
 import pytest
 
 from mmer_jax import predict
-from mmer_jax.inference import inputs, model_folder, outputs
+from mmer_jax.inference import model_folder, tables
 from mmer_jax.inference.predictor import Predictor
 from tests.inference import odd_recordings as odd
 from tests.inference.tiny_models import made
@@ -159,7 +159,6 @@ def test_another_model_or_other_options_do_not_get_into_the_file(model, speech, 
     for command, word in (
         ([str(tmp_path / "other"), *first], "model"),
         ([model, *first, "--no-text"], "no_text"),
-        ([model, *first, "--decoder=beam"], "decoder"),
         ([model, *first, "--format=jsonl"], "format"),
     ):
         capsys.readouterr()
@@ -168,6 +167,9 @@ def test_another_model_or_other_options_do_not_get_into_the_file(model, speech, 
         assert "was made with something else" in said and word in said
         assert out.read_bytes() == before
     assert predict.main([model, *first, "--batch-size=2"]) == 0
+    # Removed options of an older command line change nothing.
+    assert predict.main([model, *first, "--decoder=beam", "--beam-width=8"]) == 0
+    assert "greedy" in capsys.readouterr().err and out.read_bytes() == before
 
 
 def test_a_file_of_somebody_else_is_left_alone(model, speech, tmp_path, capsys):
@@ -192,8 +194,6 @@ def test_a_spoiled_file_is_one_message(model, speech, tmp_path, capsys):
     [
         (["{m}"], "INPUT"),
         (["nowhere", "{s}"], "There is no folder nowhere"),
-        (["{m}", "{s}", "--decoder=best"], "--decoder"),
-        (["{m}", "{s}", "--beam-width=0", "--decoder=beam"], "beam_width is 0"),
         (["{m}", "{s}", "--batch-size=0"], "batch_sizes"),
         (["{m}", "{s}", "--text=a", "--no-text"], "leave out one"),
         (["{m}", "{s}", "--format=table", "--out=x.csv"], "csv or jsonl"),
@@ -239,14 +239,14 @@ def test_names_that_are_no_text_are_written_as_they_are(model, speech, tmp_path,
 def test_results_are_written_as_they_come(model, speech, tmp_path):
     out = tmp_path / "o.csv"
     predictor = Predictor(made(tmp_path))
-    file = outputs.Continued(str(out), outputs.Csv(predictor.model.label_names), {})
+    file = tables.ResumableFile(str(out), tables.Csv(predictor.model.label_names), {})
     seen = []
 
     def write(item, found):
-        file.write(outputs.Csv(predictor.model.label_names).line(item, found))
+        file.write(tables.Csv(predictor.model.label_names).line(item, found))
         seen.append(len(lines(out)))
 
-    items = inputs.expand([str(speech)])
+    items = tables.expand([str(speech)])
     assert predict.run(predictor, items, write, seen.append, lambda done: None) == (5, 0)
     assert seen == [2, 3, 4, 5, 6]
 

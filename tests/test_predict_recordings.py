@@ -9,7 +9,7 @@ import pytest
 import mmer_jax
 from mmer_jax import predict
 from mmer_jax.errors import UserError
-from mmer_jax.inference import model_folder, recordings
+from mmer_jax.inference import audio_io, model_folder
 from tests.inference import odd_recordings as odd
 from tests.inference.tiny_models import made
 
@@ -65,7 +65,7 @@ def test_what_players_read_is_read_and_said(predictor, tmp_path, name, caplog):
 def test_zeros_before_what_is_no_mp3_are_its_own(tmp_path, head, caplog):
     (tmp_path / "a.m4a").write_bytes(head + bytes(range(256)) * 8)
     with pytest.raises(UserError, match="can't be read as audio"):
-        recordings.read(tmp_path / "a.m4a")
+        audio_io.read(tmp_path / "a.m4a")
     assert not caplog.messages
 
 
@@ -81,7 +81,7 @@ def test_segments_of_a_damaged_file_are_said_once_and_copied_never(
     monkeypatch.setattr(tempfile, "TemporaryFile", None)
     for start in (0.0, 0.5, 1.25):
         expected, found = (
-            recordings.read(recordings.Segment(str(tmp_path / name), start, start + 0.5))
+            audio_io.read(audio_io.Segment(str(tmp_path / name), start, start + 0.5))
             for name in ("whole", "damaged")
         )
         np.testing.assert_array_equal(found, expected)

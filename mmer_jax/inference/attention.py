@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from mmer_jax.inference import windows
+from mmer_jax.inference import chunking
 from mmer_jax.inference.predictor import Predictor
 from mmer_jax.reporting.embeddings import Attention, spelled
 
@@ -55,7 +55,7 @@ class Reader:
           wave: float32 [n], 16 kHz, the whole recording.
           found: the `Prediction` for it.
         """
-        spans = windows.cut(len(wave), self._predictor.preparation.longest)
+        spans = chunking.cut(len(wave), self._predictor.preparation.longest)
         index = int(np.argmax([w.probabilities.get(found.label, 0.0) for w in found.timeline]))
         heard = wave[spans[index].start : spans[index].end]
         return self(heard, found.timeline[index].text), index

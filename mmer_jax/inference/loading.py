@@ -3,6 +3,8 @@
 import os
 import re
 
+from absl import logging
+
 from mmer_jax import files
 from mmer_jax.errors import UserError
 from mmer_jax.inference import from_run
@@ -25,11 +27,14 @@ def load(name: str, **options) -> Predictor:
 
     Args:
       name: see `read`.
-      **options: of `Predictor`, for example `decoder="beam"`.
+      **options: of `Predictor`, for example `batch_sizes=(1, 16)`.
 
     Raises:
       UserError: see `read`.
     """
+    removed = [x for x in ("decoder", "beam_width") if options.pop(x, None)]
+    if removed:
+        logging.warning("%s: the beam search was removed; texts are greedy.", ", ".join(removed))
     return Predictor(read(name), **options)
 
 

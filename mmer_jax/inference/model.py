@@ -43,23 +43,23 @@ class LoadedModel:
     card: dict
 
     @property
-    def hears(self) -> bool:
+    def uses_audio(self) -> bool:
         """Whether it takes speech."""
         return self.model.audio_encoder is not None
 
     @property
-    def reads(self) -> bool:
+    def uses_text(self) -> bool:
         """Whether it takes text."""
         return self.model.text_encoder is not None
 
     def held_out(self, text_source: str) -> dict:
         """What is known of the model with that text source of a prediction; {} if nothing is."""
-        return reliability.held_out(self.text_sources, text_source, self.reads)
+        return reliability.held_out(self.text_sources, text_source, self.uses_text)
 
     @property
     def lacks_ctc(self) -> str:
         """Why it can't write down what is said; "" if it can."""
-        if not self.hears:
+        if not self.uses_audio:
             return "reads text alone"
         if not self.config.losses.ctc.weight:
             return "was trained without CTC, so it can't write down what is said"

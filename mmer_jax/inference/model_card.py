@@ -116,7 +116,7 @@ def _texts(model):
 
 def _text_row(model, source, figures):
     names = {"gold": "the transcript", "ctc": "its own (CTC)", "none": "none"}
-    name = names.get(source, source) if model.reads else "none, it reads no text"
+    name = names.get(source, source) if model.uses_text else "none, it reads no text"
     known = [
         "" if (x := figures.get(k)) is None else f"{100 * x:.1f}" for k in ("ua", "ua_low", "wer")
     ]

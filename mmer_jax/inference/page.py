@@ -35,11 +35,11 @@ def asked_text(model: LoadedModel, text: str, alone: bool) -> str | None:
       UserError: no text where the model can't do without.
     """
     text = (text or "").strip()
-    if not model.reads or (alone and model.hears):
+    if not model.uses_text or (alone and model.uses_audio):
         return ""
     if text:
         return text
-    if not model.hears:
+    if not model.uses_audio:
         raise UserError("There is no text yet. Type what is said; this model reads text alone.")
     if model.lacks_ctc:
         raise UserError(
@@ -75,10 +75,10 @@ class Answers:
         found = self._predictor.predict(audio, text)
         parts = [verdict(found), self._worth(found)]
         if found.label is not None:
-            parts.append(transcript(found, self.model.reads))
+            parts.append(transcript(found, self.model.uses_text))
         if recording:
             parts += [timeline(found, recording.wave), self._inside(found, recording.wave)]
-            parts.append(heard(recording, self.model.reads))
+            parts.append(heard(recording, self.model.uses_text))
         parts.append(html.small(f"Answered in {sum(found.timings.values()):.2f} s."))
         return result("".join(parts))
 
@@ -86,7 +86,7 @@ class Answers:
         """How often the model is right with such a text; nothing where a warning says it."""
         if found.warning:
             return ""
-        classes, reads = len(self.model.label_names), self.model.reads
+        classes, reads = len(self.model.label_names), self.model.uses_text
         plain = reliability.sentence(found.held_out, found.text_source, classes, reads)
         return html.small(f"{_capital(plain)}.")
 
@@ -107,7 +107,7 @@ def introduction(model: LoadedModel) -> str:
     """What is above the form: the model, and what it is not fit for."""
     name = model.card.get("name") or model.config.name
     by = {(True, True): "how it is said and what is said", (True, False): "how it is said",
-          (False, True): "what is said"}[model.hears, model.reads]  # fmt: skip
+          (False, True): "what is said"}[model.uses_audio, model.uses_text]  # fmt: skip
     classes = ", ".join(escape(title(n)) for n in model.label_names)
     parts = [
         "<h1>Emotion in speech</h1>",

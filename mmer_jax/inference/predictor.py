@@ -8,13 +8,13 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 
 from mmer_jax.data.audio import SAMPLE_RATE
+from mmer_jax.data.text import CTC_BLANK, ctc_text
 from mmer_jax.errors import UserError
-from mmer_jax.inference import recordings, shapes, speech, windows
+from mmer_jax.inference import audio_io, chunking, shapes
 from mmer_jax.inference.model import LoadedModel
 from mmer_jax.inference.network import Network
 from mmer_jax.inference.prediction import Prediction, Window
 from mmer_jax.inference.preparation import Preparation
-from mmer_jax.inference.transcription import Transcriber
 from mmer_jax.metrics import reliability
 from mmer_jax.metrics.classification import softmax
 
@@ -41,7 +41,7 @@ class _Row:
     """One window: its wave [n], and what becomes of it."""
 
     job: _Job
-    span: windows.Span
+    span: chunking.Span
     wave: np.ndarray
     speech: bool | None
     text: str = ""
@@ -53,29 +53,27 @@ class Predictor:
     """Predicts the emotion of recordings.
 
     Audio is prepared as evaluation prepares it, so a recording up to `config.data.max_seconds` of
-    which the transcript is given gets the logits that evaluation gave it. A longer one is heard in
-    overlapping windows (see `windows.cut`), and the verdict is the mean of those with speech.
+    which the transcript is given gets the logits that evaluation gave it. A longer one is cut into
+    overlapping windows (see `chunking.cut`), and its logits are the mean of those with speech.
 
     Args:
       model: see `loading.read`.
-      decoder, beam_width: how the CTC head's symbols become the text, see `Transcriber`.
       batch_sizes: rows that a batch may have, 1 among them; each is compiled per shape.
       detect_speech: whether to look for speech first; False takes every recording for speech.
 
     Attributes:
       model: as given.
-      network, preparation: its compiled halves, and what turns recordings into their input.
+      network, preparation: its compiled halves, and the maker of their input.
 
     Raises:
-      UserError: an option outside its choices, or the detector of speech isn't installed.
+      UserError: a wrong batch size, or the detector of speech isn't installed.
     """
 
-    def __init__(self, model: LoadedModel, decoder: str = "greedy", beam_width: int = 16,
-                 batch_sizes: tuple[int, ...] = (1, 8), detect_speech: bool = True):  # fmt: skip
+    def __init__(
+        self, model: LoadedModel, batch_sizes: tuple[int, ...] = (1, 8), detect_speech: bool = True
+    ):
         self.model = model
-        self._detector = speech.Detector() if detect_speech and model.hears else None
-        self._transcribe = Transcriber(decoder, beam_width)
-        self._greedy = decoder == "greedy"  # as the texts of held-out dialogs were written
+        self._detector = audio_io.SpeechDetector() if detect_speech and model.uses_audio else None
         self._sizes = _checked_sizes(batch_sizes)
         self.network = Network(model.model, model.params)
         self.preparation = Preparation(model)
@@ -90,7 +88,7 @@ class Predictor:
 
         Args:
           audio: a path, a binary file object, (array, rate) or an array with `rate` (see
-            `recordings.read`); or a list or tuple of such. A model of text alone takes None.
+            `audio_io.read`); or a list or tuple of such. A model of text alone takes None.
           text: what is said; None: the model's own CTC head writes it; "": speech alone, the text
             branch reads an empty text. A model of speech alone ignores it. For a list: one for
             all, or a list of them.
@@ -102,15 +100,15 @@ class Predictor:
         Raises:
           UserError: a recording that can't be read, or no text where the model can't do without.
         """
-        one = recordings.is_one(audio)
+        one = audio_io.is_one(audio)
         if one and not (text is None or isinstance(text, str)):
             raise UserError(f"text is a {type(text).__name__}; one recording takes a str or None.")
-        found = []
-        for _, answer in self.predict_each([audio] if one else audio, text, rate):
-            if isinstance(answer, UserError):
-                raise answer
-            found.append(answer)
-        return found[0] if one else found
+        predictions = []
+        for _, prediction in self.predict_each([audio] if one else audio, text, rate):
+            if isinstance(prediction, UserError):
+                raise prediction
+            predictions.append(prediction)
+        return predictions[0] if one else predictions
 
     def predict_each(
         self, audio: Iterable, text=None, rate: float | None = None
@@ -134,43 +132,43 @@ class Predictor:
             pending.append(job)
             ahead += job.samples / SAMPLE_RATE if isinstance(job, _Job) else 0.0
             if len(pending) >= _AHEAD_BATCHES * self._sizes[-1] or ahead > _AHEAD_SECONDS:
-                yield from self._answers(pending)
+                yield from self._predictions(pending)
                 pending, ahead = [], 0.0
-        yield from self._answers(pending)
+        yield from self._predictions(pending)
 
     def _job(self, index, audio, text, rate):
         """A recording read and cut, or (index, error)."""
-        name = recordings.name_of(audio)
+        name = audio_io.name_of(audio)
         name = f"recording {index + 1}" if name == "the recording" and index else name
         began = time.perf_counter()
         try:
             text = self._checked_text(text, name)
-            if audio is None and not self.model.hears:
+            if audio is None and not self.model.uses_audio:
                 wave = np.zeros(0, np.float32)
             else:
-                wave = recordings.read(audio, rate, name)
+                wave = audio_io.read(audio, rate, name)
         except UserError as e:
             return index, e
         taken = dict.fromkeys(("read", "speech", "encode", "text", "decide"), 0.0)
         taken["read"] = time.perf_counter() - began
         job = _Job(index, len(wave), text, taken, [])
         # Text is read once, however long the recording that it belongs to.
-        longest = self.preparation.longest if self.model.hears else len(wave)
-        spans = windows.cut(len(wave), longest)
+        longest = self.preparation.longest if self.model.uses_audio else len(wave)
+        spans = chunking.cut(len(wave), longest)
         job.rows = [self._row(job, s, wave[s.start : s.end]) for s in spans]
         return job
 
     def _row(self, job, span, wave):
         began = time.perf_counter()
-        found = self._detector(wave[span.own_part(_MARGIN)]) if self._detector else None
+        speech = self._detector(wave[span.own_part(_MARGIN)]) if self._detector else None
         job.timings["speech"] += time.perf_counter() - began
-        return _Row(job, span, wave, found, job.text or "")
+        return _Row(job, span, wave, speech, job.text or "")
 
     def _checked_text(self, text, name):
         """What the text branch is to read; None: what the CTC head writes."""
-        if not self.model.reads:
+        if not self.model.uses_text:
             return ""
-        if text is None and not self.model.hears:
+        if text is None and not self.model.uses_audio:
             raise UserError(f"{name} comes without text, and this model reads text alone.")
         if text is None:
             lacks = self.model.lacks_ctc
@@ -185,7 +183,7 @@ class Predictor:
         # [LAUGHTER] alone is no words: nothing of it would be read.
         return text if self.model.tokenizer.cleaned(text) else ""
 
-    def _answers(self, pending):
+    def _predictions(self, pending):
         """(index, prediction or error) of each, in order."""
         jobs = [job for job in pending if isinstance(job, _Job)]
         by_length = {}
@@ -219,7 +217,7 @@ class Predictor:
             return
         for row, log_probs in zip(rows, self.network.symbols(encoded)):
             if row.job.text is None:
-                row.text = self._transcribe(log_probs)
+                row.text = transcribe(log_probs)
                 row.log_probs = log_probs[row.span.own_frames()]
 
     def _finished(self, job):
@@ -228,34 +226,31 @@ class Predictor:
             return UserError(f"{self.model.source} answers with NaN: its training diverged.")
         text = self._whole_text(job)
         source = "ctc" if job.text is None else "given" if text else "none"
-        figures = self.model.held_out(source)
-        temperature = figures.get("temperature")
-        found = None if self._detector is None else any(row.speech for row in job.rows)
-        label, probabilities = self._verdict(mean, temperature, found)
+        held_out = self.model.held_out(source)
+        temperature = held_out.get("temperature")
+        speech = None if self._detector is None else any(row.speech for row in job.rows)
+        label, probabilities = self._decided(mean, temperature, speech)
         return Prediction(
             label=label,
             probabilities=probabilities,
-            calibrated=bool(probabilities) and self._is_calibrated(job, source, temperature),
+            calibrated=bool(probabilities) and temperature is not None and len(job.rows) == 1,
             logits=np.asarray(mean, np.float32),
             text=text,
             text_source=source,
             seconds=job.samples / SAMPLE_RATE,
             timeline=tuple(self._window(row, temperature) for row in job.rows),
             timings=job.timings,
-            speech=found,
-            held_out=figures,
-            warning=self._warning(figures, source, found),
+            speech=speech,
+            held_out=held_out,
+            warning=self._warning(held_out, source, speech),
         )
 
-    def _is_calibrated(self, job, source, temperature):
-        """Whether a temperature was fitted to answers that came about as this one."""
-        same_text = source != "ctc" or self._greedy
-        return temperature is not None and same_text and len(job.rows) == 1
-
-    def _warning(self, figures, source, found):
-        if found is False:
-            return speech.NOT_FOUND
-        return reliability.warning(figures, source, len(self.model.label_names), self.model.reads)
+    def _warning(self, held_out, source, speech):
+        if speech is False:
+            return audio_io.NO_SPEECH
+        return reliability.warning(
+            held_out, source, len(self.model.label_names), self.model.uses_text
+        )
 
     def _whole_text(self, job):
         """Of windows with speech: what their own frames, side by side, spell; no overlap twice."""
@@ -266,18 +261,18 @@ class Predictor:
             return ""
         if len(job.rows) == 1:
             return spoken[0].text
-        return self._transcribe(np.concatenate([row.log_probs for row in spoken]))
+        return transcribe(np.concatenate([row.log_probs for row in spoken]))
 
-    def _verdict(self, logits, temperature, found):
+    def _decided(self, logits, temperature, speech):
         """(label, probabilities); of a stretch without speech nothing is said."""
-        if found is False:
+        if speech is False:
             return None, {}
         names = self.model.label_names
         p = softmax(np.asarray(logits, np.float64) / (temperature or 1.0))
         return names[int(p.argmax())], dict(zip(names, p.tolist()))
 
     def _window(self, row, temperature):
-        label, probabilities = self._verdict(row.logits, temperature, row.speech)
+        label, probabilities = self._decided(row.logits, temperature, row.speech)
         start, end = (x / SAMPLE_RATE for x in (row.span.start, row.span.end))
         # What the CTC head writes without speech, nobody said.
         text = "" if row.job.text is None and row.speech is False else row.text
@@ -289,9 +284,15 @@ def _mean(rows):
     if len(rows) == 1:
         return rows[0].logits
     weights = np.array([row.span.weight for row in rows], np.float64)
-    heard = weights * [row.speech is not False for row in rows]
-    weights = heard if heard.any() else weights
+    with_speech = weights * [row.speech is not False for row in rows]
+    weights = with_speech if with_speech.any() else weights
     return (weights / weights.sum()) @ np.stack([row.logits for row in rows])
+
+
+def transcribe(log_probs: np.ndarray) -> str:
+    """The greedy transcript, in lower case, of CTC log-probabilities [t, v]."""
+    path = log_probs.argmax(-1)
+    return ctc_text(path[np.diff(path, prepend=CTC_BLANK) != 0]).lower()
 
 
 class _Clock:

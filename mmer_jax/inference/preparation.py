@@ -20,7 +20,7 @@ class Preparation:
     """
 
     def __init__(self, model: LoadedModel):
-        self._hears, self._reads = model.hears, model.reads
+        self._uses_audio, self._uses_text = model.uses_audio, model.uses_text
         self.longest = longest(model)
         self._lengths = shapes.lengths(self.longest)
         self._normalized = normalized(model)
@@ -28,14 +28,14 @@ class Preparation:
 
     def padded_length(self, samples: int) -> int:
         """The static length that `samples` are padded to; 0 for a model that hears nothing."""
-        return shapes.holding(samples, self._lengths) if self._hears else 0
+        return shapes.holding(samples, self._lengths) if self._uses_audio else 0
 
     def speech(self, waves, length: int, size: int) -> tuple[np.ndarray, np.ndarray]:
         """Waves [n] -> float32 [size, length], int32 lengths [size]; the last one fills up rows.
 
         Where the model hears nothing the array is empty.
         """
-        if not self._hears:
+        if not self._uses_audio:
             return np.zeros((size, 0), np.float32), np.zeros(size, np.int32)
         prepared = [audio.normalize(w) if self._normalized else w for w in waves]
         return audio.pad(prepared + prepared[-1:] * (size - len(prepared)), length)
@@ -45,7 +45,7 @@ class Preparation:
 
         Where the model reads nothing they are one column that nobody looks at.
         """
-        if not self._reads:
+        if not self._uses_text:
             return np.zeros((size, 1), np.int32), np.ones((size, 1), np.int32)
         ids = [self._tokenizer.ids(words) for words in texts]
         longest = shapes.tokens(max(map(len, ids)), self._tokenizer.max_tokens)

@@ -11,7 +11,7 @@ import numpy as np
 
 from mmer_jax.data.audio import SAMPLE_RATE
 from mmer_jax.errors import UserError
-from mmer_jax.inference import recordings
+from mmer_jax.inference import audio_io
 
 KEPT_SECONDS = 300.0  # a longer recording isn't kept for another question
 # What the page takes, in place of what a program may hand over.
@@ -54,9 +54,9 @@ def take(path: str | None, kept: Recording | None) -> Recording:
         raise UserError("This recording was removed already. Choose or record it again.")
     try:
         name = os.path.basename(path)
-        return Recording(name, recordings.read(path, name=name))
+        return Recording(name, audio_io.read(path, name=name))
     except UserError as e:
-        raise UserError(str(e).replace(recordings.EXPECTED, _EXPECTED)) from e
+        raise UserError(str(e).replace(audio_io.EXPECTED, _EXPECTED)) from e
     finally:
         with contextlib.suppress(OSError):
             os.remove(path)

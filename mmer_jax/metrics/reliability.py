@@ -8,27 +8,27 @@ _WITH = {
 }  # fmt: skip
 
 
-def of_old_run(temperature: float | None, refit: bool, reads: bool) -> dict:
+def of_old_run(temperature: float | None, refit: bool, uses_text: bool) -> dict:
     """`text_sources` of a run whose version fitted one temperature, with transcripts if any.
 
     Args:
       temperature: that one, or None.
       refit: whether the tested model is another than the one that it was fitted to.
-      reads: whether the model reads text.
+      uses_text: whether the model reads text.
     """
-    source = "gold" if reads else "none"
+    source = "gold" if uses_text else "none"
     return {source: {"temperature": temperature}} if temperature and not refit else {}
 
 
-def held_out(text_sources: dict, text_source: str, reads: bool) -> dict:
+def held_out(text_sources: dict, text_source: str, uses_text: bool) -> dict:
     """The figures of one text source; {} where it was not measured.
 
     Args:
       text_sources: of a model: `gold`, `ctc`, `none` -> `NUMBERS`.
       text_source: of a prediction: `given`, `ctc` or `none`.
-      reads: whether the model reads text; one that doesn't answers the same with any.
+      uses_text: whether the model reads text; one that doesn't answers the same with any.
     """
-    if reads:
+    if uses_text:
         return text_sources.get(MEASURED[text_source], {})
     return next((text_sources[k] for k in ("none", "gold", "ctc") if k in text_sources), {})
 
@@ -43,15 +43,15 @@ def near_chance(figures: dict, classes: int) -> bool:
     return low is not None and calibration.near_chance(low, classes)
 
 
-def sentence(figures: dict, text_source: str, classes: int, reads: bool) -> str:
+def sentence(figures: dict, text_source: str, classes: int, uses_text: bool) -> str:
     """How often the model is right with this text source, or that nobody knows.
 
     Args:
       figures: see `held_out`.
-      text_source, reads: as there.
+      text_source, uses_text: as there.
       classes: c.
     """
-    how = f"{_WITH[text_source]} " if reads else ""
+    how = f"{_WITH[text_source]} " if uses_text else ""
     if figures.get("ua") is None:
         return (
             f"how often this model is right {how}was not measured, so its probabilities promise "
@@ -63,8 +63,8 @@ def sentence(figures: dict, text_source: str, classes: int, reads: bool) -> str:
     )
 
 
-def warning(figures: dict, text_source: str, classes: int, reads: bool) -> str:
+def warning(figures: dict, text_source: str, classes: int, uses_text: bool) -> str:
     """That the answer is hardly better than a guess, with the figures; "" where it is better."""
     if not near_chance(figures, classes):
         return ""
-    return f"hardly better than guessing: {sentence(figures, text_source, classes, reads)}"
+    return f"hardly better than guessing: {sentence(figures, text_source, classes, uses_text)}"

@@ -6,8 +6,7 @@ Source: section 2 of Ghosh et al., "MMER" (Interspeech 2023), in the form its au
 import jax.numpy as jnp
 from flax import linen as nn
 
-from mmer_jax.models.dropout import Dropout
-from mmer_jax.models.layers import CrossModalLayer, masked_max, rematerialized
+from mmer_jax.models.layers import CrossModalLayer, Dropout, masked_max, rematerialized
 
 
 class DynamicFusion(nn.Module):

@@ -3,9 +3,9 @@
 import jax.numpy as jnp
 from flax import linen as nn
 
-from mmer_jax.models.activations import gelu
-from mmer_jax.models.dropout import Dropout
+from mmer_jax.models.layers import Dropout
 from mmer_jax.models.precision import HIGHEST
+from mmer_jax.ops import gelu
 
 # Heads compute in float32 whatever the encoders do: their results enter softmaxes and losses.
 

@@ -1,14 +1,35 @@
-"""The transformer layer of the fusion network, and pooling under a mask."""
+"""Dropout, norm, pooling under a mask, and the transformer layer of the fusion network."""
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from mmer_jax.models.activations import gelu
-from mmer_jax.models.attention import attend, weights_shape
-from mmer_jax.models.dropout import Dropout
+from mmer_jax.ops import attend, gelu, keep_mask
+from mmer_jax.ops.attention import weights_shape
 
 NORM_EPSILON = 1e-12  # BERT's
+
+
+class Dropout(nn.Module):
+    """Zeroes elements with probability `rate`, and scales the others so that the mean stays.
+
+    Attributes:
+      rate: 0 to 1.
+    """
+
+    rate: float
+
+    @nn.compact
+    def __call__(self, x, deterministic: bool):
+        """An array -> the same shape and dtype."""
+        keep, scale = self.draw(x.shape, deterministic)
+        return x if keep is None else jnp.where(keep, x * jnp.asarray(scale, x.dtype), 0)
+
+    def draw(self, shape, deterministic: bool) -> tuple[jax.Array | None, float]:
+        """What `ops.keep_mask` returns; (None, 1) where all stay."""
+        if deterministic or not self.rate:
+            return None, 1.0
+        return keep_mask(self.make_rng("dropout"), self.rate, shape)
 
 
 def layer_norm(name: str) -> nn.LayerNorm:

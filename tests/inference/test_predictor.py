@@ -11,9 +11,8 @@ import soundfile
 
 import mmer_jax
 from mmer_jax import configuration
-from mmer_jax.data.text import ctc_text
 from mmer_jax.errors import UserError
-from mmer_jax.inference import beam, loading, recordings, shapes, windows
+from mmer_jax.inference import audio_io, chunking, loading, shapes
 from mmer_jax.inference.predictor import Predictor
 from tests.inference import odd_recordings as odd
 from tests.inference.tiny_models import made
@@ -137,11 +136,13 @@ def test_a_long_recording_is_heard_in_windows(random_model):
     np.testing.assert_allclose(list(found.probabilities.values()), p, rtol=1e-5)
 
 
-def test_the_text_of_windows_says_nothing_twice(random_model):
+def test_the_text_of_windows_says_nothing_twice(random_model, monkeypatch):
     """A word per frame: the joined text has as many symbols as the recording has frames."""
     predictor = Predictor(random_model)
     seen = []
-    predictor._transcribe = lambda log_probs: seen.append(log_probs) or "x"
+    monkeypatch.setattr(
+        "mmer_jax.inference.predictor.transcribe", lambda log_probs: seen.append(log_probs) or "x"
+    )
     found = predictor.predict(wave(2.3))
     assert found.text_source == "ctc" and len(found.timeline) == 4
     assert [len(x) for x in seen[:-1]] == [50] * 4
@@ -150,7 +151,7 @@ def test_the_text_of_windows_says_nothing_twice(random_model):
 
 @pytest.mark.parametrize("samples, longest", [(1, 10), (10, 10), (11, 10), (97_531, 16_000)])
 def test_windows_cover_a_recording_once(samples, longest):
-    spans = windows.cut(samples, longest)
+    spans = chunking.cut(samples, longest)
     assert spans[0].own_start == 0 and spans[-1].own_end == samples == spans[-1].end
     for left, right in zip(spans, spans[1:]):
         assert left.own_end == right.own_start
@@ -169,21 +170,6 @@ def test_shapes_are_few():
     assert [shapes.tokens(n, 40) for n in (1, 16, 17, 33, 40)] == [16, 16, 32, 40, 40]
     assert shapes.batches(21, (1, 8)) == [8, 8, 8] and shapes.batches(3, (1, 8)) == [1, 1, 1]
     assert shapes.batches(0, (1, 8)) == [] and shapes.batches(5, (1,)) == [1] * 5
-
-
-def test_beam_writes_the_most_probable_text(random_model):
-    greedy, wide = Predictor(random_model), Predictor(random_model, "beam", 50)
-    found = wide.predict(wave(0.6))
-    assert found.text_source == "ctc"
-    log_probs = wide.network.symbols(wide.network.encode(*batch_of(wave(0.6)[0])))[0]
-    symbols, score = beam.search(log_probs, 50)[0]
-    assert found.text == ctc_text(symbols).lower()
-    assert score >= log_probs.max(-1).sum()  # more than the best path alone
-    assert greedy.predict(wave(0.6)).text_source == "ctc"
-
-
-def batch_of(samples):
-    return np.pad(samples, (0, 16_000 - len(samples)))[None], np.array([len(samples)], np.int32)
 
 
 def test_speech_alone_and_text_alone(tmp_path):
@@ -258,11 +244,9 @@ def test_odd_texts_are_read(random_model):
         assert np.isfinite(predictor.predict(wave(0.6), text=text).logits).all()
 
 
-@pytest.mark.parametrize("options", [{"decoder": "best"}, {"decoder": "beam", "beam_width": 0},
-                                     {"batch_sizes": (0,)}])  # fmt: skip
-def test_a_wrong_option_is_refused(random_model, options):
+def test_a_wrong_batch_size_is_refused(random_model):
     with pytest.raises(UserError):
-        Predictor(random_model, **options)
+        Predictor(random_model, (0,))
 
 
 def test_300_damaged_or_odd_inputs_are_predicted_or_refused(random_model, tmp_path):
@@ -272,7 +256,7 @@ def test_300_damaged_or_odd_inputs_are_predicted_or_refused(random_model, tmp_pa
     assert list(found) == list(range(len(paths)))
     for path, answer in zip(paths, found.values()):
         try:
-            recordings.read(path)
+            audio_io.read(path)
         except UserError as e:
             assert str(answer) == str(e)
         else:

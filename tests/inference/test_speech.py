@@ -12,7 +12,7 @@ import mmer_jax
 from benchmarks import speech as benchmark
 from benchmarks.speech import LEVELS, at_level, signals
 from mmer_jax import predict
-from mmer_jax.inference import model_folder, recordings
+from mmer_jax.inference import audio_io, model_folder
 from tests.inference import odd_recordings as odd
 from tests.inference.tiny_models import made
 
@@ -100,7 +100,7 @@ def test_windows_without_speech_weigh_nothing(predictor):
 
 
 def test_windows_without_speech_show_no_words_of_the_models_own(predictor, monkeypatch):
-    monkeypatch.setattr(predictor, "_transcribe", lambda log_probs: "you")
+    monkeypatch.setattr("mmer_jax.inference.predictor.transcribe", lambda log_probs: "you")
     wave = np.concatenate([np.zeros(5 * RATE), odd.voice(2.0)[:, 0]])
     found = predictor.predict(wave, rate=RATE)
     assert {(w.speech, w.text) for w in found.timeline} == {(False, ""), (True, "you")}
@@ -134,7 +134,7 @@ def test_acted_speech_is_found(predictor):
     if not files:
         pytest.skip(f"RAVDESS is not in {RAVDESS}; name its folder by RAVDESS=")
     sample = np.random.default_rng(0).choice(len(files), 100, replace=False)
-    missed = [files[i].name for i in sample if not predictor._detector(recordings.read(files[i]))]
+    missed = [files[i].name for i in sample if not predictor._detector(audio_io.read(files[i]))]
     assert len(missed) <= 1, missed
 
 

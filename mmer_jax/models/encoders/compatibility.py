@@ -8,7 +8,7 @@ them. An option of a newer transformers version is in none; it must have its def
 import re
 
 from mmer_jax.errors import UserError
-from mmer_jax.models.activations import FLAX_NAMES, FUNCTIONS
+from mmer_jax.models.encoders.blocks import FLAX_NAMES, FUNCTIONS
 
 _AUDIO_READ = (
     "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "hidden_act",

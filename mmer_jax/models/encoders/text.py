@@ -12,7 +12,7 @@ from transformers.models.roberta.modeling_flax_roberta import (
     FlaxRobertaEncoder,
 )
 
-from mmer_jax.models.activations import FLAX_NAMES
+from mmer_jax.models.encoders.blocks import FLAX_NAMES
 from mmer_jax.models.encoders.hf_softmax import float32_softmax
 
 MODULES = {"bert": modeling_flax_bert, "roberta": modeling_flax_roberta}

@@ -8,11 +8,9 @@ Sources: Baevski et al. 2020; Hsu et al. 2021.
 import jax.numpy as jnp
 from flax import linen as nn
 
-from mmer_jax.models.activations import activation
-from mmer_jax.models.dropout import Dropout
-from mmer_jax.models.encoders.attention import FeedForward, SelfAttention
-from mmer_jax.models.encoders.positional import PositionalConv
-from mmer_jax.models.layers import rematerialized
+from mmer_jax.models.encoders.blocks import FeedForward, SelfAttention, activation
+from mmer_jax.models.layers import Dropout, rematerialized
+from mmer_jax.ops import grouped_conv
 
 
 def frame_count(samples, config):
@@ -178,6 +176,53 @@ class TransformerEncoder(nn.Module):
             hidden, mask, deterministic
         )
         return norm(hidden) if c.do_stable_layer_norm else hidden
+
+
+class PositionalConv(nn.Module):
+    """Grouped convolution over the frames under weight norm, and its activation.
+
+    Attributes:
+      config: HF's `Wav2Vec2Config` or `HubertConfig`.
+      dtype: of the computation.
+    """
+
+    config: object
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, hidden):
+        """[b, t, d] -> [b, t, d]."""
+        hidden = WeightNormConv(self.config, self.dtype, name="conv")(hidden)
+        return activation(self.config.feat_extract_activation)(hidden)
+
+
+class WeightNormConv(nn.Module):
+    """Convolution whose kernel is weight_g * weight_v / |weight_v|, one norm per tap.
+
+    The parameters have PyTorch's names and layout, [d, d / groups, taps].
+    """
+
+    config: object
+    dtype: jnp.dtype
+
+    @nn.compact
+    def __call__(self, hidden):
+        """[b, t, d] -> [b, t, d]; with an even number of taps the frame too many is cut."""
+        c = self.config
+        taps, groups = c.num_conv_pos_embeddings, c.num_conv_pos_embedding_groups
+        shape = (c.hidden_size, c.hidden_size // groups, taps)
+        v = self.param("weight_v", nn.initializers.he_normal(), shape)
+        g = self.param("weight_g", lambda _: _norm(v))
+        bias = self.param("bias", nn.initializers.zeros, (c.hidden_size,))
+        kernel = (v / _norm(v) * g).T.astype(self.dtype)
+        # One padded frame fewer behind is what HF's cut of the last result amounts to.
+        padding = (taps // 2, taps // 2 - (taps % 2 == 0))
+        padded = jnp.pad(hidden.astype(self.dtype), ((0, 0), padding, (0, 0)))
+        return grouped_conv(padded, kernel, groups) + bias.astype(self.dtype)
+
+
+def _norm(v):
+    return jnp.linalg.norm(v, axis=(0, 1), keepdims=True)
 
 
 class TransformerLayers(nn.Module):

@@ -7,11 +7,10 @@ from flax import linen as nn
 from transformers import WhisperConfig
 from transformers.audio_utils import mel_filter_bank
 
-from mmer_jax.models.activations import activation, gelu
-from mmer_jax.models.dropout import Dropout
-from mmer_jax.models.encoders.attention import SelfAttention, normal_dense
-from mmer_jax.models.layers import rematerialized
+from mmer_jax.models.encoders.blocks import SelfAttention, activation, normal_dense
+from mmer_jax.models.layers import Dropout, rematerialized
 from mmer_jax.models.precision import HIGHEST
+from mmer_jax.ops import gelu
 
 WINDOW, HOP = 400, 160  # samples: 25 ms every 10 ms at 16 kHz
 

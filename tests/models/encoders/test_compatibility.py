@@ -15,8 +15,8 @@ from transformers import (
 )
 
 from mmer_jax.errors import UserError
-from mmer_jax.models.activations import FUNCTIONS
 from mmer_jax.models.encoders import compatibility, pretrained
+from mmer_jax.models.encoders.blocks import FUNCTIONS
 from mmer_jax.models.encoders.text import TextEncoder
 from mmer_jax.models.encoders.wav2vec2 import Wav2Vec2Encoder
 

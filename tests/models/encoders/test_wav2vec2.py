@@ -1,12 +1,14 @@
 """wav2vec 2.0 and HuBERT equal Hugging Face's PyTorch, and padding changes nothing."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from transformers import HubertConfig, Wav2Vec2Config
+from transformers.models.wav2vec2.modeling_flax_wav2vec2 import FlaxWav2Vec2PositionalConvEmbedding
 
 from mmer_jax.models.encoders import pretrained
-from mmer_jax.models.encoders.wav2vec2 import Wav2Vec2Encoder, frame_count
+from mmer_jax.models.encoders.wav2vec2 import PositionalConv, Wav2Vec2Encoder, frame_count
 
 torch = pytest.importorskip("torch")
 
@@ -104,3 +106,24 @@ def test_frame_count_is_hugging_faces(samples):
     model = Wav2Vec2Model(CONFIGS["wav2vec2-base"])
     expected = int(model._get_feat_extract_output_lengths(samples))
     assert int(frame_count(samples, model.config)) == expected
+
+
+@pytest.mark.parametrize("taps", [16, 15])
+def test_positional_convolution_equals_hugging_faces_flax_module(taps):
+    config = Wav2Vec2Config(
+        hidden_size=16, num_conv_pos_embeddings=taps, num_conv_pos_embedding_groups=4
+    )
+    hidden = np.random.default_rng(0).standard_normal((2, 30, 16)).astype(np.float32)
+    ours, theirs = PositionalConv(config), FlaxWav2Vec2PositionalConvEmbedding(config)
+    params = theirs.init(jax.random.key(0), hidden)
+    fresh = ours.init(jax.random.key(0), hidden)
+    assert jax.tree.map(jnp.shape, fresh) == jax.tree.map(jnp.shape, params)
+    norm = jnp.linalg.norm(fresh["params"]["conv"]["weight_v"], axis=(0, 1))
+    np.testing.assert_allclose(fresh["params"]["conv"]["weight_g"][0, 0], norm, rtol=1e-6)
+
+    def loss(module):
+        return jax.value_and_grad(lambda p: jnp.sum(jnp.sin(module.apply(p, hidden))))
+
+    (a, grads), (b, expected) = loss(ours)(params), loss(theirs)(params)
+    np.testing.assert_allclose(a, b, rtol=1e-5)
+    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, atol=1e-4), grads, expected)

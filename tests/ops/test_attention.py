@@ -1,4 +1,4 @@
-"""Attention: values and derivative by autodiff of its formula, and what it stores."""
+"""Attention equals its plain twin, derivative too, and stores one map of weights."""
 
 import jax
 import jax.numpy as jnp
@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from jax.test_util import check_grads
 
-from mmer_jax.models.attention import attend, weights_shape
+from mmer_jax.ops import attend
+from mmer_jax.ops.attention import plain_attend, weights_shape
 from mmer_jax.training import schedule
 
 B, T, S, H, N = 2, 5, 7, 3, 4
@@ -19,15 +20,6 @@ def _drawn(seed=0, dtype=np.float32):
     rng = np.random.default_rng(seed)
     q, k, v = (rng.standard_normal((B, n, H, N)).astype(dtype) for n in (T, S, S))
     return q, k, v, rng.random((B, H, T, S)) < 0.7
-
-
-def _formula(q, k, v, keep, scale):
-    """The definition, one head and one pair of positions after the other."""
-    scores = jnp.einsum("bthn,bshn->bhts", q, k) / N**0.5
-    scores = jnp.where(MASK[:, None, None, :] > 0, scores, -jnp.inf)
-    weights = jnp.exp(scores) / jnp.exp(scores).sum(-1, keepdims=True)
-    left = weights if keep is None else weights * keep * scale
-    return jnp.einsum("bhts,bshn->bthn", left, v), weights
 
 
 def _scalar(function, use):
@@ -44,11 +36,11 @@ def _scalar(function, use):
 
 @pytest.mark.parametrize("dropout", [False, True])
 @pytest.mark.parametrize("use", [(0,), (1,), (0, 1)], ids=["result", "weights", "both"])
-def test_values_and_gradients_are_the_formulas(dropout, use):
+def test_values_and_gradients_are_the_plain_twins(dropout, use):
     q, k, v, keep = _drawn()
     drawn = (keep, SCALE) if dropout else (None, 1.0)
     ours = lambda q, k, v: attend(q, k, v, MASK, *drawn)  # noqa: E731
-    theirs = lambda q, k, v: _formula(q, k, v, *drawn)  # noqa: E731
+    theirs = lambda q, k, v: plain_attend(q, k, v, MASK, *drawn)  # noqa: E731
     for found, expected in zip(ours(q, k, v), theirs(q, k, v)):
         np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6)
     found = jax.grad(_scalar(ours, use), (0, 1, 2))(q, k, v)

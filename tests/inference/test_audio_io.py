@@ -12,7 +12,7 @@ import soundfile
 
 from mmer_jax.data.audio import to_float
 from mmer_jax.errors import UserError
-from mmer_jax.inference import recordings
+from mmer_jax.inference import audio_io
 from tests.inference import odd_recordings as odd
 
 RATE = 16_000
@@ -29,11 +29,11 @@ def test_a_wav_as_the_corpus_has_it_is_read_exactly(samples, tmp_path):
     expected = to_float(samples)
     with open(path, "rb") as f:
         for audio in (str(path), path, f, io.BytesIO(path.read_bytes()), (samples, RATE)):
-            found = recordings.read(audio)
+            found = audio_io.read(audio)
             assert found.dtype == np.float32
             np.testing.assert_array_equal(found, expected)
-    np.testing.assert_array_equal(recordings.read(samples, rate=RATE), expected)
-    np.testing.assert_array_equal(recordings.read((expected, RATE)), expected)
+    np.testing.assert_array_equal(audio_io.read(samples, rate=RATE), expected)
+    np.testing.assert_array_equal(audio_io.read((expected, RATE)), expected)
 
 
 @pytest.mark.parametrize("form, subtype", odd.FORMATS)
@@ -41,7 +41,7 @@ def test_formats(form, subtype, tmp_path):
     wave = odd.tone(0.5)
     path = tmp_path / f"a.{form.lower()}"
     path.write_bytes(odd.encoded(wave, form=form, subtype=subtype))
-    found = recordings.read(path)
+    found = audio_io.read(path)
     lossy = subtype in ("VORBIS", "OPUS", "MPEG_LAYER_III")
     assert abs(len(found) - len(wave)) <= (1600 if lossy else 0)
     if not lossy:
@@ -57,7 +57,7 @@ def test_types_of_arrays_have_the_same_scale(kind, full):
     wave = odd.tone(0.1)[:, 0]
     middle = full if kind == "uint8" else 0
     array = (wave * max(full - 1, 1) + middle).astype(kind)
-    np.testing.assert_allclose(recordings.read((array, RATE)), wave, atol=0.02)
+    np.testing.assert_allclose(audio_io.read((array, RATE)), wave, atol=0.02)
 
 
 @pytest.mark.parametrize("rate", [8_000, 11_025, 22_050, 44_100, 48_000, 192_000])
@@ -65,25 +65,25 @@ def test_rates_are_resampled(rate, tmp_path):
     wave = odd.tone(0.5, rate)
     path = tmp_path / "a.wav"
     path.write_bytes(odd.encoded(wave, rate))
-    found = recordings.read(path)
+    found = audio_io.read(path)
     assert len(found) == pytest.approx(8_000, abs=2)
     assert np.abs(np.fft.rfft(found)).argmax() == pytest.approx(110, abs=1)
-    np.testing.assert_allclose(recordings.read((wave, rate)), found, atol=1e-3)
+    np.testing.assert_allclose(audio_io.read((wave, rate)), found, atol=1e-3)
     assert np.std(found) == pytest.approx(0.3 / 2**0.5, rel=0.05)
 
 
 def test_channels_are_averaged_whichever_way_round(tmp_path):
     both = np.stack([np.full(1_000, 0.5), np.full(1_000, -0.25)], 1)
     for array in (both, both.T):
-        np.testing.assert_allclose(recordings.read((array, RATE)), 0.125)
+        np.testing.assert_allclose(audio_io.read((array, RATE)), 0.125)
     path = tmp_path / "a.wav"
     path.write_bytes(odd.encoded(odd.tone(0.2, channels=8)))
-    np.testing.assert_allclose(recordings.read(path), odd.tone(0.2)[:, 0], atol=1e-4)
+    np.testing.assert_allclose(audio_io.read(path), odd.tone(0.2)[:, 0], atol=1e-4)
 
 
 def test_arrays_of_other_libraries():
     torch = pytest.importorskip("torch")
-    assert recordings.read((torch.zeros(1, 1_000), RATE)).shape == (1_000,)
+    assert audio_io.read((torch.zeros(1, 1_000), RATE)).shape == (1_000,)
 
 
 def test_a_lying_header_gives_what_is_there(tmp_path):
@@ -91,23 +91,23 @@ def test_a_lying_header_gives_what_is_there(tmp_path):
     data[4:8] = data[40:44] = (2**32 - 1).to_bytes(4, "little")
     path = tmp_path / "a.wav"
     path.write_bytes(data)
-    assert len(recordings.read(path)) == 1_600
+    assert len(audio_io.read(path)) == 1_600
     path.write_bytes(data[:-2_500])
     with pytest.raises(UserError, match="21.9 ms of audio; expected at least 30 ms"):
-        recordings.read(path)
+        audio_io.read(path)
 
 
 def test_an_hour_is_read_and_more_is_not(monkeypatch, tmp_path):
-    monkeypatch.setattr(recordings, "LONGEST", 2.0)
+    monkeypatch.setattr(audio_io, "LONGEST", 2.0)
     path = tmp_path / "a.wav"
     path.write_bytes(odd.encoded(odd.tone(2.0)))
-    assert len(recordings.read(path)) == 32_000
+    assert len(audio_io.read(path)) == 32_000
     for rate in (RATE, 8_000, 48_000):
         path.write_bytes(odd.encoded(odd.tone(2.1, rate), rate))
         with pytest.raises(UserError, match="is longer than"):
-            recordings.read(path)
+            audio_io.read(path)
         with pytest.raises(UserError, match="is longer than"):
-            recordings.read((odd.tone(2.1, rate), rate))
+            audio_io.read((odd.tone(2.1, rate), rate))
 
 
 def test_memory_stays_small_whatever_the_rate_and_the_channels(tmp_path):
@@ -115,7 +115,7 @@ def test_memory_stays_small_whatever_the_rate_and_the_channels(tmp_path):
     path = tmp_path / "a.wav"
     path.write_bytes(odd.encoded(np.zeros((4_000_000, 8), np.int16), 192_000))
     tracemalloc.start()
-    assert len(recordings.read(path)) == pytest.approx(333_333, abs=2)
+    assert len(audio_io.read(path)) == pytest.approx(333_333, abs=2)
     assert tracemalloc.get_traced_memory()[1] < 20e6
     tracemalloc.stop()
 
@@ -162,7 +162,7 @@ def closed():
 def test_what_is_no_recording_is_refused(case, tmp_path):
     make, message = REFUSED[case]
     with pytest.raises(UserError, match=message) as e:
-        recordings.read(make(tmp_path))
+        audio_io.read(make(tmp_path))
     assert "\n" not in str(e.value)
 
 
@@ -171,7 +171,7 @@ def test_a_file_that_may_not_be_read(tmp_path):
     path = put(tmp_path, odd.encoded(odd.tone(0.1)))
     path.chmod(0)
     with pytest.raises(UserError, match="Permission denied"):
-        recordings.read(path)
+        audio_io.read(path)
 
 
 def test_300_damaged_or_odd_inputs_are_read_or_refused(tmp_path, capfd):
@@ -179,7 +179,7 @@ def test_300_damaged_or_odd_inputs_are_read_or_refused(tmp_path, capfd):
     for path in odd.write(tmp_path):
         for audio in (path, io.BytesIO(pathlib.Path(path).read_bytes())):
             try:
-                wave = recordings.read(audio)
+                wave = audio_io.read(audio)
             except UserError as e:
                 assert "\n" not in str(e) and len(str(e)) < 600
                 continue

@@ -1,50 +1,140 @@
-"""Predictions as lines: a table to look at, or a CSV or JSON Lines file that can be continued."""
+"""Files, folders and tables in; predictions out, as a table, a CSV or JSON Lines."""
 
 import collections
 import csv
+import dataclasses
 import io
 import json
 import os
 
+from absl import logging
+
 from mmer_jax import files
+from mmer_jax.data import table
 from mmer_jax.errors import UserError
-from mmer_jax.inference.inputs import Item
+from mmer_jax.inference import audio_io
 from mmer_jax.inference.prediction import Prediction
 
-FORMATS = ("table", "csv", "jsonl")
+SUFFIXES = (
+    ".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".aifc", ".au", ".snd",
+    ".caf", ".w64", ".rf64", ".nist", ".sph",
+)  # fmt: skip
+_USED = ("audio", "text", "start", "end")  # columns of a table
 _NO_SPEECH, _UNSURE = "no speech", "unsure"  # in a table, in place of a class
+
+
+@dataclasses.dataclass(frozen=True)
+class Item:
+    """A recording to predict.
+
+    Attributes:
+      path: of the file.
+      text: transcript; None: not known; "": to be taken for speech alone.
+      start, end: seconds of the file between which the recording lies; None: its start, its end.
+    """
+
+    path: str
+    text: str | None
+    start: float | None = None
+    end: float | None = None
+
+    @property
+    def audio(self):
+        """The argument for `audio_io.read`."""
+        if self.start is None and self.end is None:
+            return self.path
+        return audio_io.Segment(self.path, self.start or 0.0, self.end)
+
+
+def expand(names, text: str | None = None) -> list[Item]:
+    """The recordings of files, folders and tables, in order.
+
+    A folder stands for all audio files below it, sorted, without hidden ones, those among them
+    that libsndfile can't read; a table (see `data.table`) for its rows, each of them one recording.
+    A file that is named twice, by itself or by its folder, is one recording.
+
+    Args:
+      names: paths.
+      text: of recordings that come without one; "" is also that of recordings that come with one.
+
+    Raises:
+      UserError: nothing at a path, a folder without audio, or a table that can't be read whole.
+    """
+    items, seen = [], set()
+    for name in names:
+        if table.is_table(name) and not os.path.isdir(name):
+            items += _rows(name, text)
+            continue
+        paths = _below(name) if os.path.isdir(name) else [name]
+        items += [Item(path, text) for path in dict.fromkeys(paths) if path not in seen]
+        seen.update(paths)
+    return items
+
+
+def _below(folder):
+    paths = []
+    for here, folders, names in os.walk(folder):
+        folders[:] = sorted(f for f in folders if not f.startswith("."))
+        paths += [os.path.join(here, n) for n in names if _is_audio(n, names)]
+    if not paths:
+        raise UserError(
+            f"No audio file is below {folder}; its name ends with {', '.join(SUFFIXES[:6])}, ..."
+        )
+    return sorted(paths)
+
+
+def _is_audio(name, siblings):
+    """Whether a file is to be read, or, if it can't be, to be reported."""
+    if name.startswith(".") or name.lower().endswith(SUFFIXES):
+        return not name.startswith(".")
+    stem = os.path.splitext(name)[0]
+    converted = any(stem + suffix in siblings for suffix in SUFFIXES)
+    return name.lower().endswith(audio_io.UNREADABLE) and not converted
+
+
+def _rows(path, text):
+    """An item for each row of a table; columns that are not used are logged."""
+    rows = table.read(path)
+    unused = (*(c for c in rows.columns if c not in _USED), *rows.unknown)
+    if unused:
+        logging.warning("%s: columns that are not read: %s.", path, ", ".join(unused))
+    return [
+        Item(row.audio, text if text == "" or not row.text else row.text, row.start, row.end)
+        for row in rows.rows
+    ]
 
 
 class Table:
     """Lines to look at."""
 
-    def __init__(self, names):
-        self._width = max(map(len, ("emotion", _NO_SPEECH, _UNSURE, *names)))
+    def __init__(self, label_names):
+        self._width = max(map(len, ("emotion", _NO_SPEECH, _UNSURE, *label_names)))
 
     def head(self) -> str:
         """The first line."""
         return f"{'emotion':{self._width}}      p  seconds  file: text"
 
-    def line(self, item: Item, found: Prediction) -> str:
+    def line(self, item: Item, prediction: Prediction) -> str:
         """A prediction's line; without a class where the prediction warns of it."""
-        name, sure, text = found.label, "", f": {_one_line(found.text)}"
-        if found.label is None:
+        name, share, text = prediction.label, "", f": {_one_line(prediction.text)}"
+        if prediction.label is None:
             name, text = _NO_SPEECH, ""
-        elif found.warning:
+        elif prediction.warning:
             name = _UNSURE
         else:
-            sure = f"{100 * found.probabilities[found.label]:3.0f} %"
+            share = f"{100 * prediction.probabilities[prediction.label]:3.0f} %"
         where = f" {item.start or 0:g} s" if item.start is not None or item.end is not None else ""
-        said = text if found.text.strip() else ""
-        return f"{name:{self._width}}  {sure:5}  {found.seconds:7.1f}  {item.path}{where}{said}"
+        text = text if prediction.text.strip() else ""
+        seconds = f"{prediction.seconds:7.1f}"
+        return f"{name:{self._width}}  {share:5}  {seconds}  {item.path}{where}{text}"
 
 
 class Csv:
     """A row per recording."""
 
-    def __init__(self, names):
-        self._names = tuple(names)
-        self._columns = ["file", "start", "end", "emotion", *(f"p_{n}" for n in names)]
+    def __init__(self, label_names):
+        self._names = tuple(label_names)
+        self._columns = ["file", "start", "end", "emotion", *(f"p_{n}" for n in label_names)]
         self._columns += ["calibrated", "seconds", "text_source", "text"]
         self._columns += ["speech", "held_out_ua", "warning"]
 
@@ -52,21 +142,20 @@ class Csv:
         """The columns' names."""
         return _csv_line(self._columns)
 
-    def line(self, item: Item, found: Prediction) -> str:
+    def line(self, item: Item, prediction: Prediction) -> str:
         """A prediction's row; a text's line breaks become spaces, so that a row is a line.
 
-        Nothing is written where there is nothing: no class and no probabilities without speech.
+        Without speech the class and its probabilities are empty.
         """
-        p = [_number(found.probabilities.get(n), 6) for n in self._names]
-        known = [int(found.calibrated), f"{found.seconds:.3f}", found.text_source]
-        speech = "" if found.speech is None else int(found.speech)
-        worth = [speech, _number(found.held_out.get("ua"), 4), found.warning]
-        where = item.path, item.start, item.end
-        row = [*where, found.label or "", *p, *known, _one_line(found.text), *worth]
-        return _csv_line(row)
+        p = prediction
+        row = [item.path, item.start, item.end, p.label or ""]
+        row += [_number(p.probabilities.get(name), 6) for name in self._names]
+        row += [int(p.calibrated), _number(p.seconds, 3), p.text_source, _one_line(p.text)]
+        speech = "" if p.speech is None else int(p.speech)
+        return _csv_line([*row, speech, _number(p.held_out.get("ua"), 4), p.warning])
 
     def key(self, line: str) -> tuple:
-        """Which recording a line is of."""
+        """The recording that a line is of."""
         row = dict(zip(self._columns, next(csv.reader([line])), strict=True))
         return row["file"], *(float(row[k]) if row[k] else None for k in ("start", "end"))
 
@@ -77,22 +166,22 @@ class JsonLines:
     The times of its timeline count from `start`.
     """
 
-    def __init__(self, names):
-        del names
+    def __init__(self, label_names):
+        del label_names
 
     def head(self) -> None:
         """None: every line is a prediction."""
         return None
 
-    def line(self, item: Item, found: Prediction) -> str:
+    def line(self, item: Item, prediction: Prediction) -> str:
         """A prediction's object."""
         where = {"file": item.path, "start": item.start, "end": item.end}
-        return json.dumps(where | found.as_dict())
+        return json.dumps(where | prediction.as_dict())
 
     def key(self, line: str) -> tuple:
-        """Which recording a line is of."""
-        found = json.loads(line)
-        return found["file"], found.get("start"), found.get("end")
+        """The recording that a line is of."""
+        row = json.loads(line)
+        return row["file"], row.get("start"), row.get("end")
 
 
 WRITERS = {"table": Table, "csv": Csv, "jsonl": JsonLines}
@@ -114,11 +203,11 @@ def _csv_line(row):
     return out.getvalue()
 
 
-class Continued:
+class ResumableFile:
     """A file of lines that an interrupted command goes on with.
 
-    What it was made with stands beside it, in `<path>.made_with.json`: predictions of two models
-    or with two decoders must not get into one file.
+    The options that it was made with stand beside it, in `<path>.made_with.json`: predictions of
+    two models must not get into one file.
 
     Args:
       path: of the file.
@@ -162,7 +251,7 @@ class Continued:
         self._file.flush()
 
     def close(self) -> None:
-        """Lets go of the file."""
+        """Closes the file."""
         self._file.close()
 
     def _check(self, made_with):
@@ -182,7 +271,7 @@ class Continued:
             )
 
     def _read(self):
-        """Recordings of the whole lines; half of one, left by a killed command, is taken away."""
+        """Recordings of the whole lines; half of one, left by a killed command, is cut off."""
         if not os.path.exists(self._path):
             return []
         with open(self._path, "rb") as f:

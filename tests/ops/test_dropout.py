@@ -5,7 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mmer_jax.models.dropout import Dropout, keep_mask
+from mmer_jax.models.layers import Dropout
+from mmer_jax.ops import keep_mask
+from mmer_jax.ops.dropout import plain_keep_mask
 
 SHAPE = (40, 50, 101)  # no multiple of the four bytes of a word
 
@@ -20,6 +22,17 @@ def test_share_and_mean(rate):
     assert abs((found == 0).mean() - rate) < 0.0055
     assert abs(found.mean() - 1) < 0.02
     assert len(np.unique(found)) == 2
+
+
+@pytest.mark.parametrize("rate", [0.1, 0.5, 0.9])
+def test_plain_twin_has_the_same_share_and_scale(rate):
+    (fast, scale), (plain, expected) = (
+        function(jax.random.key(0), rate, SHAPE) for function in (keep_mask, plain_keep_mask)
+    )
+    assert fast.shape == plain.shape and fast.dtype == plain.dtype == bool
+    assert abs(np.mean(fast) - np.mean(plain)) < 0.0055
+    # Both scales keep the mean; the rate is rounded to 1/256.
+    assert abs(1 / scale - 1 / expected) <= 1 / 512
 
 
 @pytest.mark.parametrize("axis", [0, 1, 2])

@@ -1,14 +1,12 @@
-"""The positional convolution equals Hugging Face's, and its gradient XLA's own."""
+"""The grouped convolution's gradients are those of its plain twin."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.test_util import check_grads
-from transformers import Wav2Vec2Config
-from transformers.models.wav2vec2.modeling_flax_wav2vec2 import FlaxWav2Vec2PositionalConvEmbedding
 
-from mmer_jax.models.encoders import positional
+from mmer_jax.ops import convolution, grouped_conv
 
 GROUPS = 4
 CASES = [(8, 20), (7, 20), (1, 5), (16, 3)]  # taps; frames, fewer than taps too
@@ -21,10 +19,7 @@ def _draw(taps, frames, dtype=jnp.float32):
 
 
 def _plain(x, kernel):
-    return jax.lax.conv_general_dilated(
-        x, kernel, (1,), "VALID", dimension_numbers=("NWC", "WIO", "NWC"),
-        feature_group_count=GROUPS,
-    )  # fmt: skip
+    return convolution.plain_grouped_conv(x, kernel, GROUPS)
 
 
 def _gradients(conv, x, kernel, dy):
@@ -32,7 +27,7 @@ def _gradients(conv, x, kernel, dy):
 
 
 def _ours(x, kernel):
-    return positional.grouped_conv(x, kernel, GROUPS)
+    return grouped_conv(x, kernel, GROUPS)
 
 
 @pytest.mark.parametrize("taps, frames", CASES)
@@ -61,34 +56,15 @@ def test_the_fft_is_the_sum_that_it_stands_for(taps, frames):
     a = np.asarray(x, np.float64).reshape(3, -1, GROUPS, 16 // GROUPS)
     b = np.asarray(dy, np.float64).reshape(3, frames, GROUPS, 24 // GROUPS)
     expected = [np.einsum("btgi,btgo->igo", a[:, j : j + frames], b) for j in range(taps)]
-    found = positional.kernel_gradient_by_fft(x, dy, GROUPS)
-    assert found.dtype == jnp.float32
+    found = convolution.kernel_gradient_by_fft(x, dy, GROUPS)
+    plain = convolution.plain_kernel_gradient(x, dy, GROUPS)
+    assert found.dtype == plain.dtype == jnp.float32
+    np.testing.assert_allclose(found, plain, atol=1e-5 * np.abs(expected).max())
     np.testing.assert_allclose(
         found, np.array(expected).reshape(found.shape), atol=1e-5 * np.abs(expected).max()
     )
 
 
-@pytest.mark.parametrize("taps", [16, 15])
-def test_module_equals_hugging_faces_flax_module(taps):
-    config = Wav2Vec2Config(
-        hidden_size=16, num_conv_pos_embeddings=taps, num_conv_pos_embedding_groups=GROUPS
-    )
-    hidden = np.random.default_rng(0).standard_normal((2, 30, 16)).astype(np.float32)
-    ours, theirs = positional.PositionalConv(config), FlaxWav2Vec2PositionalConvEmbedding(config)
-    params = theirs.init(jax.random.key(0), hidden)
-    fresh = ours.init(jax.random.key(0), hidden)
-    assert jax.tree.map(jnp.shape, fresh) == jax.tree.map(jnp.shape, params)
-    norm = jnp.linalg.norm(fresh["params"]["conv"]["weight_v"], axis=(0, 1))
-    np.testing.assert_allclose(fresh["params"]["conv"]["weight_g"][0, 0], norm, rtol=1e-6)
-
-    def loss(module):
-        return jax.value_and_grad(lambda p: jnp.sum(jnp.sin(module.apply(p, hidden))))
-
-    (a, grads), (b, expected) = loss(ours)(params), loss(theirs)(params)
-    np.testing.assert_allclose(a, b, rtol=1e-5)
-    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, atol=1e-4), grads, expected)
-
-
 @pytest.mark.parametrize("n, size", [(1, 2), (376, 384), (385, 432), (512, 512), (783, 864)])
 def test_fft_sizes(n, size):
-    assert positional.fast_size(n) == size
+    assert convolution.fast_size(n) == size

@@ -14,7 +14,7 @@ def weights_shape(q, k) -> tuple[int, int, int, int]:
     return q.shape[0], q.shape[2], q.shape[1], k.shape[1]
 
 
-def attend(q, k, v, mask, keep=None, scale: float = 1.0):
+def plain_attend(q, k, v, mask, keep=None, scale: float = 1.0):
     """Scale * (keep * softmax(Q K^T / sqrt(n))) V over heads; the softmax in float32.
 
     Args:
@@ -22,16 +22,31 @@ def attend(q, k, v, mask, keep=None, scale: float = 1.0):
       k, v: [b, s, h, n].
       mask: [b, s], 0 on keys that nothing attends to.
       keep: bool [b, h, t, s], the weights that dropout leaves; None: all.
-      scale: what makes up for those that it does not.
+      scale: factor for those, 1 / (1 - dropout's rate).
 
     Returns:
       [b, t, h, n] of q's dtype, and the weights before dropout, float32 [b, h, t, s].
     """
+    scores = jnp.einsum("bthn,bshn->bhts", q, k, preferred_element_type=jnp.float32)
+    weights = jax.nn.softmax(scores * q.shape[-1] ** -0.5 + _bias(mask))
+    kept = weights if keep is None else weights * keep * scale
+    return jnp.einsum("bhts,bshn->bthn", kept.astype(v.dtype), v), weights
+
+
+def _bias(mask):
+    return jnp.where(mask[:, None, None, :] > 0, 0.0, _MASKED)
+
+
+def attend(q, k, v, mask, keep=None, scale: float = 1.0):
+    """As `plain_attend`; autodiff would store the weights, what dropout left of them, and its mask.
+
+    Here a weight that was dropped has a minus: softmax gives none, so that the sign is free, and
+    one map holds all three.
+    """
     # Heads before positions, moved once: left to the products, XLA's CPU compiler moves them in
     # each, which takes three times as long.
     q, k, v = (x.swapaxes(1, 2) for x in (q * jnp.asarray(q.shape[-1] ** -0.5, q.dtype), k, v))
-    bias = jnp.where(mask[:, None, None, :] > 0, 0.0, _MASKED)
-    return _attend(q, k, v, bias, keep, scale)
+    return _attend(q, k, v, _bias(mask), keep, scale)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(5,))
@@ -41,11 +56,7 @@ def _attend(q, k, v, bias, keep, scale):
 
 
 def _forward(q, k, v, bias, keep, scale):
-    """Results, and what is stored for the derivative.
-
-    Autodiff would store the weights, what dropout left of them, and its mask. Here a weight that
-    was dropped has a minus: softmax gives none, so that the sign is free.
-    """
+    """Results, and what is stored for the derivative."""
     scores = jnp.einsum("bhtn,bhsn->bhts", q, k, preferred_element_type=jnp.float32)
     weights = jax.nn.softmax(scores + bias)
     signed = weights if keep is None else jnp.where(keep, weights, -weights)

@@ -1,11 +1,15 @@
-"""Attention and feed-forward blocks of the audio encoders: HF's parameter names."""
+"""Blocks that the audio encoders share, and activation functions by Hugging Face's names."""
 
+import functools
+
+import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from mmer_jax.models.activations import activation
-from mmer_jax.models.attention import attend, weights_shape
-from mmer_jax.models.dropout import Dropout
+from mmer_jax.errors import UserError
+from mmer_jax.models.layers import Dropout
+from mmer_jax.ops import attend, gelu
+from mmer_jax.ops.attention import weights_shape
 
 
 class SelfAttention(nn.Module):
@@ -71,3 +75,49 @@ def normal_dense(features, init_std, dtype, name, bias=True):
     """Linear layer whose kernel is drawn from a normal distribution."""
     init = nn.initializers.normal(init_std)
     return nn.Dense(features, use_bias=bias, dtype=dtype, kernel_init=init, name=name)
+
+
+def activation(name: str):
+    """The function that a Hugging Face config names.
+
+    Raises:
+      UserError: none of `FUNCTIONS`.
+    """
+    if name not in FUNCTIONS:
+        raise UserError(
+            f"The activation function {name!r} is not supported; the choices are: "
+            f"{', '.join(FUNCTIONS)}."
+        )
+    return FUNCTIONS[name]
+
+
+_tanh_gelu = functools.partial(jax.nn.gelu, approximate=True)
+
+# Hugging Face's names, all but those of functions with parameters of their own (prelu, xielu).
+FUNCTIONS = {
+    "gelu": gelu,
+    "gelu_python": gelu,
+    "gelu_10": lambda x: jnp.clip(gelu(x), -10, 10),
+    "gelu_new": _tanh_gelu,
+    "gelu_fast": _tanh_gelu,
+    "gelu_accurate": _tanh_gelu,
+    "gelu_pytorch_tanh": _tanh_gelu,
+    "gelu_python_tanh": _tanh_gelu,
+    "quick_gelu": lambda x: x * jax.nn.sigmoid(1.702 * x),
+    "laplace": lambda x: 0.5 + 0.5 * jax.lax.erf((x - 0.707107) / (0.282095 * 2**0.5)),
+    "leaky_relu": jax.nn.leaky_relu,
+    "linear": lambda x: x,
+    "mish": jax.nn.mish,
+    "relu": jax.nn.relu,
+    "relu2": lambda x: jnp.square(jax.nn.relu(x)),
+    "relu6": jax.nn.relu6,
+    "sigmoid": jax.nn.sigmoid,
+    "silu": jax.nn.silu,
+    "swish": jax.nn.silu,
+    "tanh": jnp.tanh,
+}
+# Those of them that Hugging Face's Flax blocks of BERT and RoBERTa lack, by a name that they have.
+FLAX_NAMES = {
+    "gelu_python": "gelu",
+    **dict.fromkeys(("gelu_fast", "gelu_accurate", "gelu_python_tanh"), "gelu_new"),
+}
