@@ -32,7 +32,7 @@ def golden_rows():
     golden = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(golden)
     converted = mapping.convert(golden.weights())
-    compute = pair.value_and_grad(converted.model, golden.RELEASED)
+    compute = pair.value_and_grad(converted.model, golden.loss_options())
     for case in ("equal", "padded"):
         expected = golden.case(case)
         (_, values), grads = compute(converted.params, golden.batch(expected))
@@ -133,7 +133,7 @@ def accumulation_rows(epochs: int = 7):
     """
     case = "authors' recipe, 4 x 2 accumulated"
     config = configuration.default()
-    configuration.released(config)
+    configuration.original(config)
     config.optimizer.frozen = FROZEN
     every, size, count = config.train.accumulation, config.data.batch_size, 10
     both = pair.make(*INDEPENDENT["wav2vec2-base, equal lengths"][:2], padding_leaks=True)

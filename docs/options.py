@@ -15,6 +15,7 @@ import tokenize
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
 
 from mmer_jax import configuration
+from mmer_jax.losses import LOSSES
 
 MARK = "<!-- options -->"
 # What the names inside of a group mean; the comment beside the group says of what.
@@ -22,7 +23,7 @@ PARTS = {
     "weight": "weight in the total loss; 0 switches it off",
     "normalization": "of -log p(transcript): `utterance` averages it over utterances, `symbol` "
     "divides each by its symbols first, `sum` adds it up over the batch",
-    "form": "as the literature has it or as the released code does",
+    "form": "`standard`, as the field has it, or `original`, as the authors' code does",
     "temperature": "divides the similarities",
     "width": "width of its states",
     "layers": "number of its blocks",
@@ -50,7 +51,7 @@ def tables() -> str:
     Raises:
       ValueError: an option without a comment.
     """
-    defaults, said, allowed = flat(), explanations(), limits()
+    defaults, said, allowed = ordered(), explanations(), limits()
     lines = []
     for group, title in TITLES.items():
         options = [o for o in defaults if (o.split(".")[0] if "." in o else "") == group]
@@ -70,19 +71,10 @@ def _plain(comment):
     return "".join(a + b for a, b in zip(escaped, [*parts[1::2], ""]))
 
 
-def flat() -> dict[str, object]:
-    """Option -> default, of every option there is."""
-
-    def walk(group, prefix):
-        for key, value in group.items():
-            if hasattr(value, "items"):
-                yield from walk(value, f"{prefix}{key}.")
-            else:
-                yield prefix + key, value
-
-    # ConfigDict sorts its keys; the code's order tells more.
+def ordered() -> dict[str, object]:
+    """Option -> default, of every option there is, in the code's order: a ConfigDict sorts them."""
     written = list(_written())
-    found = dict(walk(configuration.default(), ""))
+    found = configuration.flat(configuration.default())
     return dict(sorted(found.items(), key=lambda x: _place(x[0], written)))
 
 
@@ -99,12 +91,14 @@ def explanations() -> dict[str, str]:
       ValueError: one has no comment.
     """
     written, said, missing = _written(), {}, []
-    for option in flat():
+    for option in ordered():
         group, _, part = option.rpartition(".")
         if option in written:
             said[option] = written[option]
         elif written.get(group) and part in PARTS:
             said[option] = f"{PARTS[part]} ({written[group]})"
+        elif group.startswith("losses."):
+            said[option] = f"see its function ({written[group]})"
         if not said.get(option):
             missing.append(option)
     if missing:
@@ -130,7 +124,7 @@ def _written():
                 names[target.id] = path[0] + "." if path else ""
         if path and not ast.unparse(statement.value).endswith("ConfigDict()"):
             found[path[0]] = _comment(statement, comments)
-    return found
+    return {f"losses.{name}": loss.title for name, loss in LOSSES.items()} | found
 
 
 def _path(target, names):

@@ -75,7 +75,7 @@ def _with_earlier(config, workdir, variants):
 
     known = {v.name: v for v in variants}
     for name in ablation.CHANGES:
-        if name in known or not files.exists(os.path.join(workdir, name)):
+        if name in known:
             continue
         try:
             variant = ablation.make(config, (name,))[0][-1]
@@ -88,7 +88,12 @@ def _with_earlier(config, workdir, variants):
 
 
 def _folder(workdir, variant):
-    return os.path.join(workdir, variant.name, variant.fingerprint)
+    """The folder of a variant's run; one that has its old name stays where it is."""
+    from mmer_jax.reporting import ablation
+
+    names = [variant.name, *(old for old, new in ablation.RENAMED.items() if new == variant.name)]
+    folders = [os.path.join(workdir, name, variant.fingerprint) for name in names]
+    return next((folder for folder in folders if files.exists(folder)), folders[0])
 
 
 def _live(variants, found):
@@ -118,8 +123,9 @@ def _write(config, workdir, variants, same, found):
     titles = {v.name: v.title for v in variants}
     head, rows = comparison.rows(figures, titles)
     table = _markdown(config, variants, same, (head, rows), figures)
+    folders = {v.name: os.path.relpath(_folder(workdir, v), workdir) for v in variants}
     traces = {
-        v.name: {"config": v.fingerprint, "results": f"{v.name}/{v.fingerprint}/results.json"}
+        v.name: {"config": v.fingerprint, "results": f"{folders[v.name]}/results.json"}
         for v in variants
     }
     systems = {v.name: traces[v.name] | {"title": v.title} | figures[v.name] for v in variants}
@@ -164,8 +170,8 @@ def _caption(config, figures):
     full = figures["full"]
     seeds, folds = (_counted(k, full[f"{k}s"]) for k in ("seed", "fold"))
     chosen = (
-        "the epoch chosen ON THE TEST SIDE (selection=published)"
-        if config.selection == "published"
+        "the epoch chosen ON THE TEST SIDE (selection=original)"
+        if config.selection == "original"
         else "the epoch chosen on held-out dialogs of the training side"
     )
     over = {

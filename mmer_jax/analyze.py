@@ -13,13 +13,13 @@ REPORT = "report.html"
 
 def run(workdir: str, fold: int | None = None, utterance: str = "", out: str = "",
         data_dir: str = "") -> str:  # fmt: skip
-    """Writes the pictures and the page; what the command does, for notebooks.
+    """Writes the plots and the page; what the command does, for notebooks.
 
     Args:
       workdir: of a finished run of `mmer_jax.main`.
-      fold: number of the fold whose test utterances are looked into; None: the one that tests
+      fold: number of the fold whose test utterances are examined; None: the one that tests
         `utterance`, or the first.
-      utterance: id of the one whose attention is drawn; empty: one that is surely right.
+      utterance: id of the one whose attention is drawn; empty: a confident correct one.
       out: folder for the files; empty: `workdir/analysis`.
       data_dir: where the prepared dataset is now; empty: where the run had it.
 
@@ -31,26 +31,20 @@ def run(workdir: str, fold: int | None = None, utterance: str = "", out: str = "
     """
     # Imported late: a wrong option is reported at once, without seconds of imports.
     from mmer_jax import runs
-    from mmer_jax.reporting import analysis, html
+    from mmer_jax.reporting import analysis
 
     _say(f"reading the run in {workdir} ...")
-    found = runs.read(workdir)
-    one = _fold(found, fold, utterance)
-    album = analysis.Album()
-    _say(f"drawing results and learning curves of {len(found.folds)} folds ...")
-    sections = [
-        analysis.tables(found),
-        analysis.confusion(found, album),
-        analysis.rates(found, album),
-        analysis.reliability(found, album),
-        analysis.curves(found, album),
-        *_inside(one, utterance or analysis.default_utterance(one), data_dir, album),
-        analysis.errors(found, found.seeds[0]),
-    ]
-    title = f"Analysis of {found.config.name}"
-    page = html.page(title, analysis.introduction(found, one), sections)
-    return _write(files.resolve(out) if out else os.path.join(found.workdir, "analysis"),
-                  album.files | {REPORT: page})  # fmt: skip
+    finished = runs.read(workdir)
+    examined = _fold(finished, fold, utterance)
+    _say(f"drawing results and learning curves of {len(finished.folds)} folds ...")
+    drawn = analysis.Analysis(finished, examined)
+    features, reason = _features(
+        examined, utterance or analysis.default_utterance(examined), data_dir
+    )
+    page = drawn.page(features, reason)
+    pictures = {f"{name}.png": png for name, png in drawn.plots.items()}
+    out = files.resolve(out) if out else os.path.join(finished.workdir, "analysis")
+    return _write(out, pictures | {REPORT: page})
 
 
 def _say(text):
@@ -58,7 +52,7 @@ def _say(text):
 
 
 def _fold(found, number, utterance):
-    """The fold to look into, of the first seed."""
+    """The fold to examine, of the first seed."""
     folds = [f for f in found.folds if f.result["seed"] == found.seeds[0]]
     numbers = [f.result["fold"] for f in folds]
     if number is not None and number not in numbers:
@@ -79,22 +73,22 @@ def _fold(found, number, utterance):
     )
 
 
-def _inside(fold, utterance, data_dir, album):
-    """The sections that need checkpoint and dataset, or one that says what is missing."""
+def _features(fold, utterance, data_dir):
+    """(features, "") of the fold's test utterances, or (None, why they can't be computed)."""
     _say("loading the model; this takes a while ...")
-    # Here, for these import jax: pictures of results come without it.
-    from mmer_jax.reporting import embeddings, interpretability
+    # Here, for it imports jax: plots of results come without it.
+    from mmer_jax.reporting import embeddings
 
     try:
-        found = embeddings.extract(fold, utterance, data_dir)
+        features = embeddings.extract(fold, utterance, data_dir)
     except UserError as e:
         _say(f"left out embeddings, attention and gate: {e}")
-        return [interpretability.missing(
+        return None, (
             f"{e}\nA dataset that has moved is named by --data_dir; relative folders of the run's "
             "options count from where this command is started."
-        )]  # fmt: skip
+        )
     _say("drawing embeddings, attention and gate ...")
-    return interpretability.sections(fold, found, album)
+    return features, ""
 
 
 def _write(out, content):
@@ -110,12 +104,14 @@ def main(argv: list[str] | None = None) -> int:
     """The command; 1 and one message where something is wrong."""
     parser = cli.Parser(prog="python -m mmer_jax.analyze", description=__doc__)
     parser.add_argument("workdir", help="of a finished run of mmer_jax.main")
-    parser.add_argument("--fold", type=int, help="looked into; default: the first")
+    parser.add_argument(
+        "--fold", type=int, help="whose test utterances are examined; default: the first"
+    )
     parser.add_argument(
         "--utterance",
         default="",
         metavar="ID",
-        help="whose attention is drawn; default: a sure one",
+        help="whose attention is drawn; default: a confident correct one",
     )
     parser.add_argument("--out", default="", help="folder for the files; default: WORKDIR/analysis")
     parser.add_argument(
@@ -126,7 +122,7 @@ def main(argv: list[str] | None = None) -> int:
 
     def work():
         path = run(args.workdir, args.fold, args.utterance, args.out, args.data_dir)
-        _say(f"Written to {path}, and each picture beside it.")
+        _say(f"Written to {path}, and each plot beside it.")
 
     return cli.attempt(work, "nothing was written")
 

@@ -1,16 +1,19 @@
 """Every option of a run with its default, and the checks that a whole config must pass.
 
-`default()` is the one place that lists the options; the files in `configs/` change a few of them.
+`default()` is the one place that lists the options (those of a loss come from the losses'
+registry); the files in `configs/` change a few of them.
 """
 
 import difflib
 import hashlib
 import json
+import re
 
 import ml_collections
 from ml_collections import config_dict
 
 from mmer_jax.errors import UserError
+from mmer_jax.losses import LOSSES
 
 MODALITIES = ("audio", "text")
 # Options that may differ between a run and its continuation: they move files or work, not numbers.
@@ -28,36 +31,21 @@ NOT_IN_FINGERPRINT = (
 )
 CHOICES = {
     "protocol": ("session", "speaker"),
-    "selection": ("heldout", "published"),
+    "selection": ("heldout", "original"),
     "data.emotions": ("emotions4",),
     "data.normalize": ("auto", "utterance", "none"),
     "audio.family": ("whisper", "wav2vec2"),
     "text.family": ("bert", "roberta"),
-    "model.padding": ("masked", "published"),
+    "model.modalities": (MODALITIES, ("audio",), ("text",)),
+    "model.padding": ("masked", "original"),
     "model.fusion": ("cross_modal", "concat"),
     "model.dtype": ("float32", "bfloat16"),
     "model.precision": ("default", "tensorfloat32", "float32"),
     "model.remat": ("none", "layers"),
-    "losses.ctc.normalization": ("utterance", "symbol", "sum"),
-    "losses.scl.form": ("literature", "released"),
-    "losses.acl.form": ("literature", "released"),
     "optimizer.decay": ("matrices", "all"),
     "optimizer.schedule": ("constant", "linear", "cosine"),
     "selection_metric": ("ua", "wa", "loss"),
-}
-# Options that came after the first published fingerprints, and the value that changes nothing.
-_LATER = {
-    "train.ctc_texts": 0.0,
-    "train.accumulation": 1,
-    "text.keep_brackets": True,
-    "model.precision": "default",
-}
-# Old name -> new name, and old value -> new value; a value that isn't listed stays as it is.
-_RENAMED = {
-    "losses.ctc.form": ("losses.ctc.normalization", {"literature": "symbol", "released": "sum"}),
-}
-# Options of older versions that changed no number: passed over where a config.json has them.
-_GONE = ("bootstrap",)
+} | {f"losses.{k}.{o}": v for k, loss in LOSSES.items() for o, v in loss.choices.items()}
 # Lowest and highest value of each option that has them.
 RANGES = {
     "heldout_fraction": (0.01, 0.5),
@@ -78,7 +66,30 @@ RANGES = {
     "train.text_dropout": (0.0, 1.0),
     "train.ctc_texts": (0.0, 1.0),
     "train.log_every": (1, 10**9),
+    "mesh.data": (-1, 65536),
+    "mesh.fsdp": (1, 65536),
+    "mesh.model": (1, 65536),
+} | {f"losses.{name}.weight": (0.0, 1000.0) for name in LOSSES}
+# Options that came after the first fingerprints, and the value that changes nothing.
+_LATER = {
+    "train.ctc_texts": 0.0,
+    "train.accumulation": 1,
+    "text.keep_brackets": True,
+    "model.precision": "default",
+    "optimizer.groups": [],
 }
+_FORMS = {"literature": "standard", "released": "original"}
+# Old name -> new name, and old value -> new value; a value that isn't listed stays as it is.
+_RENAMED = {
+    "losses.ctc.form": ("losses.ctc.normalization", {"literature": "symbol", "released": "sum"}),
+    "losses.scl.form": ("losses.scl.form", _FORMS),
+    "losses.acl.form": ("losses.acl.form", _FORMS),
+    "selection": ("selection", {"published": "original"}),
+    "model.padding": ("model.padding", {"published": "original"}),
+}
+_RENAMED_VARIANTS = {"released": "original"}
+# Options of older versions that changed no number: passed over where a config.json has them.
+_GONE = ("bootstrap",)
 
 
 def _size(width: int, layers: int, heads: int, ffn: int, dropout: float = 0.1):
@@ -94,7 +105,7 @@ def default() -> ml_collections.ConfigDict:
     c.seeds = ()  # runs the whole protocol once per seed, each in its own folder; (): `seed` alone
     c.protocol = "session"  # what is left out and tested: session (5 folds) or speaker (10)
     c.folds = ()  # numbers of the sessions or speakers to test, one fold each; (): all
-    c.selection = "heldout"  # chooses the epoch on training sessions; published: on the TEST one
+    c.selection = "heldout"  # chooses the epoch on training sessions; original: on the TEST one
     c.selection_metric = "ua"  # what the epoch is chosen by: ua, wa or loss
     c.refit = False  # afterwards train anew, held-out dialogs too, for the chosen number of steps
     c.exclude_seen_transcripts = False  # take out of training what the test side says word for word
@@ -140,19 +151,14 @@ def default() -> ml_collections.ConfigDict:
     model.heads = 12  # of attention in the fusion network; a divisor of its width
     model.ffn = 3072  # width inside its feed-forward blocks
     model.dropout = 0.1  # of the fusion network and the heads
-    model.padding = "masked"  # published: padding leaks into the audio encoder, for parity alone
+    model.padding = "masked"  # original: padding leaks into the audio encoder, for parity alone
     model.dtype = "float32"  # of the computation; parameters, softmax, norms, losses stay float32
     model.precision = "default"  # of products: the device's; tensorfloat32 or float32 at least
     model.remat = "none"  # layers: computed again for the gradient; less memory on accelerators
 
     c.losses = losses = ml_collections.ConfigDict()
-    losses.ce = config_dict.create(weight=1.0)  # emotion classification
-    # speech recognition
-    losses.ctc = config_dict.create(weight=0.1, normalization="utterance")
-    # supervised contrast: utterances of one emotion together
-    losses.scl = config_dict.create(weight=0.1, form="literature", temperature=0.07)
-    # contrast of each utterance with its augmented view
-    losses.acl = config_dict.create(weight=0.1, form="literature", temperature=0.07)
+    for name, loss in LOSSES.items():
+        losses[name] = config_dict.create(**loss.options)
     losses.memory = memory = ml_collections.ConfigDict()
     memory.size = 0  # past utterances whose embeddings join the contrastive losses; 0: none
     memory.start = 0.1  # share of all steps before they do: early embeddings drift fast
@@ -168,6 +174,9 @@ def default() -> ml_collections.ConfigDict:
     opt.eps = 1e-8  # added to its denominator
     opt.clip_norm = 1.0  # largest global gradient norm; 0 switches clipping off
     opt.frozen = ()  # regexes over parameter paths, e.g. ("text_encoder/.*",)
+    # pairs of such a regex and a factor on the learning rate of what it matches, the first that
+    # matches counts: (("(audio|text)_encoder/.*", 0.1),) trains the encoders slower
+    opt.groups = ()
 
     c.train = train = ml_collections.ConfigDict()
     train.epochs = 30  # 0: no training, only the test of what it starts from
@@ -187,61 +196,63 @@ def default() -> ml_collections.ConfigDict:
 
 
 def validate(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
-    """Returns the config if every option can be run.
+    """Returns the config if every option can be run; old names of values become the new ones.
 
     Raises:
       UserError: an option outside its choices or its range; names the option and the choices.
     """
-    _check_names(config)
+    _take_old_values(config)
+    values = flat(config)
+    _check_names(values)
     for path, choices in CHOICES.items():
-        _check_choice(config, path, choices)
-    _check_modalities(config)
-    _check_folds(config)
-    _check_ranges(config)
-    _check_texts(config)
+        if values[path] not in choices:
+            listed = ", ".join(map(str, choices))
+            raise UserError(f"config.{path} is {values[path]!r}; the choices are: {listed}.")
+    for path, (low, high) in RANGES.items():
+        if not low <= values[path] <= high:
+            raise UserError(f"config.{path} is {values[path]}; expected {low} to {high}.")
+    for check in (_check_model, _check_folds, _check_losses, _check_optimizer, _check_training):
+        check(config)
     return config
 
 
-def _check_names(config):
+def _take_old_values(config):
+    for old, (new, values) in _RENAMED.items():
+        *groups, name = new.split(".")
+        group = _lookup(config, groups)
+        if old == new and group[name] in values:
+            group[name] = values[group[name]]
+
+
+def _lookup(config, keys):
+    for key in keys:
+        config = config[key]
+    return config
+
+
+def _check_names(values):
     """That each option exists: a file may add a key to a ConfigDict, and nothing would read it."""
-    known = _flat(to_json(default())).keys()
-    for path in _flat(to_json(config)).keys() - known:
+    known = flat(default()).keys()
+    for path in values.keys() - known:
         near = _RENAMED[path][:1] if path in _RENAMED else difflib.get_close_matches(path, known, 1)
         meant = f" Is config.{near[0]} meant?" if near else ""
         raise UserError(f"There is no option config.{path}.{meant} See docs/configs.md for all.")
 
 
-def _lookup(config, path):
-    for key in path.split("."):
-        config = config[key]
-    return config
-
-
-def _check_choice(config, path, choices):
-    value = _lookup(config, path)
-    if value not in choices:
-        raise UserError(f"config.{path} is {value!r}; the choices are: {', '.join(choices)}.")
-
-
-def _check_modalities(config):
-    modalities = tuple(config.model.modalities)
-    allowed = (MODALITIES, ("audio",), ("text",))
-    if modalities not in allowed:
-        raise UserError(
-            f"config.model.modalities is {modalities!r}; the choices are: "
-            + ", ".join(map(repr, allowed))
-            + "."
-        )
+def _check_model(config):
     if config.model.width % config.model.heads:
         raise UserError(
             f"config.model.width is {config.model.width}, which config.model.heads "
             f"({config.model.heads}) does not divide; change one of them."
         )
-    if not config.text.pretrained and not config.text.tokenizer and "text" in modalities:
+    reads = "text" in config.model.modalities
+    if reads and not config.text.pretrained and not config.text.tokenizer:
         raise UserError(
             "config.text.tokenizer is empty and there is no config.text.pretrained to bring one. "
             "Name a Hugging Face tokenizer: a hub name or a folder."
         )
+    if config.mesh.data == 0:
+        raise UserError("config.mesh.data is 0; expected a number of devices, or -1 for all.")
 
 
 def _check_folds(config):
@@ -257,43 +268,53 @@ def _check_folds(config):
             f"config.seeds is {seeds!r}; expected different whole numbers from 0, for example "
             "--config.seeds='(0, 1, 2)'."
         )
-    if config.refit and config.selection == "published":
+    if config.refit and config.selection == "original":
         raise UserError(
-            "config.refit trains on what selection=heldout holds out; selection=published holds "
+            "config.refit trains on what selection=heldout holds out; selection=original holds "
             "out nothing. Switch one of them off."
         )
 
 
-def _check_ranges(config):
-    for path, (low, high) in RANGES.items():
-        value = _lookup(config, path)
-        if not low <= value <= high:
-            raise UserError(f"config.{path} is {value}; expected {low} to {high}.")
-    for name in ("ce", "ctc", "scl", "acl"):
-        if config.losses[name].weight < 0:
-            raise UserError(f"config.losses.{name}.weight is negative; 0 switches a loss off.")
-    if config.train.chunk_size and config.data.batch_size % config.train.chunk_size:
+def _check_losses(config):
+    losses = config.losses
+    if not any(losses[name].weight for name in LOSSES):
+        raise UserError("Every weight in config.losses is 0: there is nothing to train on.")
+    for name in LOSSES:
+        if losses.memory.size and losses[name].get("form") == "original":
+            raise UserError(
+                f"config.losses.{name}.form=original knows no memory of past embeddings; set "
+                "config.losses.memory.size=0 or the form to standard."
+            )
+
+
+def _check_optimizer(config):
+    frozen, groups = config.optimizer.frozen, config.optimizer.groups
+    for group in groups:
+        pair = isinstance(group, (tuple, list)) and len(group) == 2
+        if not pair or not isinstance(group[1], (int, float)) or not 0 <= group[1] <= 1000:
+            raise UserError(
+                f"config.optimizer.groups has {group!r}; expected pairs of a pattern and a factor "
+                "on the learning rate, for example "
+                "--config.optimizer.groups='((\"audio_encoder/.*\", 0.1),)'."
+            )
+    for option, patterns in (("frozen", frozen), ("groups", [pattern for pattern, _ in groups])):
+        for pattern in patterns:
+            try:
+                re.compile(pattern)
+            except (re.error, TypeError) as e:
+                raise UserError(
+                    f"config.optimizer.{option} has {pattern!r}, which is no regular expression: "
+                    f"{e}."
+                ) from e
+
+
+def _check_training(config):
+    train = config.train
+    if train.chunk_size and config.data.batch_size % train.chunk_size:
         raise UserError(
             f"config.data.batch_size is {config.data.batch_size}, which config.train.chunk_size "
-            f"({config.train.chunk_size}) does not divide; change one of them."
+            f"({train.chunk_size}) does not divide; change one of them."
         )
-    released = [name for name in ("scl", "acl") if config.losses[name].form == "released"]
-    if config.losses.memory.size and released:
-        raise UserError(
-            f"config.losses.{released[0]}.form=released knows no memory of past embeddings; set "
-            "config.losses.memory.size=0 or the form to literature."
-        )
-    for axis in ("data", "fsdp", "model"):
-        size = config.mesh[axis]
-        if size < 1 and not (axis == "data" and size == -1):
-            raise UserError(f"config.mesh.{axis} is {size}; expected a number of devices.")
-    if not any(config.losses[name].weight for name in ("ce", "ctc", "scl", "acl")):
-        raise UserError("Every weight in config.losses is 0: there is nothing to train on.")
-
-
-def _check_texts(config):
-    """The options that say what is read in training."""
-    train = config.train
     if train.text_dropout + train.ctc_texts > 1:
         raise UserError(
             f"config.train.text_dropout ({train.text_dropout}) and config.train.ctc_texts "
@@ -301,8 +322,8 @@ def _check_texts(config):
         )
     if train.ctc_texts and tuple(config.model.modalities) != MODALITIES:
         raise UserError(
-            "config.train.ctc_texts feeds the text branch with what is heard; it needs speech and "
-            f"text, and config.model.modalities is {tuple(config.model.modalities)!r}."
+            "config.train.ctc_texts feeds the text branch with the CTC head's transcript; it needs "
+            f"speech and text, and config.model.modalities is {tuple(config.model.modalities)!r}."
         )
     if train.ctc_texts and not config.losses.ctc.weight:
         raise UserError(
@@ -316,6 +337,45 @@ def to_json(config: ml_collections.ConfigDict) -> dict:
     return json.loads(config.to_json_best_effort())
 
 
+def from_json(plain: dict) -> ml_collections.ConfigDict:
+    """The inverse of `to_json`: a validated config; an option that `plain` lacks has its default.
+
+    An option or a value that has another name now is taken under it.
+
+    Args:
+      plain: what a run's config.json holds.
+
+    Raises:
+      UserError: an option that isn't there any more, or a value that can't be run.
+    """
+    config = default()
+    for path, value in _renamed(flat(plain)).items():
+        if path in _GONE:
+            continue
+        *groups, name = path.split(".")
+        try:
+            group = _lookup(config, groups)
+            group[name]  # a ConfigDict takes a new key without a word
+            group[name] = tuple(value) if isinstance(value, list) else value
+        except (AttributeError, KeyError, TypeError) as e:
+            raise UserError(
+                f"config.json has {path}={value!r}, which this version of mmer_jax does not know. "
+                "Use the version that the run was made with."
+            ) from e
+    return validate(config)
+
+
+def flat(tree) -> dict[str, object]:
+    """Options by path, `{"train.epochs": 30, ...}`, of a config or its JSON values."""
+    found = {}
+    for key, value in tree.items():
+        if hasattr(value, "items"):
+            found |= {f"{key}.{name}": inner for name, inner in flat(value).items()}
+        else:
+            found[key] = value
+    return found
+
+
 def differences(old: dict, new: dict) -> list[tuple[str, object, object]]:
     """(option, old value, new value) for each option that changes a fold's result.
 
@@ -325,8 +385,8 @@ def differences(old: dict, new: dict) -> list[tuple[str, object, object]]:
     Args:
       old, new: configs as `to_json` gives them.
     """
-    known = _flat(to_json(default()))
-    a, b = known | _renamed(_flat(old)), known | _renamed(_flat(new))
+    known = flat(to_json(default()))
+    a, b = known | _renamed(flat(old)), known | _renamed(flat(new))
     keys = sorted((a.keys() | b.keys()) - {*NOT_IN_FINGERPRINT, *_GONE})
     return [(k, a.get(k), b.get(k)) for k in keys if a.get(k) != b.get(k)]
 
@@ -334,43 +394,35 @@ def differences(old: dict, new: dict) -> list[tuple[str, object, object]]:
 def fingerprint(config: ml_collections.ConfigDict) -> str:
     """12 hex digits that change with any option but the seed that changes a fold's result.
 
-    An option of a later version counts where it is used: without it, a run has the digits that
-    it had before. So does a renamed one: a value that it had under its old name counts under that.
+    An option or a loss of a later version counts where it is used: without it, a run has the digits
+    that it had before. So does what was renamed: it counts under its old name.
     """
-    left_out = {*NOT_IN_FINGERPRINT, "seed"}
-    plain = {
-        k: v
-        for k, v in _flat(to_json(config)).items()
-        if k not in left_out and not (k in _LATER and v == _LATER[k])
-    }
-    for old, (new, values) in _RENAMED.items():
-        before = [name for name, value in values.items() if value == plain[new]]
+    values = flat(to_json(config))
+    left_out = {*NOT_IN_FINGERPRINT, "seed", *(k for k, v in _LATER.items() if values[k] == v)}
+    for name, loss in LOSSES.items():
+        if not loss.options["weight"] and not values[f"losses.{name}.weight"]:
+            left_out |= {f"losses.{name}.{option}" for option in loss.options}
+    plain = {k: v for k, v in values.items() if k not in left_out}
+    for old, (new, renamed) in _RENAMED.items():
+        before = [name for name, value in renamed.items() if value == plain[new]]
         if before:
             del plain[new]
             plain[old] = before[0]
     return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:12]
 
 
-def _flat(tree, prefix=""):
-    flat = {}
-    for key, value in tree.items():
-        nested = isinstance(value, dict)
-        flat |= _flat(value, f"{prefix}{key}.") if nested else {prefix + key: value}
-    return flat
-
-
-def _renamed(flat):
-    """Options by path, those with an old name under their new one."""
-    flat = dict(flat)
+def _renamed(options):
+    """Options by path, what has an old name under its new one."""
+    options = dict(options)
     for old, (new, values) in _RENAMED.items():
-        if old in flat:
-            value = flat.pop(old)
-            flat.setdefault(new, values.get(value, value))
-    return flat
+        if old in options:
+            value = options.pop(old)
+            options.setdefault(new, values.get(value, value))
+    return options
 
 
 def rename_arguments(argv: list[str]) -> tuple[list[str], list[str]]:
-    """A command line with options under the names that they have now.
+    """A command line with options, values and variants under the names that they have now.
 
     Args:
       argv: `--config.OPTION=VALUE`, or the value as an argument of its own.
@@ -383,57 +435,70 @@ def rename_arguments(argv: list[str]) -> tuple[list[str], list[str]]:
         argument = rest.pop(0)
         flag, has_value, value = argument.partition("=")
         option = flag.removeprefix("--config.") if flag.startswith("--config.") else None
-        if option in _RENAMED or option in _GONE:
-            if not has_value:
-                value = rest.pop(0) if rest else ""
+        if (option in _RENAMED or option in _GONE) and not has_value:
+            value = rest.pop(0) if rest else ""
         if option in _GONE:
             notices.append(f"--config.{option} does nothing any more and is passed over.")
         elif option in _RENAMED:
-            ((new, value),) = _renamed({option: value}).items()
-            notices.append(f"--config.{option} is --config.{new}={value} now.")
-            arguments.append(f"--config.{new}={value}")
+            ((new, now),) = _renamed({option: value}).items()
+            arguments.append(f"--config.{new}={now}")
+            if (new, now) != (option, value):
+                notices.append(f"--config.{option}={value} is --config.{new}={now} now.")
         else:
             arguments.append(argument)
+            if flag == "--config" and value.rpartition(":")[2] in _RENAMED_VARIANTS:
+                file, _, variant = value.rpartition(":")
+                notices.append(f"{value} is {file}:{_RENAMED_VARIANTS[variant]} now.")
     return arguments, notices
 
 
-def check_variant(file: str, variant: str, variants) -> None:
-    """Raises UserError, naming the choices, where a config file has no such variant."""
+def check_variant(file: str, variant: str, variants) -> str:
+    """The name that a variant of a config file has now.
+
+    Raises:
+      UserError: the file has no such variant; names the choices.
+    """
+    variant = _RENAMED_VARIANTS.get(variant, variant)
     if variant not in variants:
         raise UserError(
             f"{file} has no variant {variant!r}; the choices are: {', '.join(variants)}."
         )
+    return variant
 
 
 def audio_only(c: ml_collections.ConfigDict) -> None:
     """Speech alone: no text encoder, no fusion; the losses stay."""
-    c.model.modalities = ("audio",)
-    c.train.text_dropout = 0.0
-    c.optimizer.frozen = tuple(p for p in c.optimizer.frozen if not p.startswith("text_encoder"))
+    _one_modality(c, "audio", "text_encoder")
 
 
 def text_only(c: ml_collections.ConfigDict) -> None:
     """Text alone: no audio encoder, no fusion, and so no CTC; each utterance keeps its words."""
-    c.model.modalities = ("text",)
+    _one_modality(c, "text", "audio_encoder")
+
+
+def _one_modality(c, modality, missing):
+    c.model.modalities = (modality,)
     c.train.text_dropout = 0.0
-    c.optimizer.frozen = tuple(p for p in c.optimizer.frozen if not p.startswith("audio_encoder"))
+    opt = c.optimizer
+    opt.frozen = tuple(p for p in opt.frozen if not p.startswith(missing))
+    opt.groups = tuple(g for g in opt.groups if not g[0].startswith(missing))
 
 
-def released_losses(c: ml_collections.ConfigDict) -> None:
-    """CTC, SCL and ACL as in the authors' code."""
-    c.losses.ctc.normalization = "sum"
-    c.losses.scl.form = c.losses.acl.form = "released"
+def original_losses(c: ml_collections.ConfigDict) -> None:
+    """The losses as in the authors' code."""
+    for name, loss in LOSSES.items():
+        c.losses[name].update(loss.original_options)
 
 
-def released(c: ml_collections.ConfigDict) -> None:
+def original(c: ml_collections.ConfigDict) -> None:
     """Losses, batches, text, padding, optimiser and choice of epoch as in the authors' code.
 
     An update averages the gradients of 4 batches of 2: the contrastive losses see 2 utterances, and
     CTC counts as its sum over 8 utterances / 4.
     """
-    released_losses(c)
-    c.selection = "published"
-    c.model.padding = "published"
+    original_losses(c)
+    c.selection = "original"
+    c.model.padding = "original"
     c.text.keep_events = c.text.keep_brackets = False
     c.data.batch_size, c.train.accumulation = 2, 4
     c.optimizer.schedule = "constant"
@@ -441,31 +506,3 @@ def released(c: ml_collections.ConfigDict) -> None:
     c.optimizer.clip_norm = 0.0
     c.optimizer.decay = "all"
     c.train.epochs = 100
-
-
-def from_json(plain: dict) -> ml_collections.ConfigDict:
-    """The inverse of `to_json`: a validated config; an option that `plain` lacks has its default.
-
-    An option that has another name now is taken under it.
-
-    Args:
-      plain: what a run's config.json holds.
-
-    Raises:
-      UserError: an option that isn't there any more, or a value that can't be run.
-    """
-    config = default()
-    for path, value in _renamed(_flat(plain)).items():
-        if path in _GONE:
-            continue
-        *groups, name = path.split(".")
-        try:
-            group = _lookup(config, ".".join(groups)) if groups else config
-            _lookup(group, name)  # a ConfigDict takes a new key without a word
-            group[name] = tuple(value) if isinstance(value, list) else value
-        except (AttributeError, KeyError, TypeError) as e:
-            raise UserError(
-                f"config.json has {path}={value!r}, which this version of mmer_jax does not know. "
-                "Use the version that the run was made with."
-            ) from e
-    return validate(config)

@@ -10,7 +10,7 @@ import time
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from mmer_jax import cli, configuration, files, host_memory, processes
+from mmer_jax import cli, configuration, files, host_memory, losses, processes
 from mmer_jax.errors import UserError
 
 _CONFIG = config_flags.DEFINE_config_file(
@@ -169,11 +169,11 @@ def _about_views(config, featurizer):
             f"Augmented views: {sum(texts)} utterances have a text, {sum(recordings)} a "
             f"recording, {both} both."
         )
-    if config.losses.acl.weight and not featurizer.augmented:
+    for loss in () if featurizer.augmented else losses.of_two_views(config.losses):
         needed = {"audio": "recordings", "text": "texts"}
         yield (
-            "The augmented contrastive loss (losses.acl) is off: the corpus has no augmented "
-            f"{' with '.join(needed[name] for name in modalities[::-1])} to train on."
+            f"{losses.LOSSES[loss].title.capitalize()} (losses.{loss}) is off: the corpus has no "
+            f"augmented {' with '.join(needed[name] for name in modalities[::-1])} to train on."
         )
     voices = [v for u in utterances for v in u.aug_voices]
     if featurizer.augmented and "audio" in modalities and not all(voices):

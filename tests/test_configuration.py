@@ -8,6 +8,7 @@ import pytest
 
 from mmer_jax import configuration
 from mmer_jax.errors import UserError
+from mmer_jax.losses import LOSSES
 
 CONFIGS = pathlib.Path(__file__).resolve().parents[1] / "configs"
 # Whole configs and their fingerprints, as a version before any option was renamed wrote them.
@@ -47,7 +48,14 @@ def test_the_fingerprint_ignores_where_files_lie_and_the_seed():
     assert configuration.fingerprint(a) != configuration.fingerprint(b)
 
 
-@pytest.mark.parametrize("path, value", [("train.ctc_texts", 0.5), ("model.precision", "float32")])
+@pytest.mark.parametrize(
+    "path, value",
+    [
+        ("train.ctc_texts", 0.5),
+        ("model.precision", "float32"),
+        ("optimizer.groups", ((".*", 0.1),)),
+    ],
+)
 def test_a_later_option_counts_where_it_is_used(path, value):
     a, b = configuration.default(), configuration.default()
     b.update_from_flattened_dict({path: value})
@@ -66,6 +74,12 @@ def test_an_old_config_with_a_renamed_option(name, normalization):
     config = configuration.from_json(old)
     assert config.losses.ctc.to_dict() == {"weight": 0.1, "normalization": normalization}
     assert configuration.fingerprint(config) == OLD[name]["fingerprint"]
+    selection = old["selection"].replace("published", "original")
+    assert (config.selection, config.model.padding) == (
+        selection, old["model"]["padding"].replace("published", "original"),
+    )  # fmt: skip
+    form = "standard" if selection == "heldout" else "original"
+    assert config.losses.scl.form == config.losses.acl.form == form
     new = configuration.to_json(config)
     assert configuration.differences(old, new) == configuration.differences(new, old) == []
     config.losses.ctc.normalization = "utterance"
@@ -87,6 +101,36 @@ def test_an_old_name_on_the_command_line():
     for arguments, changes in ((given, 1), (apart, 2)):
         renamed, notices = configuration.rename_arguments(arguments)
         assert renamed == expected and len(notices) == changes
+
+
+@pytest.mark.parametrize(
+    "old, new",
+    [
+        ("--config.selection=published", "--config.selection=original"),
+        ("--config.model.padding=published", "--config.model.padding=original"),
+        ("--config.losses.scl.form=literature", "--config.losses.scl.form=standard"),
+        ("--config.losses.acl.form=released", "--config.losses.acl.form=original"),
+    ],
+)
+def test_an_old_value_on_the_command_line(old, new):
+    assert configuration.rename_arguments([old])[0] == [new]
+    assert len(configuration.rename_arguments([old])[1]) == 1
+    assert configuration.rename_arguments([new]) == ([new], [])
+
+
+def test_an_old_value_in_a_config_file():
+    config = load("demo").get_config()
+    config.selection = "published"
+    assert configuration.validate(config).selection == "original"
+
+
+def test_the_old_name_of_a_variant():
+    old, new = map(load("iemocap").get_config, ("released", "original"))
+    assert configuration.fingerprint(old) == configuration.fingerprint(new)
+    assert old.name == "iemocap_released"  # its default workdir
+    argument = "--config=configs/iemocap.py:released"
+    assert configuration.rename_arguments([argument])[0] == [argument]
+    assert len(configuration.rename_arguments([argument])[1]) == 1
 
 
 @pytest.mark.parametrize("path", ["losses.ctc.form", "train.epoch"])
@@ -143,6 +187,10 @@ def test_an_option_that_is_gone_is_passed_over():
         ("seeds", (-1,)),
         ("heldout_fraction", 0.9),
         ("data.buckets", -1),
+        ("optimizer.groups", (("a/.*",),)),
+        ("optimizer.groups", ("audio_encoder/.*", 0.1)),
+        ("optimizer.groups", (("a/.*", -1.0),)),
+        ("optimizer.frozen", ("(",)),
     ],
 )
 def test_a_wrong_value_is_named(option, value):
@@ -171,7 +219,7 @@ def test_what_is_read_in_training_must_be_there(options, message):
 
 def test_nothing_to_train_on_is_an_error():
     config = load("demo").get_config()
-    for name in ("ce", "ctc", "scl", "acl"):
+    for name in LOSSES:
         config.losses[name].weight = 0.0
     with pytest.raises(UserError, match="nothing to train on"):
         configuration.validate(config)

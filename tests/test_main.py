@@ -109,12 +109,12 @@ def test_one_modality_runs(prepared, tmp_path, variant):
     assert list(sources) == (["none"] if variant == "audio_only" else ["gold", "none"])
 
 
-def test_published_selection_says_so_everywhere(prepared, tmp_path):
+def test_selection_on_the_test_side_says_so_everywhere(prepared, tmp_path):
     done = demo(prepared, f"--workdir={tmp_path}", "--config.selection=published")
     assert done.returncode == 0, done.stderr
     assert "ON THE TEST SIDE" in (tmp_path / "results.md").read_text()
-    assert "TEST (selection=published)" in done.stdout
-    assert json.loads((tmp_path / "results.json").read_text())["selection"] == "published"
+    assert "TEST (selection=original)" in done.stdout
+    assert json.loads((tmp_path / "results.json").read_text())["selection"] == "original"
 
 
 def test_a_part_of_a_finished_run_leaves_the_tables_of_all_of_it(prepared, tmp_path):
@@ -168,8 +168,8 @@ def test_without_the_data_it_says_where_to_get_them(tmp_path):
         (["--config=configs/demo.py", "--config.train.epochs=soon"], "soon"),
         (["--config=configs/demo.py", "--config.train.epochs=-1"], "config.train.epochs is -1"),
         (["--config=configs/demo.py", "--config.folds=(6,)"], "config.folds is (6,)"),
-        (["--config=configs/demo.py", "--config.selection=best"], "heldout, published"),
-        (["--config=configs/demo.py", "--config.losses.scl.form=x"], "literature, released"),
+        (["--config=configs/demo.py", "--config.selection=best"], "heldout, original"),
+        (["--config=configs/demo.py", "--config.losses.scl.form=x"], "standard, original"),
         (["--config=configs/demo.py", "--config.losses.ctc.form=x"], "utterance, symbol, sum"),
         (["--config=configs/demo.py", "--config.model.heads=7"], "config.model.heads (7)"),
         (["--config=configs/demo.py", "--nonsense=1"], "nonsense"),

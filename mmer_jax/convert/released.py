@@ -55,7 +55,7 @@ def config_of(converted: Converted, text_encoder: str) -> ml_collections.ConfigD
       text_encoder: hub name or folder, also the tokenizer's.
     """
     c = configuration.default()
-    configuration.released(c)
+    configuration.original(c)
     c.name = "released"
     c.audio.pretrained = AUDIO_FOLDER
     c.text.pretrained = TEXT_FOLDER

@@ -111,7 +111,7 @@ def parts(utterances, fold: Fold, selection: str, fraction: float, seed: int,
       utterances: all of the corpus.
       fold: who tests.
       selection: `heldout` takes whole dialogs out of training for the choice of the epoch;
-        `published` trains on all of them and chooses on the test side, as the release does.
+        `original` trains on all of them and chooses on the test side, as the authors do.
       fraction: share of the training utterances to hold out.
       seed: of the dialogs drawn.
       exclude_seen: takes out of training what the test side says word for word: the utterances
@@ -138,7 +138,7 @@ def parts(utterances, fold: Fold, selection: str, fraction: float, seed: int,
             f"{', '.join(map(str, _numbers(utterances, fold.protocol)))}: choose among them with "
             "config.folds."
         )
-    if selection == "published":
+    if selection == "original":
         return Parts(train, test, test)
     held = heldout_dialogs(train, fraction, seed)
     return Parts(

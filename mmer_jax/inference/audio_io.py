@@ -276,13 +276,14 @@ def _channels(samples, name):
 class _Mended:
     """A binary file from `start` on, with other bytes in one place."""
 
-    def __init__(self, file, start=0, at=0, patch=b""):
-        self._file, self._start, self._at, self._patch = file, start, at, patch
+    def __init__(self, file, size, start=0, at=0, patch=b""):
+        self._file, self._size, self._start, self._at, self._patch = file, size, start, at, patch
         self.seek(0)
 
     def seek(self, offset, whence=io.SEEK_SET):
-        start = self._start if whence == io.SEEK_SET else 0
-        return self._file.seek(start + offset, whence) - self._start
+        base = {io.SEEK_SET: self._start, io.SEEK_END: self._size}.get(whence, self._file.tell())
+        # Damaged, it may send for what is before its start; an exception in C would be printed.
+        return self._file.seek(max(base + offset, self._start)) - self._start
 
     def tell(self):
         return self._file.tell() - self._start
@@ -308,17 +309,14 @@ def _mended(file, size, name):
     """
     if zeros := _zeros_before_mp3(file):
         _warn_once(f"{name} begins with {zeros} zeros, which are skipped.")
-        return _Mended(file, zeros)
+        return _Mended(file, size, zeros)
     at, claimed = _wav_data(file)
     there = size - at
     if at and (there < claimed or (there and not claimed and _at(file, at, 4) not in _CHUNKS)):
-        _warn_once(
-            f"{name} counts {claimed} bytes of samples, and {there} are there: all are read."
-        )
+        _warn_once(f"{name} counts {claimed} bytes of samples, and has {there}: all are read.")
         # libsndfile takes it for "to the end of the file".
-        return _Mended(file, 0, at - 4, b"\xff\xff\xff\xff")
-    file.seek(0)
-    return file
+        return _Mended(file, size, at=at - 4, patch=b"\xff\xff\xff\xff")
+    return _Mended(file, size)
 
 
 @functools.lru_cache(maxsize=1024)

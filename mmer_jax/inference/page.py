@@ -13,10 +13,10 @@ from mmer_jax.inference import attention
 from mmer_jax.inference.model import LoadedModel
 from mmer_jax.inference.model_card import CLASSES
 from mmer_jax.inference.uploads import KEPT_SECONDS, Recording
-from mmer_jax.inference.waveform import waveform_png
 from mmer_jax.metrics import reliability
-from mmer_jax.reporting import html, pictures
+from mmer_jax.reporting import html
 from mmer_jax.reporting.analysis import is_synthetic
+from mmer_jax.reporting.plots import attention_png, waveform_png
 
 NOTHING_YET = html.small("The answer will be shown here.")
 PLAYED_SECONDS = 60.0  # a longer one would make the page heavy
@@ -266,9 +266,7 @@ def attended(found: attention.Attention, line, index: int) -> str:
       index: of the window.
     """
     count = len(found.tokens)
-    png = pictures.attention_png(
-        found.wave, found.weights[:_TOKENS], found.tokens[:_TOKENS], found.frame
-    )
+    png = attention_png(found.wave, found.weights[:_TOKENS], found.tokens[:_TOKENS], found.frame)
     text = (
         "Each row is a piece of the text: the brighter, the more it looks at that moment of the "
         "speech; 1 would be an even spread. Attention is not an explanation of the answer."

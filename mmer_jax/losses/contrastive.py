@@ -39,14 +39,14 @@ def supervised_contrastive(z, label, valid, temperature: float = 0.07, memory=No
     """
     z = _unit(z.astype(jnp.float32))
     others = valid[None, :] & ~jnp.eye(len(z), dtype=bool)
-    company, labels = z, label
+    candidates, labels = z, label
     if memory:
-        company = jnp.concatenate([z, _unit(memory["projection"])])
+        candidates = jnp.concatenate([z, _unit(memory["projection"])])
         labels = jnp.concatenate([label, memory["label"]])
         past = memory["valid"][None, :] & (index[:, None] != memory["index"][None, :])
         others = jnp.concatenate([others, past], axis=1)
     positives = others & (label[:, None] == labels[None, :])
-    similarity = _products(z, company) / temperature
+    similarity = _products(z, candidates) / temperature
     log_p = jax.nn.log_softmax(jnp.where(others, similarity, _AWAY), axis=-1)
     count = positives.sum(1)
     mask = valid & (count > 0)
@@ -54,7 +54,7 @@ def supervised_contrastive(z, label, valid, temperature: float = 0.07, memory=No
     return jnp.where(mask, values, 0.0), mask
 
 
-def supervised_contrastive_released(z, label, valid, temperature: float = 0.07):
+def supervised_contrastive_original(z, label, valid, temperature: float = 0.07):
     """Supervised contrast as MMER's code has it, one value per ordered same-class pair.
 
     -log softmax_j(z_i z_j) / tau: no unit vectors, self pairs kept, tau after the softmax.
@@ -97,8 +97,8 @@ def augmented_contrastive(z, z_aug, valid, temperature: float = 0.07, memory=Non
         other = index[:, None] != memory["index"][None, :]
         kept = jnp.concatenate([kept, memory["aug_valid"][None, :] & other], axis=1)
 
-    def towards(anchors, company):
-        similarity = _products(anchors, jnp.concatenate(company)) / temperature
+    def towards(anchors, candidates):
+        similarity = _products(anchors, jnp.concatenate(candidates)) / temperature
         return _diagonal(similarity, kept)
 
     values = (towards(z, (z_aug, past_aug)) + towards(z_aug, (z, past))) / 2
@@ -106,7 +106,7 @@ def augmented_contrastive(z, z_aug, valid, temperature: float = 0.07, memory=Non
     return jnp.where(mask, values, 0.0), mask
 
 
-def augmented_contrastive_released(z, z_aug, valid, temperature: float = 0.07):
+def augmented_contrastive_original(z, z_aug, valid, temperature: float = 0.07):
     """Contrast with the augmented view as MMER's code has it: one direction, no unit vectors.
 
     Args, Returns: as in `augmented_contrastive`.

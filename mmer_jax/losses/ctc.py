@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import optax
 
 
-def ctc(logits, frame_mask, transcript, transcript_length, valid, per_symbol: bool = False):
+def ctc(logits, frame_mask, transcript, transcript_length, valid, normalization: str = "utterance"):
     """-log p(transcript | frames), unreduced.
 
     A transcript that its frames can't spell (a symbol needs a frame, and a doubled symbol a blank
@@ -17,7 +17,8 @@ def ctc(logits, frame_mask, transcript, transcript_length, valid, per_symbol: bo
       transcript: int [b, u].
       transcript_length: int [b].
       valid: bool [b]; False for what is cut, and for rows that fill the batch.
-      per_symbol: divides by the transcript's length, as the literature's toolkits do.
+      normalization: `symbol` divides by the transcript's length, as the field's toolkits do;
+        `utterance` and `sum` do not.
 
     Returns:
       values float32 [b], 0 where masked; mask [b].
@@ -33,7 +34,7 @@ def ctc(logits, frame_mask, transcript, transcript_length, valid, per_symbol: bo
             # A masked row gets an empty transcript: optax's -1e5 stand-in for log 0 never enters.
             1.0 - (real & mask[:, None]).astype(jnp.float32),
         )
-    if per_symbol:
+    if normalization == "symbol":
         values = values / jnp.maximum(transcript_length, 1)
     return jnp.where(mask, values, 0.0), mask
 

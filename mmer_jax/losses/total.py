@@ -1,22 +1,25 @@
-"""The one place where the four losses are reduced, weighted and added.
+"""The one place where the losses are reduced, weighted and added.
 
-CE and CTC are sums over rows: a batch's is made of its chunks'. SCL and ACL relate every row to
-every other one and need the whole batch's embeddings. `total_loss` is both on one batch;
-`training/grad_cache.py` calls the parts.
+Losses of single rows are sums over rows: a batch's is made of its chunks'. Losses between rows
+need the whole batch's embeddings. `total_loss` is both on one batch; `training/grad_cache.py` calls
+the parts.
 """
+
+import pkgutil
 
 import jax
 import jax.numpy as jnp
 
-from mmer_jax.losses import contrastive
-from mmer_jax.losses.classification import cross_entropy
-from mmer_jax.losses.ctc import ctc
+from mmer_jax import losses as registry
 
-EMBEDDINGS = ("projection", "aug_projection")  # what the losses between rows read
+# What the losses between rows read.
+EMBEDDINGS = tuple(
+    dict.fromkeys(x for loss in registry.LOSSES.values() if loss.between_rows for x in loss.reads)
+)
 
 
 def total_loss(out: dict, batch: dict, losses, memory=None) -> tuple[jax.Array, dict]:
-    """L = w_ce CE + w_ctc CTC + w_scl SCL + w_acl ACL over a batch.
+    """L = sum of w_k L_k over the losses k of a batch, in MMER: CE, CTC, SCL and ACL.
 
     A loss of weight 0 is not computed; nor is one whose input the model lacks (no speech: no CTC;
     no augmented view: no ACL). The rows that a mask takes out count in no mean.
@@ -28,7 +31,7 @@ def total_loss(out: dict, batch: dict, losses, memory=None) -> tuple[jax.Array, 
       memory: past embeddings, see `losses/memory_bank.py`.
 
     Returns:
-      The total, and each loss by name (`ce`, `ctc`, `scl`, `acl`), reduced and unweighted.
+      The total, and each loss by its name in the registry, reduced and unweighted.
     """
     sums, counts = row_sums(out, batch, losses)
     values = row_means(sums, counts, losses) | pair_losses(out, batch, losses, memory)
@@ -41,50 +44,45 @@ def weighted(values: dict, losses) -> jax.Array:
 
 
 def row_sums(out: dict, batch: dict, losses) -> tuple[dict, dict]:
-    """CE and CTC summed over the rows, and the number of rows that count in each."""
-    found = {}
-    if losses.ce.weight and "logits" in out:
-        found["ce"] = cross_entropy(out["logits"], batch["label"], batch["valid"])
-    if losses.ctc.weight and "ctc_logits" in out:
-        found["ctc"] = ctc(
-            out["ctc_logits"], out["audio_mask"], batch["transcript"], batch["transcript_length"],
-            batch["ctc_valid"], per_symbol=losses.ctc.normalization == "symbol",
-        )  # fmt: skip
-    return {k: v[0].sum() for k, v in found.items()}, {k: v[1].sum() for k, v in found.items()}
+    """The losses of single rows summed over them, and how many rows count in each."""
+    found = _compute(False, out, batch, losses)
+    return {k: v.sum() for k, (v, _) in found.items()}, {k: m.sum() for k, (_, m) in found.items()}
 
 
 def row_means(sums: dict, counts: dict, losses) -> dict:
-    """CE and CTC from the sums and counts of the whole batch; CTC may stay a sum."""
-    summed = {"ctc"} if losses.ctc.normalization == "sum" else ()
-    return {k: v if k in summed else v / jnp.maximum(counts[k], 1) for k, v in sums.items()}
+    """Reduced losses of single rows from the sums and counts of the whole batch."""
+    return {k: _reduced(v, counts[k], losses[k]) for k, v in sums.items()}
 
 
 def pair_losses(out: dict, batch: dict, losses, memory=None) -> dict:
-    """SCL and ACL of a whole batch, reduced; `out` need hold no more than `EMBEDDINGS`."""
-    values = {}
-    if losses.scl.weight and "projection" in out:
-        args = (out["projection"], batch["label"], batch["valid"])
-        literature, released = (
-            contrastive.supervised_contrastive,
-            contrastive.supervised_contrastive_released,
-        )
-        values["scl"] = _contrast(literature, released, args, batch, losses.scl, memory)
-    if losses.acl.weight and "aug_projection" in out:
-        args = (out["projection"], out["aug_projection"], batch["aug_valid"])
-        literature, released = (
-            contrastive.augmented_contrastive,
-            contrastive.augmented_contrastive_released,
-        )
-        values["acl"] = _contrast(literature, released, args, batch, losses.acl, memory)
-    return values
+    """The losses between the rows of a whole batch, reduced; `out` needs only `EMBEDDINGS`."""
+    found = _compute(True, out, batch, losses, memory)
+    return {k: _reduced(v.sum(), m.sum(), losses[k]) for k, (v, m) in found.items()}
 
 
-def _contrast(literature, released, args, batch, options, memory):
-    if options.form == "released":
-        return _mean(released(*args, options.temperature))
-    return _mean(literature(*args, options.temperature, memory, batch.get("index")))
+def _compute(between_rows, out, batch, losses, memory=None):
+    """Loss by name -> unreduced values and mask."""
+    return {
+        name: _values(loss, out, batch, losses[name], memory)
+        for name, loss in registry.weighted(losses).items()
+        if loss.between_rows == between_rows and all(x in out for x in loss.reads)
+    }
 
 
-def _mean(values_and_mask):
-    values, mask = values_and_mask
-    return values.sum() / jnp.maximum(mask.sum(), 1)
+def _values(loss, out, batch, options, memory):
+    original = options.get("form") == "original"
+    arrays = [out[x] for x in loss.reads] + [batch[x] for x in loss.batch]
+    settings = {k: v for k, v in options.items() if k not in ("weight", "form")}
+    if memory and loss.memory_bank and not original:
+        settings |= {"memory": memory, "index": batch["index"]}
+    return _function(loss.original if original else loss.function)(*arrays, **settings)
+
+
+def _function(path):
+    place, name = path.split(":")
+    place = place if "." in place else f"mmer_jax.losses.{place}"
+    return pkgutil.resolve_name(f"{place}:{name}")
+
+
+def _reduced(total, count, options):
+    return total if options.get("normalization") == "sum" else total / jnp.maximum(count, 1)

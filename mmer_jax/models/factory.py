@@ -155,7 +155,7 @@ def _audio_encoder(config, dtype):
     name = config.audio.pretrained
     hf = pretrained.load_config(name) if name else _scratch_audio(config.audio)
     if family == "wav2vec2":
-        return Wav2Vec2Encoder(hf, config.model.padding == "published", dtype, config.model.remat)
+        return Wav2Vec2Encoder(hf, config.model.padding == "original", dtype, config.model.remat)
     return WhisperEncoder(hf, dtype, config.model.remat)
 
 

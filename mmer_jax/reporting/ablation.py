@@ -7,10 +7,17 @@ import ml_collections
 
 from mmer_jax import configuration
 from mmer_jax.errors import UserError
+from mmer_jax.losses import LOSSES
 
 BASE = "full"
+RENAMED = {"released_losses": "original_losses"}
+AUXILIARY = tuple(name for name in LOSSES if name != "ce")
 # Named before anything is run: p values are corrected for these comparisons. Others explore.
-PRIMARY = ("no_ctc", "no_scl", "no_acl", "late_fusion", "no_gate")
+PRIMARY = (
+    *(f"no_{name}" for name in AUXILIARY if LOSSES[name].options["weight"]),
+    "late_fusion",
+    "no_gate",
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,11 +38,14 @@ class Variant:
 
 
 def _without(*losses):
+    """Title and change of a variant that lacks these losses."""
+
     def change(c):
         for name in losses:
             c.losses[name].weight = 0.0
 
-    return change
+    *most, last = map(str.upper, losses)
+    return f"without {', '.join(most)} and {last}" if most else f"without {last}", change
 
 
 def _late_fusion(c):
@@ -57,15 +67,13 @@ def _tuned_encoders(c):
 
 CHANGES: dict[str, tuple[str, Callable]] = {
     BASE: ("full model", lambda c: None),
-    "no_ctc": ("without CTC", _without("ctc")),
-    "no_scl": ("without SCL", _without("scl")),
-    "no_acl": ("without ACL", _without("acl")),
-    "no_auxiliary": ("without CTC, SCL and ACL", _without("ctc", "scl", "acl")),
+    **{f"no_{name}": _without(name) for name in AUXILIARY},
+    "no_auxiliary": _without(*AUXILIARY),
     "audio_only": ("audio only", configuration.audio_only),
     "text_only": ("text only", configuration.text_only),
     "late_fusion": ("late fusion by concatenation", _late_fusion),
     "no_gate": ("without the gate", _without_gate),
-    "released_losses": ("losses as released", configuration.released_losses),
+    "original_losses": ("losses as in the original code", configuration.original_losses),
     "frozen_encoders": ("both encoders frozen", _frozen_encoders),
     "tuned_encoders": ("both encoders tuned", _tuned_encoders),
 }
@@ -84,6 +92,7 @@ def make(config: ml_collections.ConfigDict, names=()) -> tuple[list[Variant], di
     Raises:
       UserError: an unknown name, or a variant that can't be run.
     """
+    names = [RENAMED.get(name, name) for name in names]
     unknown = [name for name in names if name not in CHANGES]
     if unknown:
         raise UserError(

@@ -1,11 +1,34 @@
-"""Pictures of results, as PNG bytes."""
+"""Plots of results, training and predictions as PNG bytes; none needs jax."""
 
+import dataclasses
 import io
 
 import numpy as np
 
-# Okabe and Ito's colours: told apart with every kind of colour vision.
+from mmer_jax.data.audio import SAMPLE_RATE
+
+# Okabe and Ito's colours, distinguishable with every kind of colour vision.
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#000000")
+LINES = COLOURS[:6]  # without yellow, lost on white, and black, the colour of text
+DASHES = ("-", "--", ":")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
+NARROW = 4.6  # inches: labels stay legible on a telephone
+_COLUMNS = 1500  # of a waveform; more than the plot has pixels
+
+
+@dataclasses.dataclass(frozen=True)
+class Curve:
+    """A quantity over the training of one fold.
+
+    Attributes:
+      fold, seed: numbers.
+      steps, values: of equal length.
+    """
+
+    fold: int
+    seed: int
+    steps: list[int]
+    values: list[float]
 
 
 def new_figure(width: float, height: float):
@@ -26,8 +49,14 @@ def png(figure) -> bytes:
     return out.getvalue()
 
 
+def _axes(width, height):
+    axes = new_figure(width, height).add_subplot()
+    axes.spines[["top", "right"]].set_visible(False)
+    return axes
+
+
 def confusion_png(matrix: np.ndarray, names) -> bytes:
-    """A confusion matrix [c, c]: colour is the share of the true class, with share and count."""
+    """A confusion matrix [c, c]: share of the true class as colour and text, with the count."""
     share = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
     size = 1.9 + 0.9 * len(names)
     figure = new_figure(size, size * 0.86)
@@ -40,38 +69,34 @@ def confusion_png(matrix: np.ndarray, names) -> bytes:
         )  # fmt: skip
     axes.set_xticks(range(len(names)), names)
     axes.set_yticks(range(len(names)), names)
-    axes.set_xlabel("predicted")
-    axes.set_ylabel("true")
+    axes.set(xlabel="predicted", ylabel="true")
     axes.set_title(f"{int(matrix.sum())} test utterances", fontsize=11)
     figure.colorbar(image, label="share of the true class", shrink=0.85)
     return png(figure)
 
 
 def reliability_png(plain: dict, scaled: dict | None) -> bytes:
-    """Accuracy against confidence, see `calibration.reliability`; below, how many utterances.
+    """Accuracy against confidence, with the number of utterances below.
 
     Args:
-      plain: as the model states it.
+      plain: bins of `calibration.reliability`, as the model states them.
       scaled: with the temperature; None where none was fitted.
     """
     figure = new_figure(5.2, 5.6)
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
     upper.plot([0, 1], [0, 1], color="0.6", linestyle=":", label="as often right as stated")
     systems = [("as stated", plain, "o-"), ("with temperature", scaled, "s--")]
-    for (title, found, style), colour in zip(systems, COLOURS):
-        if found is None:
+    for (title, bins, style), colour in zip(systems, COLOURS):
+        if bins is None:
             continue
-        full = [i for i, n in enumerate(found["count"]) if n]
-        x, y = ([found[k][i] for i in full] for k in ("confidence", "accuracy"))
+        count = np.array(bins["count"])
+        x, y = (np.array(bins[k], float)[count > 0] for k in ("confidence", "accuracy"))
         upper.plot(x, y, style, color=colour, label=title)
-        centres = (np.arange(len(found["count"])) + 0.5) / len(found["count"])
-        lower.step(centres, found["count"], where="mid", color=colour, linestyle=style[1:])
-    upper.set_ylabel("accuracy")
-    upper.set_ylim(0, 1)
+        centres = (np.arange(len(count)) + 0.5) / len(count)
+        lower.step(centres, count, where="mid", color=colour, linestyle=style[1:])
+    upper.set(ylabel="accuracy", ylim=(0, 1))
     upper.legend(loc="lower right", frameon=False)
-    lower.set_xlabel("confidence")
-    lower.set_ylabel("utterances")
-    lower.set_xlim(0, 1)
+    lower.set(xlabel="confidence", ylabel="utterances", xlim=(0, 1))
     lower.set_ylim(0)
     return png(figure)
 
@@ -86,14 +111,13 @@ def comparison_png(systems: list[dict]) -> bytes:
     """
     figure = new_figure(8.6, 1.5 + 0.36 * len(systems))
     left, right = figure.subplots(1, 2, sharey=True)
-    places = range(len(systems))
-    for y, s in zip(places, systems):
+    for y, s in enumerate(systems):
         left.plot(100 * np.array(s["values"]), [y] * len(s["values"]), "o", color="0.6", ms=4)
         left.plot([100 * s["mean"]], [y], "D", color=COLOURS[0], ms=6)
         right.plot(100 * np.array(s["parts"]), [y] * len(s["parts"]), "o", color="0.6", ms=4)
         if s["difference"] is not None:
             _difference(right, y, s["difference"])
-    left.set_yticks(places, [s["title"] for s in systems])
+    left.set_yticks(range(len(systems)), [s["title"] for s in systems])
     left.set_ylim(len(systems) - 0.5, -0.5)
     left.set_xlabel("UA, %: runs (grey) and their mean")
     right.axvline(0, color="0.35", linestyle=":")
@@ -106,7 +130,7 @@ def comparison_png(systems: list[dict]) -> bytes:
 
 
 def _difference(axes, y, d):
-    """One difference: thick its interval, thin Nadeau and Bengio's, hollow if exploratory."""
+    """One difference: its interval thick, Nadeau and Bengio's thin, hollow if exploratory."""
     larger = d["corrected"] and d["corrected"]["interval"]
     for ends, width in ((larger, 1), (d["interval"], 3)):
         if ends:
@@ -123,3 +147,209 @@ def _difference_label(differences):
         return f"{text} (hollow: exploratory)\ngrey: single folds, speakers or seeds; no interval"
     thin = "; thin: NB" if any(d["corrected"] for d in differences) else ""
     return f"{text}, 95 % interval{thin}\norange: without 0; hollow: exploratory"
+
+
+def fold_bars_png(metrics: dict[str, np.ndarray], folds) -> bytes:
+    """A group of bars per fold, in percent.
+
+    Args:
+      metrics: title -> [seeds, folds], NaN where there is none; several seeds give the bar's mean,
+        a whisker of their standard deviation, and a dot each.
+      folds: titles.
+    """
+    axes = _axes(max(NARROW, 1.6 + 0.62 * len(folds)), 3.4)
+    width = 0.8 / len(metrics)
+    for i, (title, values) in enumerate(metrics.items()):
+        at = np.arange(len(folds)) + (i - (len(metrics) - 1) / 2) * width
+        _bars(axes, at, 100 * np.asarray(values, float), width * 0.92, COLOURS[i], title)
+    axes.set_xticks(range(len(folds)), folds)
+    axes.set(xlabel="fold (who is tested)", xlim=(-0.7, len(folds) - 0.3))
+    return _percent_png(axes, "%")
+
+
+def recall_bars_png(recall: np.ndarray, names, chance: float) -> bytes:
+    """A bar per class: its recall in percent, over all folds.
+
+    Args:
+      recall: [seeds, c], NaN for a class without utterances.
+      names: c titles.
+      chance: recall of guessing, drawn as a line.
+    """
+    axes = _axes(max(NARROW, 1.6 + 0.62 * len(names)), 3.4)
+    _bars(axes, np.arange(len(names)), 100 * np.asarray(recall, float), 0.6, COLOURS[2], None)
+    axes.axhline(100 * chance, color="0.35", linestyle=":", label="guessing")
+    axes.set_xticks(range(len(names)), names)
+    axes.set(xlabel="true emotion", xlim=(-0.7, len(names) - 0.3))
+    return _percent_png(axes, "recall, %")
+
+
+def _bars(axes, at, values, width, colour, title):
+    """Bars of the seeds' means of values [seeds, n]; the spread where there are several seeds."""
+    some = ~np.isnan(values).all(0)
+    at, values = at[some], values[:, some]
+    mean = top = np.nanmean(values, 0)
+    axes.bar(at, mean, width, color=colour, label=title)
+    if len(values) > 1:
+        # np.nanstd(ddof=1), without its warning where a fold has one seed yet: no whisker.
+        count = (~np.isnan(values)).sum(0)
+        squares = np.nansum((values - mean) ** 2, 0)
+        spread = (squares / np.where(count > 1, count - 1, np.nan)) ** 0.5
+        axes.errorbar(at, mean, spread, fmt="none", ecolor="black", capsize=3)
+        axes.scatter(np.tile(at, len(values)), values.ravel(), 12, "white", edgecolors="black",
+                     linewidths=0.7, zorder=3)  # fmt: skip
+        top = np.fmax(mean + spread, np.nanmax(values, 0))
+    for x, y, value in zip(at, top, mean):
+        axes.annotate(f"{value:.0f}", (x, y), (0, 3), textcoords="offset points", ha="center",
+                      fontsize=9)  # fmt: skip
+
+
+def _percent_png(axes, label):
+    axes.set(ylabel=label, ylim=(0, 112), yticks=range(0, 101, 20))  # room for numbers above bars
+    if axes.get_legend_handles_labels()[1]:
+        axes.figure.legend(loc="outside upper right", frameon=False, ncols=3)
+    return png(axes.figure)
+
+
+def curves_png(title: str, curves: list[Curve], percent: bool = False) -> bytes:
+    """Values against step: a colour per fold, a thin line per seed where there are several.
+
+    Args:
+      title: of the quantity.
+      curves: at least one.
+      percent: values are shares and shown in percent.
+    """
+    axes = _axes(NARROW, 3.2)
+    folds = sorted({c.fold for c in curves})
+    several = len({c.seed for c in curves}) > 1
+    named = set()
+    for curve in curves:
+        i = folds.index(curve.fold)
+        values = np.array(curve.values, float) * (100 if percent else 1)
+        axes.plot(
+            curve.steps, values, color=LINES[i % len(LINES)],
+            linestyle=DASHES[i // len(LINES) % len(DASHES)], linewidth=0.9 if several else 1.5,
+            marker="o" if len(values) < 25 else None, markersize=3.5,
+            label=None if curve.fold in named else str(curve.fold),
+        )  # fmt: skip
+        named.add(curve.fold)
+    axes.set_title(title, fontsize=11)
+    axes.set(xlabel="step", ylabel="%" if percent else "")
+    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.grid(alpha=0.25)
+    axes.figure.legend(loc="outside right upper", title="fold", frameon=False)
+    return png(axes.figure)
+
+
+def map_png(points: np.ndarray, groups, names, title: str) -> bytes:
+    """A map of utterances, each group with its colour and marker.
+
+    Args:
+      points: [n, 2].
+      groups: n names.
+      names: of the groups, in the legend's order.
+      title: of the grouping.
+    """
+    figure = new_figure(NARROW, 4.5)
+    axes = figure.add_subplot()
+    groups = np.asarray(groups)
+    size = 26 if len(points) < 400 else 12
+    for i, name in enumerate(names):
+        at = points[groups == name]
+        axes.scatter(at[:, 0], at[:, 1], size, LINES[i % len(LINES)], alpha=0.75,
+                     marker=MARKERS[i % len(MARKERS)], linewidths=0, label=str(name))  # fmt: skip
+    axes.set(xticks=[], yticks=[])
+    axes.set_title(title, fontsize=11)
+    figure.legend(loc="outside lower center", ncols=min(len(names), 4), frameon=False,
+                  columnspacing=1.0, handletextpad=0.2)  # fmt: skip
+    return png(figure)
+
+
+def attention_png(wave: np.ndarray, weights: np.ndarray, tokens, frame: float) -> bytes:
+    """Attention of tokens over time, below the waveform on the same axis.
+
+    The colour is the weight in units of an even spread over all frames, so that it means the same
+    for short and long utterances.
+
+    Args:
+      wave: [n], 16 kHz.
+      weights: [s, t], rows that sum to 1.
+      tokens: s texts.
+      frame: seconds per frame.
+    """
+    count, frames = weights.shape
+    height = 0.24 * max(count, 6)
+    figure = new_figure(5.4, 2.3 + height)
+    upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(1.2, height))
+    upper.plot(np.arange(len(wave)) / SAMPLE_RATE, wave, color=COLOURS[0], linewidth=0.5)
+    upper.set(ylim=_symmetric(wave), ylabel="waveform", yticks=[])
+    upper.spines[["top", "right"]].set_visible(False)
+    image = lower.imshow(
+        weights * frames, cmap="viridis", vmin=0, aspect="auto", interpolation="nearest",
+        extent=(0, frames * frame, count - 0.5, -0.5),
+    )  # fmt: skip
+    lower.set_yticks(range(count), [_short(t) for t in tokens], fontsize=9)
+    lower.set(xlabel="time, s", xlim=(0, max(frames * frame, len(wave) / SAMPLE_RATE)))
+    figure.colorbar(image, ax=[upper, lower], label="attention / even spread", aspect=30)
+    return png(figure)
+
+
+def _symmetric(wave):
+    peak = max(float(np.abs(wave).max(initial=0)), 1e-3)
+    return -1.05 * peak, 1.05 * peak
+
+
+def _short(token):
+    text = token if len(token) <= 14 else token[:13] + "…"
+    return text.replace("$", r"\$")  # a $ would begin a formula
+
+
+def gate_png(openness: np.ndarray, label: np.ndarray, names) -> bytes:
+    """Boxes of the gate's openness per class, with a dot for each utterance.
+
+    Args:
+      openness: [n], 0 closed, 1 open.
+      label: int [n].
+      names: c titles.
+    """
+    axes = _axes(max(NARROW, 1.6 + 0.7 * len(names)), 3.4)
+    rng = np.random.default_rng(0)  # scatters the dots within their column
+    for k in range(len(names)):
+        values = openness[np.asarray(label) == k]
+        # Boxes of fewer would show quartiles that are not there.
+        if len(values) >= 5:
+            axes.boxplot(values, positions=[k], widths=0.55, showfliers=False, zorder=3,
+                         medianprops={"color": "black", "linewidth": 1.6})  # fmt: skip
+        x = k + rng.uniform(-0.2, 0.2, len(values))
+        axes.scatter(x, values, 9, LINES[k % len(LINES)], alpha=0.45, linewidths=0)
+    axes.set_xticks(range(len(names)), names)
+    axes.set(xlabel="true emotion", ylabel="mean of the gate", xlim=(-0.6, len(names) - 0.4))
+    axes.grid(axis="y", alpha=0.25)
+    axes.ticklabel_format(axis="y", useOffset=False)
+    return png(axes.figure)
+
+
+def waveform_png(wave: np.ndarray, spans=(), names=()) -> bytes:
+    """A recording's waveform, with the predicted class of each span as its background.
+
+    Args:
+      wave: float32 [n], 16 kHz, up to an hour.
+      spans: (start, end, class name) in seconds, side by side; none for one colour.
+      names: of all classes, whose order gives the colours.
+    """
+    axes = _axes(NARROW, 2.3 if spans else 1.8)
+    size = -(-len(wave) // _COLUMNS)
+    starts = np.arange(0, len(wave), size)
+    low, high = np.minimum.reduceat(wave, starts), np.maximum.reduceat(wave, starts)
+    colour = "0.15" if spans else LINES[0]
+    axes.fill_between((starts + size / 2) / SAMPLE_RATE, low, high, color=colour, linewidth=0.4)
+    axes.set(ylim=_symmetric(wave), xlim=(0, len(wave) / SAMPLE_RATE), yticks=[], xlabel="time, s")
+    axes.spines["left"].set_visible(False)
+    named = set()
+    for start, end, name in spans:
+        colour = LINES[list(names).index(name) % len(LINES)]
+        label = None if name in named else name
+        axes.axvspan(start, end, color=colour, alpha=0.45, linewidth=0, label=label, zorder=0)
+        named.add(name)
+    if spans:
+        axes.figure.legend(loc="outside upper center", frameon=False, ncols=4, handlelength=1.2)
+    return png(axes.figure)

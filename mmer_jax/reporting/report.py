@@ -396,9 +396,9 @@ def _source_lines(summary):
 def _selection_note(summary):
     if not summary["config"]["train"]["epochs"]:
         return "Nothing was trained and no epoch chosen: this is what the run started from."
-    if summary["selection"] == "published":
+    if summary["selection"] == "original":
         return (
-            "**Epoch chosen ON THE TEST SIDE** (selection=published, as the released code does):"
+            "**Epoch chosen ON THE TEST SIDE** (selection=original, as the authors' code does):"
             " these figures are optimistic and no estimate of performance on new speakers."
         )
     note = (

@@ -293,7 +293,7 @@ def _means(pending, step):
 def _line(entry, config, epochs):
     if "ua" not in entry:
         return f"epoch {entry['epoch']}/{epochs}"
-    where = "held-out" if config.selection == "heldout" else "TEST (selection=published)"
+    where = "held-out" if config.selection == "heldout" else "TEST (selection=original)"
     return (
         f"epoch {entry['epoch']}/{epochs}: {where} UA {entry['ua']:.3f}, "
         f"WA {entry['wa']:.3f}, loss {entry['loss']:.3f}"

@@ -1,4 +1,4 @@
-"""AdamW with clipping and a schedule, and which parameters it may touch."""
+"""AdamW with clipping, a schedule and groups of learning rates; which parameters it may touch."""
 
 import re
 
@@ -27,7 +27,20 @@ def make_optimizer(options) -> optax.GradientTransformation:
     steps.append(optax.scale_by_adam(options.b1, options.b2, options.eps))
     mask = None if options.decay == "all" else _matrices
     steps.append(optax.add_decayed_weights(options.weight_decay, mask=mask))
+    if options.groups:
+        steps.append(optax.stateless(lambda updates, _: _scaled(updates, options.groups)))
     return optax.chain(*steps)
+
+
+def _scaled(updates, groups):
+    """Updates, weight decay included, times the factor of the first group that matches."""
+
+    def scale(path, update):
+        name = "/".join(path)
+        factors = (factor for pattern, factor in groups if re.fullmatch(pattern, name))
+        return update * next(factors, 1.0)
+
+    return traverse_util.path_aware_map(scale, updates)
 
 
 def _matrices(params):
@@ -47,24 +60,20 @@ def learning_rate(options, step: jax.Array, total: jax.Array) -> jax.Array:
     return options.learning_rate * warm * fall
 
 
-def split_frozen(params: dict, patterns) -> tuple[dict, dict]:
+def split_frozen(params: dict, patterns, groups=()) -> tuple[dict, dict]:
     """Parameters -> (trained, frozen), both nested dicts.
 
     Args:
       params: nested dict of all parameters.
       patterns: regexes that a frozen parameter's whole path (`a/b/kernel`) matches.
+      groups: `config.optimizer.groups`, whose patterns are checked as well.
 
     Raises:
       UserError: a pattern that matches no parameter, or nothing left to train.
     """
     flat = traverse_util.flatten_dict(params, sep="/")
-    for pattern in patterns:
-        if not any(re.fullmatch(pattern, path) for path in flat):
-            parts = sorted({"/".join(path.split("/")[:2]) for path in flat})
-            raise UserError(
-                f"config.optimizer.frozen has {pattern!r}, which matches no parameter. Parameters "
-                f"begin with: {', '.join(parts)}."
-            )
+    _check_patterns("frozen", patterns, flat)
+    _check_patterns("groups", [pattern for pattern, _ in groups], flat)
     frozen = {
         path: value
         for path, value in flat.items()
@@ -79,6 +88,16 @@ def split_frozen(params: dict, patterns) -> tuple[dict, dict]:
         traverse_util.unflatten_dict(trained, sep="/"),
         traverse_util.unflatten_dict(frozen, sep="/"),
     )
+
+
+def _check_patterns(option, patterns, paths):
+    for pattern in patterns:
+        if not any(re.fullmatch(pattern, path) for path in paths):
+            parts = sorted({"/".join(path.split("/")[:2]) for path in paths})
+            raise UserError(
+                f"config.optimizer.{option} has {pattern!r}, which matches no parameter. "
+                f"Parameters begin with: {', '.join(parts)}."
+            )
 
 
 def merge(trained: dict, frozen: dict) -> dict:

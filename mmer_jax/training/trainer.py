@@ -2,6 +2,7 @@
 
 import jax
 
+from mmer_jax import losses
 from mmer_jax.data import folds, text
 from mmer_jax.data.audio import SAMPLE_RATE
 from mmer_jax.data.corpus import Corpus
@@ -182,7 +183,7 @@ def _collator(config, corpus, tokenizer):
         max_samples=round(config.data.max_seconds * SAMPLE_RATE),
         normalized=factory.normalizes(config),
         buckets=config.data.buckets,
-        augmented=config.losses.acl.weight > 0 and any_view(parts, modalities),
+        augmented=bool(losses.of_two_views(config.losses)) and any_view(parts, modalities),
         batch_size=config.data.batch_size,
         max_padding=config.data.max_padding,
         parts=parts,

@@ -35,7 +35,7 @@ def compute(converted):
 
     def loss_fn(params, batch):
         _, out = converted.model.apply({"params": params}, batch)
-        total, parts = total_loss(out, batch, golden_numbers.RELEASED)
+        total, parts = total_loss(out, batch, golden_numbers.loss_options())
         return total, (parts, out)
 
     return jax.jit(jax.value_and_grad(loss_fn, has_aux=True))

@@ -114,9 +114,9 @@ def test_sizes_are_found_in_the_file(folder):
 def test_the_config_is_the_released_recipe(folder):
     _, _, config = released.load(folder)
     configuration.validate(config)
-    assert config.model.padding == config.selection == "published"
+    assert config.model.padding == config.selection == "original"
     assert config.losses.ctc.normalization == "sum"
-    assert config.losses.scl.form == config.losses.acl.form == "released"
+    assert config.losses.scl.form == config.losses.acl.form == "original"
 
 
 def test_dropouts_are_those_that_it_was_trained_with(folder):

@@ -16,7 +16,7 @@ def utterances(prepared):
 
 
 @pytest.mark.parametrize("session", [1, 2, 3, 4, 5])
-@pytest.mark.parametrize("selection", ["heldout", "published"])
+@pytest.mark.parametrize("selection", ["heldout", "original"])
 def test_sides_are_disjoint_and_whole(utterances, session, selection):
     p = parts(utterances, Fold(session), selection, 0.2, seed=0)
     for name in ("id", "speaker", "dialog", "session"):
@@ -44,7 +44,7 @@ def test_heldout_follows_the_seed(utterances):
 
 
 def test_published_selects_on_the_test_session(utterances):
-    p = parts(utterances, Fold(2), "published", 0.2, seed=0)
+    p = parts(utterances, Fold(2), "original", 0.2, seed=0)
     assert p.select == p.test
 
 

@@ -3,8 +3,9 @@
 import pathlib
 import zlib
 
-import ml_collections
 import numpy as np
+
+from mmer_jax import configuration
 
 HERE = pathlib.Path(__file__).parent
 OUTPUTS = (
@@ -15,14 +16,13 @@ LOSSES = {
     "ce": "loss_ce", "ctc": "loss_ctc_sum", "scl": "loss_scl", "acl": "loss_acl",
     "total": "loss_total",
 }  # fmt: skip
-RELEASED = ml_collections.ConfigDict(
-    {
-        "ce": {"weight": 1.0},
-        "ctc": {"weight": 0.1, "normalization": "sum"},
-        "scl": {"weight": 0.1, "form": "released", "temperature": 0.07},
-        "acl": {"weight": 0.1, "form": "released", "temperature": 0.07},
-    }
-)
+
+
+def loss_options():
+    """`config.losses` of the authors' code."""
+    config = configuration.default()
+    configuration.original_losses(config)
+    return config.losses
 
 
 def draw(key: str, shape: tuple[int, ...], seed: int = 0) -> np.ndarray:

@@ -74,7 +74,7 @@ def test_a_refit_of_a_seed_gives_the_tested_checkpoint(prepared, tiny_config, tm
 
 def test_what_was_not_trained_is_what_it_started_from(prepared, tiny_config, tmp_path):
     config = tiny_config(prepared)
-    config.train.epochs, config.selection = 0, "published"
+    config.train.epochs, config.selection = 0, "original"
     main.run(config, str(tmp_path))
     predictor = loading.load(str(tmp_path / "fold5"))
     assert not predictor.model.text_sources

@@ -117,7 +117,7 @@ def test_the_card_of_a_demo_and_of_named_encoders(model, tmp_path):
     from mmer_jax.inference import model_card
 
     config = model.config.copy_and_resolve_references()
-    config.name, config.selection = "demo_x", "published"
+    config.name, config.selection = "demo_x", "original"
     config.audio.pretrained, config.text.pretrained = "facebook/wav2vec2-base", "/home/x/roberta"
     card = model_card.markdown(dataclasses.replace(model, config=config, card={}))
     assert "synthetic corpus" in card and "nothing about people" in card

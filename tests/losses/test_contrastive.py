@@ -14,9 +14,9 @@ LABEL = np.array([0, 1, 0, 1, 2])
 ALL = np.ones(5, bool)
 LOSSES = {
     "scl": lambda z, valid: contrastive.supervised_contrastive(z, LABEL, valid),
-    "scl released": lambda z, valid: contrastive.supervised_contrastive_released(z, LABEL, valid),
+    "scl original": lambda z, valid: contrastive.supervised_contrastive_original(z, LABEL, valid),
     "acl": lambda z, valid: contrastive.augmented_contrastive(z, Z_AUG, valid),
-    "acl released": lambda z, valid: contrastive.augmented_contrastive_released(z, Z_AUG, valid),
+    "acl original": lambda z, valid: contrastive.augmented_contrastive_original(z, Z_AUG, valid),
 }
 
 
@@ -37,8 +37,8 @@ def test_supervised_is_khoslas_formula():
     np.testing.assert_array_equal(mask, [True, True, True, True, False])
 
 
-def test_supervised_released_is_the_published_formula():
-    values, mask = contrastive.supervised_contrastive_released(Z, LABEL, ALL, 0.07)
+def test_supervised_original_is_the_authors_formula():
+    values, mask = contrastive.supervised_contrastive_original(Z, LABEL, ALL, 0.07)
     pairs = [(i, j) for i in range(5) for j in range(5) if LABEL[i] == LABEL[j]]
     terms = [-np.log(np.exp(Z[i] @ Z[j]) / np.exp(Z[i] @ Z.T).sum()) / 0.07 for i, j in pairs]
     assert mask.sum() == len(pairs) == 9  # self pairs are among them
@@ -54,8 +54,8 @@ def test_augmented_is_symmetric_nt_xent():
     np.testing.assert_allclose(values, expected, rtol=1e-5)
 
 
-def test_augmented_released_is_one_direction():
-    values, _ = contrastive.augmented_contrastive_released(Z, Z_AUG, ALL, 0.07)
+def test_augmented_original_is_one_direction():
+    values, _ = contrastive.augmented_contrastive_original(Z, Z_AUG, ALL, 0.07)
     s = (Z @ Z_AUG.T / 0.07).astype(np.float64)
     s -= s.max(1, keepdims=True)
     expected = [-np.log(np.exp(s[i, i]) / np.exp(s[i]).sum()) for i in range(5)]

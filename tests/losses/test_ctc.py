@@ -21,11 +21,11 @@ def by_enumeration(logits, target):
     return -np.log(total)
 
 
-def loss(logits, frames, target, length, valid=True, per_symbol=False):
+def loss(logits, frames, target, length, valid=True, normalization="utterance"):
     mask = np.arange(logits.shape[0]) < frames
     values, counted = ctc(
         jnp.asarray(logits)[None], jnp.asarray(mask)[None], jnp.asarray(target)[None],
-        jnp.array([length]), jnp.array([valid]), per_symbol,
+        jnp.array([length]), jnp.array([valid]), normalization,
     )  # fmt: skip
     return float(values[0]), bool(counted[0])
 
@@ -44,9 +44,9 @@ def test_padded_frames_and_symbols_never_count():
     np.testing.assert_allclose(value, by_enumeration(LOGITS[:3], [1, 2]), rtol=1e-5)
 
 
-def test_per_symbol_divides_by_the_transcript():
+def test_symbol_divides_by_the_transcript():
     whole, _ = loss(LOGITS, 5, [1, 2, 0], 2)
-    shared, _ = loss(LOGITS, 5, [1, 2, 0], 2, per_symbol=True)
+    shared, _ = loss(LOGITS, 5, [1, 2, 0], 2, normalization="symbol")
     np.testing.assert_allclose(shared, whole / 2, rtol=1e-6)
 
 

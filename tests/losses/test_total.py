@@ -31,13 +31,13 @@ def batch_and_out(**changes):
     return batch, out
 
 
-def released_losses():
+def original_losses():
     config = configuration.default()
-    configuration.released_losses(config)
+    configuration.original_losses(config)
     return config.losses
 
 
-BOTH = pytest.mark.parametrize("losses", [configuration.default().losses, released_losses()])
+BOTH = pytest.mark.parametrize("losses", [configuration.default().losses, original_losses()])
 
 
 @BOTH

@@ -89,10 +89,10 @@ def test_the_exported_program_has_it_too():
 
 def test_similarities_ctc_and_log_mel_are_always_the_highest():
     z, label, valid = jnp.ones((4, 8)), jnp.zeros(4, int), jnp.ones(4, bool)
-    for loss in (contrastive.supervised_contrastive, contrastive.supervised_contrastive_released):
+    for loss in (contrastive.supervised_contrastive, contrastive.supervised_contrastive_original):
         text = jax.jit(jax.grad(lambda z, f=loss: f(z, label, valid)[0].sum())).lower(z).as_text()
         assert _found(text) and all(x == ["HIGHEST"] for x in _found(text))
-    for loss in (contrastive.augmented_contrastive, contrastive.augmented_contrastive_released):
+    for loss in (contrastive.augmented_contrastive, contrastive.augmented_contrastive_original):
         text = jax.jit(jax.grad(lambda z, f=loss: f(z, z, valid)[0].sum())).lower(z).as_text()
         assert _found(text) and all(x == ["HIGHEST"] for x in _found(text))
     logits, symbols = jnp.ones((1, 9, 5)), jnp.ones((1, 3), int)

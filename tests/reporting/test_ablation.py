@@ -49,7 +49,7 @@ def test_a_variant_that_changes_nothing_is_left_out():
 def test_a_variant_that_cannot_be_run_is_named():
     base = config()
     base.losses.memory.size = 8
-    with pytest.raises(UserError, match="released_losses can't be run.*--variants=no_ctc"):
+    with pytest.raises(UserError, match="original_losses can't be run.*--variants=no_ctc"):
         ablation.make(base)
 
 

@@ -112,14 +112,14 @@ def test_intervals_leakage_calibration_and_words():
     assert report.summarize(configuration.default(), none)["calibration"]["ece_scaled"] is None
 
 
-@pytest.mark.parametrize("selection", ["heldout", "published"])
+@pytest.mark.parametrize("selection", ["heldout", "original"])
 def test_the_table_says_how_the_epoch_was_chosen(selection):
     config = configuration.default()
     config.selection = selection
     summary = report.summarize(config, RESULTS)
     summary |= {"seconds": 1.0, "hardware": "1 x test", "versions": {"jax": "0"}}
     table = report.markdown(summary)
-    assert ("ON THE TEST SIDE" in table) == (selection == "published")
+    assert ("ON THE TEST SIDE" in table) == (selection == "original")
     assert "| 1 | 80.0 | 80.0 |" in table
     assert "65.0 ± 21.2" in table
     summary["config"]["train"]["epochs"] = 0

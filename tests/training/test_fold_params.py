@@ -322,7 +322,7 @@ def test_of_two_trainings_the_tested_one_is_kept(
 
 def test_what_is_not_trained_is_kept_once(prepared, pretrained, tmp_path):
     config = pretrained(tmp_path / "encoders")
-    config.train.epochs, config.folds, config.selection = 0, (4, 5), "published"
+    config.train.epochs, config.folds, config.selection = 0, (4, 5), "original"
     main.run(config, str(tmp_path / "run"))
     shutil.rmtree(tmp_path / "encoders")
     (path,) = shared(tmp_path / "run")

@@ -64,6 +64,34 @@ def test_only_matrices_decay_by_default():
     assert moved == {"kernel": True, "bias": False, "scale": False}
 
 
+@pytest.mark.parametrize("decay", [0.0, 0.1])
+def test_a_group_moves_by_its_factor_of_the_rate(decay):
+    groups = (("(audio|text)_encoder/.*", 0.1), ("audio_encoder/late", 7.0), (".*/bias", 0.0))
+    leaves = {"kernel": jnp.arange(4.0).reshape(2, 2), "bias": jnp.ones(2)}
+    params = {"audio_encoder": {"late": leaves}, "emotion": leaves}
+    grads = jax.tree.map(lambda p: jnp.sin(p) + 0.1, params)
+
+    def update(groups):
+        o = optimizer.make_optimizer(options(weight_decay=decay, clip_norm=0.0, groups=groups))
+        return o.update(grads, o.init(params), params)[0]
+
+    plain, grouped = update(())["emotion"], update(groups)
+    for name in leaves:  # the first that matches counts
+        np.testing.assert_allclose(
+            grouped["audio_encoder"]["late"][name], 0.1 * plain[name], rtol=1e-6
+        )
+    np.testing.assert_array_equal(grouped["emotion"]["kernel"], plain["kernel"])
+    assert not np.any(grouped["emotion"]["bias"])
+
+
+def test_without_groups_the_optimisers_state_is_as_before():
+    params = {"a": {"kernel": jnp.ones((2, 2))}}
+    states = optimizer.make_optimizer(options()).init(params)
+    assert [type(s).__name__ for s in states] == [
+        "EmptyState", "ScaleByAdamState", "MaskedState",
+    ]  # fmt: skip
+
+
 def test_split_and_merge():
     trained, frozen = optimizer.split_frozen(PARAMS, ("audio_encoder/feature_extractor/.*",))
     assert set(frozen["audio_encoder"]) == {"feature_extractor", "embed_positions"}
@@ -75,6 +103,11 @@ def test_split_and_merge():
 def test_a_pattern_that_matches_nothing_is_an_error():
     with pytest.raises(UserError, match="'text_encoder/.*', which matches no parameter"):
         optimizer.split_frozen(PARAMS, ("text_encoder/.*",))
+
+
+def test_a_group_that_matches_nothing_is_an_error():
+    with pytest.raises(UserError, match="groups has 'encoder/.*', which matches no parameter"):
+        optimizer.split_frozen(PARAMS, (), (("encoder/.*", 0.1),))
 
 
 def test_nothing_left_to_train_is_an_error():

@@ -237,7 +237,7 @@ TRAINED = {"said in training", "an augmented text"}
     [
         ("heldout", False, 0.1, TRAINED),
         ("heldout", True, 0.1, TRAINED | {"said held out"}),
-        ("published", False, 0.0, {"said in training", "said held out"}),
+        ("original", False, 0.0, {"said in training", "said held out"}),
     ],
 )
 def test_words_are_known_that_the_tested_state_was_trained_on(
@@ -269,7 +269,7 @@ def test_words_are_known_that_the_tested_state_was_trained_on(
     assert counts["trained"] == counts["train"] + (counts["select"] if refit else 0)
     # And what follows from it: a temperature is that of a state which was not trained on the part.
     sources = result["text_sources"]
-    assert set(sources) == (set() if selection == "published" else {"gold", "ctc", "none"})
+    assert set(sources) == (set() if selection == "original" else {"gold", "ctc", "none"})
     fitted = [found["temperature"] is not None for found in sources.values()]
     assert all(fitted) if not refit else not any(fitted)
     assert (result["temperature"] is None) == (refit or not sources)

@@ -1,9 +1,9 @@
-"""Every picture from made-up data, the empty and the crowded cases among it."""
+"""Every plot from made-up data, the empty and the crowded cases among it."""
 
 import numpy as np
 import pytest
 
-from mmer_jax.reporting import embeddings, html, pictures
+from mmer_jax.reporting import embeddings, html, plots
 
 NAMES = ["neu", "hap", "sad", "ang"]
 RNG = np.random.default_rng(0)
@@ -17,16 +17,16 @@ def check(png, width=400):
 
 @pytest.mark.parametrize("seeds, folds", [(1, 1), (3, 10)])
 def test_bars(seeds, folds):
-    rates = {k: RNG.uniform(0, 1, (seeds, folds)) for k in ("WA", "UA")}
-    rates["UA"][0, 0] = np.nan  # a fold that isn't finished
-    check(pictures.fold_bars_png(rates, range(1, folds + 1)))
-    check(pictures.recall_bars_png(RNG.uniform(0, 1, (seeds, 4)), NAMES, 0.25))
+    metrics = {k: RNG.uniform(0, 1, (seeds, folds)) for k in ("WA", "UA")}
+    metrics["UA"][0, 0] = np.nan  # a fold that isn't finished
+    check(plots.fold_bars_png(metrics, range(1, folds + 1)))
+    check(plots.recall_bars_png(RNG.uniform(0, 1, (seeds, 4)), NAMES, 0.25))
 
 
 def test_bars_show_the_mean_of_the_seeds(monkeypatch):
     written = []
-    monkeypatch.setattr(pictures, "png", lambda figure: written.append(figure) or b"")
-    pictures.fold_bars_png({"WA": np.array([[0.5, 0.2], [0.7, np.nan]])}, [1, 2])
+    monkeypatch.setattr(plots, "png", lambda figure: written.append(figure) or b"")
+    plots.fold_bars_png({"WA": np.array([[0.5, 0.2], [0.7, np.nan]])}, [1, 2])
     axes = written[0].axes[0]
     assert [bar.get_height() for bar in axes.patches] == pytest.approx([60, 20])
     assert [t.get_text() for t in axes.texts] == ["60", "20"]
@@ -35,35 +35,40 @@ def test_bars_show_the_mean_of_the_seeds(monkeypatch):
 @pytest.mark.parametrize("folds, seeds, points", [(1, 1, 1), (10, 2, 60)])
 def test_curves(folds, seeds, points):
     found = [
-        pictures.Curve(k, s, list(range(points)), list(RNG.uniform(size=points)))
+        plots.Curve(k, s, list(range(points)), list(RNG.uniform(size=points)))
         for k in range(folds) for s in range(seeds)
     ]  # fmt: skip
-    check(pictures.curves_png("loss", found))
-    check(pictures.curves_png("UA", found, percent=True))
+    check(plots.curves_png("loss", found))
+    check(plots.curves_png("UA", found, percent=True))
 
 
-def test_folds_are_told_apart_by_colour_or_dashes(monkeypatch):
+def test_folds_differ_in_colour_or_dashes(monkeypatch):
     written = []
-    monkeypatch.setattr(pictures, "png", lambda figure: written.append(figure) or b"")
-    pictures.curves_png("loss", [pictures.Curve(k, 0, [1, 2], [1.0, 2.0]) for k in range(10)])
+    monkeypatch.setattr(plots, "png", lambda figure: written.append(figure) or b"")
+    plots.curves_png("loss", [plots.Curve(k, 0, [1, 2], [1.0, 2.0]) for k in range(10)])
     lines = written[0].axes[0].get_lines()
     assert len({(x.get_color(), x.get_linestyle()) for x in lines}) == 10
 
 
 @pytest.mark.parametrize("n", [1, 300])
 def test_map(n):
-    check(pictures.map_png(RNG.normal(size=(n, 2)), RNG.choice(NAMES, n), NAMES, "by emotion"))
+    check(plots.map_png(RNG.normal(size=(n, 2)), RNG.choice(NAMES, n), NAMES, "by emotion"))
 
 
 @pytest.mark.parametrize("tokens, frames", [(1, 1), (60, 700)])
 def test_attention(tokens, frames):
     weights = RNG.dirichlet(np.ones(frames), tokens)
     texts = [r"$x_{1}$ and a very long one" if i % 2 else "[CLS]" for i in range(tokens)]
-    check(pictures.attention_png(RNG.normal(size=320 * frames), weights, texts, 0.02))
+    check(plots.attention_png(RNG.normal(size=320 * frames), weights, texts, 0.02))
+
+
+@pytest.mark.parametrize("seconds, spans", [(1, ()), (600, ((0, 9, "hap"), (9, 20, "hap")))])
+def test_waveform(seconds, spans):
+    check(plots.waveform_png(np.sin(np.arange(16000 * seconds) / 9), spans, NAMES))
 
 
 def test_gate_of_few_and_of_no_utterances_of_a_class():
-    check(pictures.gate_png(RNG.uniform(size=30), np.array([0] * 28 + [1] * 2), NAMES))
+    check(plots.gate_png(RNG.uniform(size=30), np.array([0] * 28 + [1] * 2), NAMES))
 
 
 @pytest.mark.parametrize("n, how", [(1, "dimensions"), (5, "PCA"), (40, "t-SNE")])
@@ -80,7 +85,7 @@ def test_projection_of_embeddings_that_are_all_the_same():
     assert points.shape == (20, 2) and np.isfinite(points).all()
 
 
-def test_projection_parts_what_is_apart():
+def test_projection_separates_clusters():
     fused = RNG.normal(size=(60, 8)).astype(np.float32)
     fused[:30] += 20
     points, _ = embeddings.project(fused, seed=0)
