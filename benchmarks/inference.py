@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from benchmarks import machine, train_step
-from mmer_jax.data import batching
+from mmer_jax.data import bucketing
 
 VIEW = ("audio", "audio_length", "text_ids", "text_mask")
 
@@ -48,13 +48,13 @@ def throughput(pair, sizes, batch_size, utterances, buckets, repeats) -> dict:
     rng = np.random.default_rng(0)
     lengths, _ = train_step.draw_lengths(utterances, rng)
     samples, tokens, symbols = train_step.counts(lengths)
-    edges = batching.choose_edges(samples, buckets, int(train_step.LONGEST * train_step.RATE))
-    shapes = batching.make_buckets(edges, samples, tokens, symbols)
+    edges = bucketing.choose_edges(samples, buckets, int(train_step.LONGEST * train_step.RATE))
+    shapes = bucketing.make_buckets(edges, samples, tokens, symbols)
     make = lambda rows, shape: one_view(  # noqa: E731
         train_step.make_batch(lengths[rows], lengths[rows], sizes, rng, shape)
     )
     batches = {
-        "flax": [make(rows, shapes[k]) for k, rows in batching.plan(samples, edges, batch_size)],
+        "flax": [make(rows, shapes[k]) for k, rows in bucketing.plan(samples, edges, batch_size)],
         "torch": [make(rows, None) for rows in rng.permutation(utterances).reshape(-1, batch_size)],
     }
     return _medians(pair, batches, repeats)

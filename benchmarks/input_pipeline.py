@@ -19,9 +19,9 @@ import jax
 import numpy as np
 
 from benchmarks import machine
-from mmer_jax.data import batching, folds, pipeline
-from mmer_jax.data.audio import SAMPLE_RATE
+from mmer_jax.data import bucketing, folds, loader
 from mmer_jax.data.corpus import Corpus
+from mmer_jax.data.preprocessing import SAMPLE_RATE, Preprocessor
 from mmer_jax.errors import UserError
 from mmer_jax.training import sharding
 
@@ -59,21 +59,19 @@ def iemocap_mix(batch_size: int, count: int = UTTERANCES) -> Mix:
     views = np.stack([first, first * rng.uniform(0.9, 1.1, count)], 1) * SAMPLE_RATE
     lengths = np.minimum(views, LONGEST).astype(np.int64)
     part = lengths[rng.permutation(count)[: round(TRAINED * count)]]
-    edges = batching.edges_by_count(lengths.max(1), batching.MOST, LONGEST)
+    edges = bucketing.edges_by_count(lengths.max(1), bucketing.MOST, LONGEST)
     return Mix(f"IEMOCAP's lengths, batch {batch_size}", batch_size, lengths, (part,), edges)
 
 
-def demo_mix(featurizer, batch_size: int) -> Mix:
+def demo_mix(collator, batch_size: int) -> Mix:
     """The prepared corpus, and each fold's own training part where there are five sessions."""
-    utterances = featurizer.corpus.utterances
-    parts = [folds.parts(utterances, folds.Fold(k), "heldout", HELDOUT, 0) for k in range(1, 6)]
+    utterances = collator.corpus.utterances
+    parts = [folds.split(utterances, folds.Fold(k), "heldout", HELDOUT, 0) for k in range(1, 6)]
 
-    def views(us):
-        return np.array([featurizer.lengths(u, (0, 0)) for u in us])
-
+    views = collator.view_lengths
     trained = tuple(views(p.train) for p in parts)
-    needs, weights = featurizer.needs()
-    edges = batching.edges_by_count(needs, batching.MOST, LONGEST, weights=weights)
+    lengths, weights = collator.bucket_lengths()
+    edges = bucketing.edges_by_count(lengths, bucketing.MOST, LONGEST, weights=weights)
     return Mix(f"demo corpus, batch {batch_size}", batch_size, views(utterances), trained, edges)
 
 
@@ -97,13 +95,13 @@ def padding(mix: Mix, counts=COUNTS) -> dict:
 
     def shares(lengths):
         return {
-            n: batching.padding_share(lengths, mix.edges[n - 1], mix.batch_size)
+            n: bucketing.padding_share(lengths, mix.edges[n - 1], mix.batch_size)
             for n in counts
             if n <= len(mix.edges)
         }
 
     choices = {
-        name: batching.choose(mix.edges, parts, mix.batch_size, MAX_PADDING)
+        name: bucketing.choose(mix.edges, parts, mix.batch_size, MAX_PADDING)
         for name, parts in (("corpus", [mix.lengths]), ("parts", mix.parts))
     }
     return {
@@ -148,13 +146,13 @@ def _chosen(choices):
     )
 
 
-def throughput(featurizer, batch_size: int, threads: int, prefetch: int, passes: int) -> dict:
+def throughput(collator, batch_size: int, threads: int, prefetch: int, passes: int) -> dict:
     """Utterances and hours of audio (both views) that leave the loader in a second."""
-    utterances = featurizer.corpus.utterances
-    batches = pipeline.TrainBatches(featurizer, utterances, batch_size, passes, 0)
-    hours = sum(sum(featurizer.lengths(u, (0, 0))) for u in utterances) / SAMPLE_RATE / 3600
+    utterances = collator.corpus.utterances
+    batches = loader.TrainBatches(collator, utterances, batch_size, passes, 0)
+    hours = sum(sum(collator.lengths(u, (0, 0))) for u in utterances) / SAMPLE_RATE / 3600
     began = time.perf_counter()
-    iterator = pipeline.background(batches, threads, prefetch)
+    iterator = loader.background(batches, threads, prefetch)
     for _ in iterator:
         pass
     seconds = time.perf_counter() - began
@@ -166,31 +164,31 @@ def throughput(featurizer, batch_size: int, threads: int, prefetch: int, passes:
     }
 
 
-def placing(featurizer, batch_size: int, mesh, repeats: int = 20) -> dict:
+def placing(collator, batch_size: int, mesh, repeats: int = 20) -> dict:
     """Median milliseconds to move a batch of each of the smallest and the largest bucket."""
     found = {}
-    for name, bucket in (("smallest", featurizer.buckets[0]), ("largest", featurizer.buckets[-1])):
+    for name, bucket in (("smallest", collator.buckets[0]), ("largest", collator.buckets[-1])):
         fitting = [
             u
-            for u in featurizer.corpus.utterances
-            if max(featurizer.lengths(u, (0, 0))) <= bucket.samples
+            for u in collator.corpus.utterances
+            if max(collator.lengths(u, (0, 0))) <= bucket.samples
         ]
-        batch = featurizer.batch((fitting * batch_size)[:batch_size], bucket, (0, 0), True)
+        batch = collator.batch((fitting * batch_size)[:batch_size], bucket, (0, 0), True)
         times = [machine.timed(sharding.place, batch, mesh)[0] for _ in range(repeats)]
         size = sum(value.nbytes for value in batch.values())
         found[name] = {"ms": 1000 * float(np.median(times)), "mib": size / 2**20}
     return found
 
 
-def waiting(featurizer, batch_size, mesh, step_ms, threads, prefetch, steps) -> dict:
+def waiting(collator, batch_size, mesh, step_ms, threads, prefetch, steps) -> dict:
     """Share of a loop's time that it waits for batches, its step doing nothing for `step_ms`.
 
     From the second step on: the first waits for the loader to fill.
     """
-    epochs = -(-steps // -(-len(featurizer.corpus.utterances) // batch_size))
-    batches = pipeline.TrainBatches(featurizer, featurizer.corpus.utterances, batch_size, epochs, 0)
+    epochs = -(-steps // -(-len(collator.corpus.utterances) // batch_size))
+    batches = loader.TrainBatches(collator, collator.corpus.utterances, batch_size, epochs, 0)
     place = lambda batch: sharding.place(batch, mesh)  # noqa: E731
-    with pipeline.device_iterator(batches, place, threads, prefetch) as iterator:
+    with loader.device_iterator(batches, place, threads, prefetch) as iterator:
         jax.block_until_ready(next(iterator))
         first, began = iterator.waited, time.perf_counter()
         for _ in range(steps - 1):
@@ -239,28 +237,28 @@ def figure(results, path: pathlib.Path) -> None:
 def measure(data_dir: str, buckets: int, threads: int, prefetch: int, tiny: bool) -> dict:
     """Everything, as plain values by name."""
     corpus = Corpus(data_dir)
-    featurizer = pipeline.Featurizer(corpus, None, LONGEST, False, buckets, True, BATCH)
-    mixes = [demo_mix(featurizer, BATCH)]
+    collator = loader.Collator(corpus, Preprocessor(None, LONGEST, False), True, buckets, BATCH)
+    mixes = [demo_mix(collator, BATCH)]
     mixes += [iemocap_mix(size, 400 if tiny else UTTERANCES) for size in (8, 32)]
-    found = {"buckets": len(featurizer.edges), "padding": []}
+    found = {"buckets": len(collator.edges), "padding": []}
     for mix in mixes:
         machine.progress(f"padding: {mix.name}")
         found["padding"].append(padding(mix))
     found["throughput"] = []
     for count in THREADS[:2] if tiny else THREADS:
         machine.progress(f"throughput: {count} threads")
-        measured = throughput(featurizer, BATCH, count, prefetch, 1 if tiny else 5)
+        measured = throughput(collator, BATCH, count, prefetch, 1 if tiny else 5)
         found["throughput"].append(measured)
     machine.progress("placing")
     mesh = sharding.make_mesh()
     # A number of rows that the devices can share.
     rows = BATCH * jax.device_count()
-    found["placing"] = placing(featurizer, rows, mesh, 2 if tiny else 20)
+    found["placing"] = placing(collator, rows, mesh, 2 if tiny else 20)
     found["waiting"] = []
     for step_ms in STEPS_MS[:2] if tiny else STEPS_MS:
         machine.progress(f"waiting: steps of {step_ms} ms")
         steps = 5 if tiny else 200
-        measured = waiting(featurizer, rows, mesh, step_ms, threads, prefetch, steps)
+        measured = waiting(collator, rows, mesh, step_ms, threads, prefetch, steps)
         found["waiting"].append(measured)
     machine.progress("")
     return found

@@ -29,7 +29,7 @@ from jax.sharding import AxisType
 
 from benchmarks import machine
 from mmer_jax import configuration
-from mmer_jax.data.audio import SAMPLE_RATE
+from mmer_jax.data.preprocessing import SAMPLE_RATE
 from mmer_jax.losses import memory_bank
 from mmer_jax.models import factory
 from mmer_jax.training import sharding, state, step

@@ -23,7 +23,7 @@ from flax import traverse_util
 from benchmarks import machine, torch_mmer, train_step
 from benchmarks.apart import Apart
 from mmer_jax import configuration
-from mmer_jax.data import audio, text
+from mmer_jax.data import preprocessing, text
 from mmer_jax.inference.model import LoadedModel
 from mmer_jax.inference.predictor import Predictor
 
@@ -83,8 +83,10 @@ class TorchSide:
         return {"seconds": time.perf_counter() - start, "logits": np.concatenate(logits)}
 
     def _batch(self, paths, texts):
-        waves = [audio.normalize(soundfile.read(path, dtype="float32")[0]) for path in paths]
-        padded, lengths = audio.pad(waves, max(map(len, waves)))
+        waves = [
+            preprocessing.normalize(soundfile.read(path, dtype="float32")[0]) for path in paths
+        ]
+        padded, lengths = preprocessing.pad(waves, max(map(len, waves)))
         with torch.inference_mode():
             heard = self._model.hear(torch.from_numpy(padded), torch.from_numpy(lengths))
             texts = self._written(*heard) if texts is None else texts

@@ -25,7 +25,7 @@ from transformers import RobertaConfig, RobertaModel, Wav2Vec2Config, Wav2Vec2Mo
 from benchmarks import machine, torch_mmer
 from benchmarks.apart import Apart
 from mmer_jax import configuration
-from mmer_jax.data import batching
+from mmer_jax.data import bucketing
 from mmer_jax.losses.total import total_loss
 from mmer_jax.models.encoders.text import TextEncoder
 from mmer_jax.models.encoders.wav2vec2 import Wav2Vec2Encoder
@@ -310,15 +310,15 @@ def _one_pass(name, sizes, first, batches, keep):
 
 
 def _flax_batches(sizes, lengths, batch_size, bucket_count, rng):
-    """As `data/pipeline.py` has them: a row's bucket holds its longer view."""
+    """As `data/loader.py` has them: a row's bucket holds its longer view."""
     longer = np.maximum(*lengths)
     samples, tokens, symbols = counts(longer)
     longest = int(LONGEST * RATE)
-    edges = batching.choose_edges(samples, bucket_count, longest)
-    buckets = batching.make_buckets(edges, samples, tokens, symbols)
+    edges = bucketing.choose_edges(samples, bucket_count, longest)
+    buckets = bucketing.make_buckets(edges, samples, tokens, symbols)
     return [
         make_batch(lengths[0][rows], lengths[1][rows], sizes, rng, buckets[k])
-        for k, rows in batching.plan(samples, edges, batch_size, rng)
+        for k, rows in bucketing.plan(samples, edges, batch_size, rng)
     ]
 
 

@@ -157,9 +157,9 @@ def _trainer(config):
     return trainer
 
 
-def _about_views(config, featurizer):
+def _about_views(config, collator):
     """What is to be known of the corpus's augmented views, line by line."""
-    utterances, modalities = featurizer.corpus.utterances, tuple(config.model.modalities)
+    utterances, modalities = collator.corpus.utterances, tuple(config.model.modalities)
     texts, recordings = (
         [u.has_view((one,)) for u in utterances] for one in configuration.MODALITIES[::-1]
     )
@@ -169,14 +169,14 @@ def _about_views(config, featurizer):
             f"Augmented views: {sum(texts)} utterances have a text, {sum(recordings)} a "
             f"recording, {both} both."
         )
-    for loss in () if featurizer.augmented else losses.of_two_views(config.losses):
+    for loss in () if collator.augmented else losses.of_two_views(config.losses):
         needed = {"audio": "recordings", "text": "texts"}
         yield (
             f"{losses.LOSSES[loss].title.capitalize()} (losses.{loss}) is off: the corpus has no "
             f"augmented {' with '.join(needed[name] for name in modalities[::-1])} to train on."
         )
     voices = [v for u in utterances for v in u.aug_voices]
-    if featurizer.augmented and "audio" in modalities and not all(voices):
+    if collator.augmented and "audio" in modalities and not all(voices):
         yield (
             f"Warning: {voices.count('')} of {len(voices)} augmented recordings do not say whose "
             "voice they have; a test speaker's may be among them. Say it in the column `voice` of "

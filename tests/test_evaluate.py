@@ -42,7 +42,7 @@ def test_each_source_has_the_figures_of_its_own_texts_on_held_out_dialogs(run):
     stored = fold.result["text_sources"]
     assert list(stored) == ["gold", "ctc", "none"]
     trainer, state, _ = embeddings.open_fold(fold)
-    held = loop.split(trainer, folds.Fold(5)).select
+    held = trainer.split(folds.Fold(5)).validation
     label = np.array([u.label for u in held])
     written = loop.predict(trainer, state, held)["recognized"]
     texts = {

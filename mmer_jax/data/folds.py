@@ -69,15 +69,15 @@ def selected(config) -> tuple[Fold, ...]:
 
 
 @dataclasses.dataclass(frozen=True)
-class Parts:
-    """A fold's utterances. `select` is what the epoch is chosen on."""
+class Split:
+    """A fold's utterances. `validation` is what the epoch is chosen on."""
 
     train: tuple[Utterance, ...]
-    select: tuple[Utterance, ...]
+    validation: tuple[Utterance, ...]
     test: tuple[Utterance, ...]
 
 
-def sides(utterances, fold: Fold) -> tuple[tuple[Utterance, ...], tuple[Utterance, ...]]:
+def train_test(utterances, fold: Fold) -> tuple[tuple[Utterance, ...], tuple[Utterance, ...]]:
     """(training utterances, test utterances) of a fold, by who speaks and nothing else.
 
     An augmented recording in the voice of a speaker who is tested is not to be drawn in training.
@@ -87,13 +87,13 @@ def sides(utterances, fold: Fold) -> tuple[tuple[Utterance, ...], tuple[Utteranc
     return tuple(u.without_voices(tested) for u in utterances if not fold.tests(u)), test
 
 
-def training_sides(utterances, protocol: str) -> list[tuple[Utterance, ...]]:
+def training_sets(utterances, protocol: str) -> list[tuple[Utterance, ...]]:
     """The training side of each fold that has one and tests on anything.
 
     Raises:
       UserError: no fold has both sides.
     """
-    both = [sides(utterances, fold) for fold in all_folds(protocol)]
+    both = [train_test(utterances, fold) for fold in all_folds(protocol)]
     found = [train for train, test in both if train and test]
     if not found:
         raise UserError(
@@ -103,8 +103,8 @@ def training_sides(utterances, protocol: str) -> list[tuple[Utterance, ...]]:
     return found
 
 
-def parts(utterances, fold: Fold, selection: str, fraction: float, seed: int,
-          exclude_seen: bool = False) -> Parts:  # fmt: skip
+def split(utterances, fold: Fold, selection: str, fraction: float, seed: int,
+          exclude_seen: bool = False) -> Split:  # fmt: skip
     """Divides the corpus.
 
     Args:
@@ -122,7 +122,7 @@ def parts(utterances, fold: Fold, selection: str, fraction: float, seed: int,
     """
     if fold.protocol == "speaker":
         _check_speakers(utterances)
-    train, test = sides(utterances, fold)
+    train, test = train_test(utterances, fold)
     if exclude_seen:
         said = text.spoken(u.transcript for u in test)
         train = tuple(
@@ -139,11 +139,11 @@ def parts(utterances, fold: Fold, selection: str, fraction: float, seed: int,
             "config.folds."
         )
     if selection == "original":
-        return Parts(train, test, test)
+        return Split(train, test, test)
     held = heldout_dialogs(train, fraction, seed)
-    return Parts(
+    return Split(
         train=tuple(u for u in train if u.dialog not in held),
-        select=tuple(u for u in train if u.dialog in held),
+        validation=tuple(u for u in train if u.dialog in held),
         test=test,
     )
 

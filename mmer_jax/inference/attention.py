@@ -38,11 +38,9 @@ class Reader:
         Returns:
           Its weights [s, t] are means over the heads, without padding.
         """
-        model, prepare = self._predictor.model, self._predictor.preparation
-        network = self._predictor.network
-        length = prepare.padded_length(len(wave))
-        encoded = network.encode(*prepare.speech([wave], length, 1))
-        ids, mask = prepare.text([text], 1)
+        model, network = self._predictor.model, self._predictor.network
+        encoded = network.encode(*self._predictor.speech_batch([wave], 1))
+        ids, mask = self._predictor.text_batch([text], 1)
         weights = network.attention(encoded, ids, mask)[0]
         tokens, frames = int(mask.sum()), int(encoded["audio_mask"].sum())
         words = spelled(model.tokenizer_folder, ids[0, :tokens])
@@ -55,7 +53,7 @@ class Reader:
           wave: float32 [n], 16 kHz, the whole recording.
           found: the `Prediction` for it.
         """
-        spans = chunking.cut(len(wave), self._predictor.preparation.longest)
+        spans = chunking.cut(len(wave), self._predictor.preprocessor.max_samples)
         index = int(np.argmax([w.probabilities.get(found.label, 0.0) for w in found.timeline]))
         heard = wave[spans[index].start : spans[index].end]
         return self(heard, found.timeline[index].text), index

@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from mmer_jax.data.batching import FRAME
+from mmer_jax.data.bucketing import FRAME
 
 
 @dataclasses.dataclass(frozen=True)

@@ -7,6 +7,7 @@ import json
 import ml_collections
 
 from mmer_jax.data import text
+from mmer_jax.data.preprocessing import Preprocessor
 from mmer_jax.metrics import reliability
 from mmer_jax.models import factory
 from mmer_jax.models.mmer import MMER
@@ -51,6 +52,11 @@ class LoadedModel:
     def uses_text(self) -> bool:
         """Whether it takes text."""
         return self.model.text_encoder is not None
+
+    @property
+    def preprocessor(self) -> Preprocessor:
+        """Makes its inputs as evaluation does."""
+        return factory.preprocessor(self.config, self.model, self.tokenizer)
 
     def held_out(self, text_source: str) -> dict:
         """What is known of the model with that text source of a prediction; {} if nothing is."""

@@ -7,7 +7,7 @@ from html import escape
 import numpy as np
 import soundfile
 
-from mmer_jax.data.audio import SAMPLE_RATE
+from mmer_jax.data.preprocessing import SAMPLE_RATE
 from mmer_jax.errors import UserError
 from mmer_jax.inference import attention
 from mmer_jax.inference.model import LoadedModel

@@ -7,14 +7,14 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 
-from mmer_jax.data.audio import SAMPLE_RATE
+from mmer_jax.data import bucketing
+from mmer_jax.data.preprocessing import SAMPLE_RATE
 from mmer_jax.data.text import CTC_BLANK, ctc_text
 from mmer_jax.errors import UserError
-from mmer_jax.inference import audio_io, chunking, shapes
+from mmer_jax.inference import audio_io, chunking
 from mmer_jax.inference.model import LoadedModel
 from mmer_jax.inference.network import Network
 from mmer_jax.inference.prediction import Prediction, Window
-from mmer_jax.inference.preparation import Preparation
 from mmer_jax.metrics import reliability
 from mmer_jax.metrics.classification import softmax
 
@@ -63,7 +63,7 @@ class Predictor:
 
     Attributes:
       model: as given.
-      network, preparation: its compiled halves, and the maker of their input.
+      network, preprocessor: its compiled halves, and the maker of their input.
 
     Raises:
       UserError: a wrong batch size, or the detector of speech isn't installed.
@@ -76,7 +76,8 @@ class Predictor:
         self._detector = audio_io.SpeechDetector() if detect_speech and model.uses_audio else None
         self._sizes = _checked_sizes(batch_sizes)
         self.network = Network(model.model, model.params)
-        self.preparation = Preparation(model)
+        self.preprocessor = model.preprocessor
+        self._edges = bucketing.prediction_edges(self.preprocessor.max_samples)
 
     @property
     def compiled(self) -> int:
@@ -153,7 +154,7 @@ class Predictor:
         taken["read"] = time.perf_counter() - began
         job = _Job(index, len(wave), text, taken, [])
         # Text is read once, however long the recording that it belongs to.
-        longest = self.preparation.longest if self.model.uses_audio else len(wave)
+        longest = self.preprocessor.max_samples if self.model.uses_audio else len(wave)
         spans = chunking.cut(len(wave), longest)
         job.rows = [self._row(job, s, wave[s.start : s.end]) for s in spans]
         return job
@@ -188,28 +189,45 @@ class Predictor:
         jobs = [job for job in pending if isinstance(job, _Job)]
         by_length = {}
         for row in (row for job in jobs for row in job.rows):
-            length = self.preparation.padded_length(len(row.wave))
+            length = self._edges[bucketing.bucket_of(len(row.wave), self._edges)]
             by_length.setdefault(length, []).append(row)
-        for length, rows in sorted(by_length.items()):
+        for _, rows in sorted(by_length.items()):
             waiting = iter(rows)
-            for size in shapes.batches(len(rows), self._sizes):
-                self._compute(list(itertools.islice(waiting, size)), length, size)
+            for size in bucketing.prediction_batches(len(rows), self._sizes):
+                self._compute(list(itertools.islice(waiting, size)), size)
         for job in pending:
             yield (job.index, self._finished(job)) if isinstance(job, _Job) else job
 
-    def _compute(self, rows, length, size):
+    def _compute(self, rows, size):
         """Fills in what the network makes of rows that share a batch."""
         clock = _Clock(rows)
-        speech = self.preparation.speech([row.wave for row in rows], length, size)
-        encoded = self.network.encode(*speech)
+        encoded = self.network.encode(*self.speech_batch([row.wave for row in rows], size))
         clock.stop("encode")
         self._transcribed(rows, encoded)
-        tokens = self.preparation.text([row.text for row in rows], size)
+        tokens = self.text_batch([row.text for row in rows], size)
         clock.stop("text")
         logits = self.network.decide(encoded, *tokens)
         clock.stop("decide")
         for row, values in zip(rows, logits):
             row.logits, row.wave = values, None
+
+    def speech_batch(self, waves, size: int) -> tuple[np.ndarray, np.ndarray]:
+        """Waves [n] of one bucket -> audio float32 [size, n] and its lengths [size]."""
+        length = self._edges[bucketing.bucket_of(max(map(len, waves)), self._edges)]
+        examples = [self.preprocessor.example(wave=wave) for wave in waves]
+        batch = self._collate(examples, bucketing.Bucket(samples=length), size)
+        return batch["audio"], batch["audio_length"]
+
+    def text_batch(self, texts, size: int) -> tuple[np.ndarray, np.ndarray]:
+        """Texts -> ids and mask, int32 [size, s]."""
+        examples = [self.preprocessor.example(text=words) for words in texts]
+        longest = max(len(example["text_ids"]) for example in examples)
+        tokens = min(bucketing.rounded(longest, 16), self.model.config.text.max_tokens)
+        batch = self._collate(examples, bucketing.Bucket(tokens=tokens), size)
+        return batch["text_ids"], batch["text_mask"]
+
+    def _collate(self, examples, bucket, size):
+        return self.preprocessor.collate(examples + [None] * (size - len(examples)), bucket)
 
     def _transcribed(self, rows, encoded):
         """Fills in the texts that the CTC head is to write."""

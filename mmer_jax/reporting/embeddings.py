@@ -1,19 +1,17 @@
 """What the model makes of one fold's test utterances inside: embeddings, gate, attention."""
 
 import dataclasses
-import functools
 
 import jax
 import numpy as np
 
-from mmer_jax.data import audio, pipeline
-from mmer_jax.data.batching import FRAME
+from mmer_jax.data import preprocessing
+from mmer_jax.data.bucketing import FRAME
 from mmer_jax.data.text import load_tokenizer
 from mmer_jax.errors import UserError
 from mmer_jax.models import factory
 from mmer_jax.runs import FoldRun
-from mmer_jax.training import fold_params, sharding
-from mmer_jax.training.optimizer import merge
+from mmer_jax.training import fold_params, loop
 from mmer_jax.training.trainer import Trainer
 
 
@@ -33,7 +31,7 @@ class Attention:
     weights: np.ndarray
     tokens: list[str]
     wave: np.ndarray
-    frame: float = FRAME / audio.SAMPLE_RATE
+    frame: float = FRAME / preprocessing.SAMPLE_RATE
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,35 +110,29 @@ def _utterances(corpus, fold):
 
 def _run(trainer, state, utterances, wanted):
     forward = trainer.make_forward(("logits", "fused", "mean_gate", "attention", "frames"))
-    params = merge(state.params, state.frozen)
-    options = trainer.config.data
-    batches = pipeline.EvalBatches(trainer.collator, utterances, options.eval_batch_size)
-    place = functools.partial(sharding.place, mesh=trainer.mesh)
     rows, attention = {}, None
-    with pipeline.device_iterator(batches, place, options.threads, options.prefetch) as placed:
-        for i, batch in enumerate(placed):
-            found = forward(params, batch)
-            weights = found.pop("attention", None)  # large: only one row of it leaves the device
-            found = jax.device_get(found)
-            for row, at in enumerate(batches.positions(i)):
-                if at < 0:
-                    continue
-                rows[at] = {name: values[row] for name, values in found.items()}
-                if weights is not None and utterances[at].id == wanted:
-                    size = int(found["frames"][row])
-                    shown = np.asarray(weights[row])[:, :size]
-                    attention = _attention(trainer, utterances[at], shown)
+    for indices, out in loop.outputs(trainer, forward, state, utterances):
+        weights = out.pop("attention", None)  # large: only one row of it leaves the device
+        out = jax.device_get(out)
+        for row, index in enumerate(indices):
+            if index < 0:
+                continue
+            rows[index] = {name: values[row] for name, values in out.items()}
+            if weights is not None and utterances[index].id == wanted:
+                shown = np.asarray(weights[row])[:, : out["frames"][row]]
+                attention = _attention(trainer, utterances[index], shown)
     columns = {name: np.stack([rows[i][name] for i in range(len(rows))]) for name in rows[0]}
-    return Features(
-        columns["logits"], columns["fused"].astype(np.float32), columns.get("mean_gate"), attention
-    )
+    fused = columns["fused"].astype(np.float32)
+    return Features(columns["logits"], fused, columns.get("mean_gate"), attention)
 
 
 def _attention(trainer, utterance, weights):
-    f, options = trainer.collator, trainer.config.text
-    ids = f.encoded[f.index[utterance.id]].tokens
+    preprocessor, options = trainer.collator.preprocessor, trainer.config.text
+    ids = preprocessor.text_ids(utterance.transcript)
     tokens = spelled(options.tokenizer or options.pretrained, ids)
-    wave = audio.to_float(trainer.corpus.recordings(utterance)[0][: f.max_samples])
+    wave = preprocessing.to_float(
+        trainer.corpus.recordings(utterance)[0][: preprocessor.max_samples]
+    )
     return Attention(utterance.id, weights[: len(ids)], tokens, wave)
 
 

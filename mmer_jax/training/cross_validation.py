@@ -114,7 +114,7 @@ def _check_input(experiment, workdir):
 
     if "audio" not in experiment.config.model.modalities:
         return
-    now = experiment.collator.normalized
+    now = experiment.collator.preprocessor.normalized
     for fold in runs.all_of(workdir):
         if factory.normalizes(factory.as_trained(fold.config, fold.result)) != now:
             words = {True: "normalised", False: "as they are"}
@@ -177,7 +177,7 @@ def run_fold(experiment, fold: Fold, folder: str, top: str) -> dict:
         "temperature": trained["temperature"],
         "text_sources": trained["text_sources"],
         "dataset_version": experiment.corpus.version,
-        "normalized": experiment.collator.normalized,
+        "normalized": experiment.collator.preprocessor.normalized,
         "pretrained": experiment.pretrained,
         "confusion": matrix.tolist(),
         "history": trained["history"],

@@ -10,7 +10,7 @@ import numpy as np
 from etils import epath
 
 from mmer_jax import configuration, processes
-from mmer_jax.data import folds, pipeline, text
+from mmer_jax.data import folds, loader, text
 from mmer_jax.errors import UserError
 from mmer_jax.metrics import classification
 from mmer_jax.reporting import transcript_ablation
@@ -68,50 +68,45 @@ def train_fold(trainer: Trainer, fold: folds.Fold, folder: str) -> dict:
       UserError: training diverged, or a checkpoint can't be read.
     """
     config = trainer.config
-    parts = split(trainer, fold)
-    phase = TrainingPhase(f"fold {fold.number}", parts.train, parts.select)
+    split = trainer.split(fold)
+    phase = TrainingPhase(f"fold {fold.number}", split.train, split.validation)
     state, history, total = _train(trainer, phase, folder)
     chosen = max(history, key=lambda entry: entry["score"], default=UNTRAINED)
-    trained = parts.train if chosen["step"] else ()
+    trained = split.train if chosen["step"] else ()
     sources = {}
     if config.selection == "heldout":
-        sources = transcript_ablation.heldout(trainer, state, parts.select)
+        sources = transcript_ablation.heldout(trainer, state, split.validation)
     if config.refit and chosen["step"]:
-        trained = parts.train + parts.select
+        trained = split.train + split.validation
         refit = TrainingPhase(f"{phase.title}, refit", trained, None, chosen["step"], total)
         state, _, _ = _train(trainer, refit, os.path.join(folder, "refit"))
     if config.init_from or (config.refit and chosen["step"]):
         sources = {name: found | {"temperature": None} for name, found in sources.items()}
     return {
         "state": state,
-        "answers": predict(trainer, state, parts.test),
-        "utterances": parts.test,
+        "answers": predict(trainer, state, split.test),
+        "utterances": split.test,
         "chosen": chosen,
         "history": history,
         "temperature": next((found["temperature"] for found in sources.values()), None),
         "text_sources": sources,
-        "counts": {k: len(getattr(parts, k)) for k in ("train", "select", "test")}
-        | {"trained": len(trained)},
+        "counts": {
+            "train": len(split.train),
+            "select": len(split.validation),
+            "test": len(split.test),
+            "trained": len(trained),
+        },
         "train_texts": None
         if config.init_from
         else folds.training_texts(trained, trainer.collator.augmented),
     }
 
 
-def split(trainer: Trainer, fold: folds.Fold) -> folds.Parts:
-    """The utterances of the corpus on which a fold trains, selects its epoch, and is tested."""
-    c = trainer.config
-    return folds.parts(
-        trainer.corpus.utterances, fold, c.selection, c.heldout_fraction, c.seed,
-        c.exclude_seen_transcripts,
-    )  # fmt: skip
-
-
 def _train(trainer, phase, folder):
     """(state of the selected epoch, history, steps); resumes what `folder` holds.
 
-    The order within a pass of the loop is a contract: evaluate, save, refresh the asr transcripts,
-    next batch, step, log. The transcripts depend on the saved state alone, so a resumed run has
+    The order within a pass of the loop is a contract: evaluate, save, refresh the ASR
+    transcripts, next batch, step, log. They depend on the saved state alone, so a resumed run has
     the same.
     """
     config = trainer.config
@@ -122,7 +117,7 @@ def _train(trainer, phase, folder):
         rows = sharding.process_rows(config.data.batch_size, trainer.mesh)
     if processes.is_first():
         epath.Path(folder).mkdir(parents=True, exist_ok=True)
-    batches = pipeline.TrainBatches(
+    batches = loader.TrainBatches(
         trainer.collator, phase.train, config.data.batch_size, config.train.epochs,
         config.seed, rows,
     )  # fmt: skip
@@ -137,7 +132,7 @@ def _train(trainer, phase, folder):
     if start:
         state, history = checkpoints.restore(start, state, iterator)
         if start < total:
-            iterator = _refresh(trainer, state, phase.train, batches, iterator)
+            iterator = refresh_transcripts(trainer, state, phase.train, batches, iterator)
     writer = MetricsWriter(folder, start)
     progress = Progress(phase.title, total, start)
     if start:
@@ -158,9 +153,9 @@ def _train(trainer, phase, folder):
                 # 2. save
                 plain = configuration.to_json(config)
                 checkpoints.save(step, state, iterator, plain, history, entry["score"])
-                # 3. refresh the asr transcripts
+                # 3. refresh the ASR transcripts
                 if step < total:
-                    iterator = _refresh(trainer, state, phase.train, batches, iterator)
+                    iterator = refresh_transcripts(trainer, state, phase.train, batches, iterator)
                 clock = Clock(iterator)
             if step == total:
                 break
@@ -170,7 +165,7 @@ def _train(trainer, phase, folder):
             state, values = trainer.train_step(state, batch)
             # 6. log
             pending.append(values)
-            progress.update(step + 1, batches.sizes(step))
+            progress.update(step + 1, batches.num_valid(step))
             if (step + 1) % config.train.log_every == 0 or (step + 1) % epoch_steps == 0:
                 means = _means(pending, step + 1)  # waits for the steps: the clock counts them
                 pending = []
@@ -193,8 +188,8 @@ def _epochs(total, batches):
     return -(-total // batches.steps_per_epoch)
 
 
-def _refresh(trainer, state, utterances, batches, iterator):
-    """The iterator that goes on from here, with asr transcripts as the CTC head writes them now.
+def refresh_transcripts(trainer, state, utterances, batches, iterator):
+    """The iterator that goes on from here, with the ASR transcripts of the CTC head as it is now.
 
     Without `config.train.ctc_texts` it is the one given; else a new one, because the one given has
     batches ahead already.
@@ -204,7 +199,7 @@ def _refresh(trainer, state, utterances, batches, iterator):
     position = iterator.get_state()
     iterator.close()
     texts = predict(trainer, state, utterances)["recognized"]
-    batches.hear({u.id: words.lower() for u, words in zip(utterances, texts)})
+    batches.asr_transcripts = {u.id: words.lower() for u, words in zip(utterances, texts)}
     iterator = _to_devices(trainer, batches)
     iterator.set_state(position)
     return iterator
@@ -223,28 +218,42 @@ def predict(trainer: Trainer, state, utterances, texts=None) -> dict:
       `logits` float32 [n, c], and `recognized`: the CTC head's n texts, or None where the model
       has none.
     """
+    logits = np.zeros((len(utterances), len(trainer.label_names)), np.float32)
+    recognized, out = [""] * len(utterances), {}
+    for indices, out in outputs(trainer, trainer.eval_step, state, utterances, texts):
+        # The rows of all processes: each fills in the same whole table.
+        out = jax.device_get(out)
+        logits[indices[indices >= 0]] = out["logits"][indices >= 0]
+        for index, symbols in zip(indices, out.get("symbols", ())):
+            if index >= 0:
+                recognized[index] = text.ctc_text(symbols)
+    return {"logits": logits, "recognized": recognized if "symbols" in out else None}
+
+
+def outputs(trainer: Trainer, forward, state, utterances, texts=None):
+    """A forward pass over utterances, batch by batch.
+
+    Args:
+      forward: see `Trainer.make_forward`.
+      trainer, state, utterances, texts: see `predict`.
+
+    Yields:
+      Row indices int [b], which of the utterances each row is, -1 where it fills the batch; and the
+      outputs, on the devices.
+    """
     size = trainer.config.data.eval_batch_size
     rows = sharding.process_rows(size, trainer.mesh)
-    batches = pipeline.EvalBatches(trainer.collator, utterances, size, rows, texts)
-    logits = np.zeros((len(utterances), len(trainer.label_names)), np.float32)
-    recognized = [""] * len(utterances)
-    params, found = merge(state.params, state.frozen), {}
+    batches = loader.EvalBatches(trainer.collator, utterances, size, rows, texts)
+    params = merge(state.params, state.frozen)
     with _to_devices(trainer, batches) as placed:
         for i, batch in enumerate(placed):
-            # The rows of all processes: each fills in the same whole table.
-            found = jax.device_get(trainer.eval_step(params, batch))
-            at = batches.positions(i)
-            logits[at[at >= 0]] = found["logits"][at >= 0]
-            for position, symbols in zip(at, found.get("symbols", ())):
-                if position >= 0:
-                    recognized[position] = text.ctc_text(symbols)
-    return {"logits": logits, "recognized": recognized if "symbols" in found else None}
+            yield batches.row_indices(i), forward(params, batch)
 
 
 def _to_devices(trainer, batches):
     options = trainer.config.data
     place = functools.partial(sharding.place, mesh=trainer.mesh)
-    return pipeline.device_iterator(batches, place, options.threads, options.prefetch)
+    return loader.device_iterator(batches, place, options.threads, options.prefetch)
 
 
 class Clock:

@@ -4,9 +4,9 @@ import jax
 
 from mmer_jax import losses
 from mmer_jax.data import folds, text
-from mmer_jax.data.audio import SAMPLE_RATE
 from mmer_jax.data.corpus import Corpus
-from mmer_jax.data.pipeline import Featurizer, any_view
+from mmer_jax.data.loader import Collator
+from mmer_jax.data.preprocessing import SAMPLE_RATE, Preprocessor
 from mmer_jax.losses import memory_bank
 from mmer_jax.models import factory
 from mmer_jax.models.forward import make_forward
@@ -22,9 +22,9 @@ class Trainer:
       model: the Flax module.
       label_names: of the c classes, in the order of the logits.
       collator: makes batches of a corpus; None where no corpus is trained on or evaluated.
-      tokenizer: the collator's; None for a model of speech alone.
 
     Attributes:
+      tokenizer: the collator's; None without one, and for a model of speech alone.
       optimizer: see `make_optimizer`.
       mesh, shapes, shardings: all devices; each leaf of the state, and where it lies on them.
       train_step: jitted (state, batch) -> (state, metrics), see `make_train_step`.
@@ -37,11 +37,12 @@ class Trainer:
       UserError: options that don't go together.
     """
 
-    def __init__(self, config, model, label_names, collator=None, tokenizer=None):
+    def __init__(self, config, model, label_names, collator: Collator | None = None):
         self.config, self.model, self.label_names = config, model, tuple(label_names)
-        self.collator, self.tokenizer = collator, tokenizer
+        self.collator = collator
+        self.tokenizer = collator.preprocessor.tokenizer if collator else None
         # Now, for it refuses a tokenizer that no finished fold could keep.
-        self._tokenizer_digest = tokenizer.digest() if tokenizer else None
+        self._tokenizer_digest = self.tokenizer.digest() if self.tokenizer else None
         self.pretrained, self._params = {}, None
         self.mesh = sharding.make_mesh(config.mesh)
         self.optimizer = make_optimizer(config.optimizer)
@@ -54,20 +55,20 @@ class Trainer:
         self.eval_step = self.make_forward(("logits", "symbols"))
 
     @classmethod
-    def from_config(cls, config, label_names, vocab_size: int, **corpus) -> "Trainer":
+    def from_config(cls, config, label_names, vocab_size: int, collator=None) -> "Trainer":
         """Builds the model.
 
         Args:
           config: see `mmer_jax/configuration.py`.
           label_names: of the c classes.
           vocab_size: of the tokenizer; used by a text encoder from scratch.
-          **corpus: `collator` and `tokenizer`, where there is a corpus.
+          collator: see `Trainer`.
 
         Raises:
           UserError: no such encoder, or options that don't go together.
         """
         model = factory.build_model(config, len(label_names), len(text.CTC_SYMBOLS), vocab_size)
-        return cls(config, model, label_names, **corpus)
+        return cls(config, model, label_names, collator)
 
     @classmethod
     def for_corpus(cls, config) -> "Trainer":
@@ -78,11 +79,12 @@ class Trainer:
         """
         corpus = Corpus(config.data.dir, config.data.dataset, config.data.emotions)
         tokenizer, _ = text.read_tokenizer(config)
-        collator = _collator(config, corpus, tokenizer)
+        longest = round(config.data.max_seconds * SAMPLE_RATE)
+        preprocessor = Preprocessor(tokenizer, longest, factory.normalizes(config))
+        two_views = bool(losses.of_two_views(config.losses))
+        collator = Collator.from_config(config, corpus, preprocessor, two_views)
         vocab_size = tokenizer.vocab_size if tokenizer else 1
-        trainer = cls.from_config(
-            config, corpus.label_names, vocab_size, collator=collator, tokenizer=tokenizer
-        )
+        trainer = cls.from_config(config, corpus.label_names, vocab_size, collator)
         sharding.check_batch_size("data.eval_batch_size", config.data.eval_batch_size, trainer.mesh)
         factory.check_limits(trainer.model, config, tokenizer, collator.edges[-1])
         return trainer
@@ -91,6 +93,14 @@ class Trainer:
     def corpus(self) -> Corpus:
         """Every utterance of the prepared dataset."""
         return self.collator.corpus
+
+    def split(self, fold: folds.Fold) -> folds.Split:
+        """The utterances that a fold trains on, selects the epoch by, and tests."""
+        c = self.config
+        return folds.split(
+            self.corpus.utterances, fold, c.selection, c.heldout_fraction, c.seed,
+            c.exclude_seen_transcripts,
+        )  # fmt: skip
 
     def make_forward(self, keep):
         """`make_forward` of the model over the mesh; every device has a copy of the outputs."""
@@ -170,24 +180,3 @@ class Trainer:
         return state.create(
             trained, frozen, self.optimizer, total_steps, past, self.config.seed, groups
         )
-
-
-def _collator(config, corpus, tokenizer):
-    modalities = tuple(config.model.modalities)
-    # Of all folds, whichever are run, and by who speaks alone: what is in a fold's batches must
-    # not depend on the other folds of a run, nor on any label.
-    parts = folds.training_sides(corpus.utterances, config.protocol)
-    return Featurizer(
-        corpus,
-        tokenizer,
-        max_samples=round(config.data.max_seconds * SAMPLE_RATE),
-        normalized=factory.normalizes(config),
-        buckets=config.data.buckets,
-        augmented=bool(losses.of_two_views(config.losses)) and any_view(parts, modalities),
-        batch_size=config.data.batch_size,
-        max_padding=config.data.max_padding,
-        parts=parts,
-        text_dropout=config.train.text_dropout,
-        ctc_texts=config.train.ctc_texts,
-        modalities=modalities,
-    )

@@ -442,7 +442,7 @@ def test_each_fold_is_tested_with_its_own_input(tiny_run, tmp_path):
     trainer, kinds = None, []
     for fold in runs.read(str(run)).folds:
         trainer, _, _ = embeddings.open_fold(fold, trainer=trainer)
-        kinds.append(trainer.collator.normalized)
+        kinds.append(trainer.collator.preprocessor.normalized)
     assert kinds == [True, False]
 
 

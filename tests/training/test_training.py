@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from mmer_jax import main
-from mmer_jax.data import folds, pipeline
+from mmer_jax.data import folds, loader
 from mmer_jax.errors import UserError
 from mmer_jax.training import cross_validation, loop, sharding
 from mmer_jax.training.optimizer import merge
@@ -24,7 +24,7 @@ def trainer(prepared, tiny_config):
 
 def some_batches(trainer, n):
     utterances = trainer.corpus.utterances
-    batches = pipeline.TrainBatches(trainer.collator, utterances, 8, 5, 0)
+    batches = loader.TrainBatches(trainer.collator, utterances, 8, 5, 0)
     return [batches[i] for i in range(n)]
 
 
@@ -73,7 +73,7 @@ def test_predictions_do_not_depend_on_company(trainer):
     alone = np.concatenate(alone)
     np.testing.assert_allclose(alone, together, atol=1e-5)
     largest = trainer.collator.buckets[-1]
-    batch = trainer.collator.batch(list(utterances[:8]), largest, (0, 0), False)
+    batch = trainer.collator.batch(list(utterances[:8]), largest)
     other = trainer.eval_step(
         merge(state.params, state.frozen), sharding.place(batch, trainer.mesh)
     )
@@ -93,11 +93,11 @@ class Killed(BaseException):
 
 def interrupt_after(monkeypatch, steps):
     """Kills the loop when it fetches a batch for the given step of this process."""
-    original, count = pipeline.device_iterator, [0]
+    original, count = loader.device_iterator, [0]
 
     def device_iterator(batches, *options):
         iterator = original(batches, *options)
-        if not isinstance(batches, pipeline.TrainBatches):
+        if not isinstance(batches, loader.TrainBatches):
             return iterator
 
         class Iterator(type(iterator)):
@@ -110,7 +110,7 @@ def interrupt_after(monkeypatch, steps):
         iterator.__class__ = Iterator
         return iterator
 
-    monkeypatch.setattr(pipeline, "device_iterator", device_iterator)
+    monkeypatch.setattr(loader, "device_iterator", device_iterator)
 
 
 @pytest.fixture(scope="module")
@@ -142,16 +142,20 @@ def test_a_resumed_run_equals_an_uninterrupted_one(
     assert (tmp_path / "confusion.png").read_bytes()[:4] == b"\x89PNG"
 
 
-def test_a_resumed_run_hears_what_an_uninterrupted_one_heard(
+def test_a_resumed_run_reads_what_an_uninterrupted_one_read(
     prepared, tiny_config, tmp_path, monkeypatch
 ):
     """With texts of the CTC head among those read: a head that writes a word, and another later."""
     config = tiny_config(prepared)
     config.train.ctc_texts, config.train.epochs = 0.5, 3
-    heard, hear = [], pipeline.TrainBatches.hear
-    monkeypatch.setattr(
-        pipeline.TrainBatches, "hear", lambda self, texts: (heard.append(texts), hear(self, texts))
-    )
+    read, refresh = [], loop.refresh_transcripts
+
+    def refresh_transcripts(trainer, state, utterances, batches, iterator):
+        iterator = refresh(trainer, state, utterances, batches, iterator)
+        read.append(batches.asr_transcripts)
+        return iterator
+
+    monkeypatch.setattr(loop, "refresh_transcripts", refresh_transcripts)
     original = loop.predict
 
     def predict(trainer, state, utterances, texts=None):
@@ -162,15 +166,15 @@ def test_a_resumed_run_hears_what_an_uninterrupted_one_heard(
     monkeypatch.setattr(loop, "predict", predict)
     main.run(config, str(tmp_path / "whole"))
     epochs = config.train.epochs
-    assert len(heard) == epochs - 1 and heard[0] != heard[1]
-    assert all(words.startswith("step ") for words in heard[0].values())
+    assert len(read) == epochs - 1 and read[0] != read[1]
+    assert all(words.startswith("step ") for words in read[0].values())
     with monkeypatch.context() as patch:
         interrupt_after(patch, 10)
         with pytest.raises(Killed):
             main.run(config, str(tmp_path / "resumed"))
-    del heard[epochs - 1 :]
+    del read[epochs - 1 :]
     main.run(config, str(tmp_path / "resumed"))
-    assert heard[: epochs - 1] == heard[epochs - 1 :]
+    assert read[: epochs - 1] == read[epochs - 1 :]
     assert without_times(tmp_path / "resumed") == without_times(tmp_path / "whole")
     for name in ("predictions.csv", "fold5/metrics.jsonl"):
         whole = (tmp_path / "whole" / name).read_text()
@@ -248,15 +252,15 @@ def test_words_are_known_that_the_tested_state_was_trained_on(
     config.losses.acl.weight = acl
     trainer = Trainer.for_corpus(config)
     every = trainer.corpus.utterances
-    parts = folds.parts(every, folds.Fold(5), "heldout", config.heldout_fraction, config.seed)
-    train, other, held = parts.train[0].id, parts.train[1].id, parts.select[0].id
+    split = folds.split(every, folds.Fold(5), "heldout", config.heldout_fraction, config.seed)
+    train, other, held = split.train[0].id, split.train[1].id, split.validation[0].id
     planted = {
         train: {"transcript": "Said in training!"},
         other: {"aug_transcript": "An augmented text."},
         held: {"transcript": "said HELD out"},
     }
     words = ["said in training", "an augmented text", "said held out", "said nowhere else"]
-    planted |= {u.id: {"transcript": w} for u, w in zip(parts.test, words)}
+    planted |= {u.id: {"transcript": w} for u, w in zip(split.test, words)}
     trainer.corpus.utterances = tuple(
         dataclasses.replace(u, **planted.get(u.id, {})) for u in every
     )

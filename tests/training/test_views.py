@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 
 from mmer_jax import configuration, main
-from mmer_jax.data import corpus, pipeline
+from mmer_jax.data import corpus, loader
 from mmer_jax.training import sharding
 
 
@@ -25,7 +25,7 @@ def make(prepared, tiny_config, monkeypatch):
 
 def first_batch(trainer):
     utterances = trainer.corpus.utterances
-    return pipeline.TrainBatches(trainer.collator, utterances, 8, 1, 0)[0]
+    return loader.TrainBatches(trainer.collator, utterances, 8, 1, 0)[0]
 
 
 def losses_of_a_step(trainer):
