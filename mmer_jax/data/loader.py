@@ -197,9 +197,9 @@ class Collator:
         example |= {"label": np.int32(u.label), "index": np.int32(self._index[u.id])}
         if not augmented:
             return example
-        drawn, has_view = self._drawn(u, seed_epoch), u.has_view(self._modalities)
-        example["aug_valid"] = has_view
+        example["aug_valid"] = has_view = u.has_view(self._modalities)
         if "audio" in self._modalities:
+            drawn = self._drawn(u, seed_epoch)
             example["aug_audio"] = p.audio(own if drawn is None else others[drawn])
         if "text" in self._modalities:
             example["aug_text_ids"] = p.text_ids(u.aug_transcript if has_view else u.transcript)

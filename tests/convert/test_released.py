@@ -175,7 +175,7 @@ FAULTS = {
         lambda s, _: s | {"model_mmi.vismap2text.weight": torch.ones(64, 65)},
         r"fusion/audio_keys/kernel \(65, 64\) instead of \(64, 64\)",
     ),
-    "another_model": (lambda s, _: {"bert.pooler.bias": torch.ones(2)}, "published MMER"),
+    "another_model": (lambda s, _: {"bert.pooler.bias": torch.ones(2)}, "authors' code"),
     "pickled": (lambda s, t: s | {"x": _Payload(t)}, "pickled objects, which are never executed"),
 }  # fmt: skip
 

@@ -34,7 +34,7 @@ from mmer_jax.data.corpus import Corpus
 from mmer_jax.data.preprocessing import Preprocessor
 corpus = Corpus({str(prepared / "tfds")!r})
 tokenizer = text.Tokenizer({str(prepared / "corpus" / "tokenizer")!r}, 32)
-collator = loader.Collator(corpus, tokenizer, 210_000, False, 1, True)
+collator = loader.Collator(corpus, Preprocessor(tokenizer, 210_000, False), True, 1)
 batches = loader.TrainBatches(collator, corpus.utterances, 4, 1, 0)
 next(loader.background(batches, 2, 2))
 assert "tensorflow" not in sys.modules, "tensorflow was imported"

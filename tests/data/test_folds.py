@@ -78,7 +78,7 @@ def test_one_speaker_left_out(utterances):
     [
         (lambda u: "Ses02X" if u.speaker == "Ses02M" and u.label else u.speaker, "Ses02X"),
         (lambda u: "Ses02A" if u.speaker == "Ses02M" else u.speaker, "Ses02A"),
-        (lambda u: "Ses01F" if u.speaker == "Ses02F" else u.speaker, "'Ses01F' in session 1 and 2"),
+        (lambda u: "Ses01F" if u.speaker == "Ses02F" else u.speaker, "Ses01F"),
         (lambda u: "Ses01MM" if u.row % 2 and u.speaker == "Ses01M" else u.speaker, "Ses01MM"),
     ],
 )
