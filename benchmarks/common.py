@@ -17,84 +17,55 @@ import numpy as np
 from transformers import RobertaConfig, Wav2Vec2Config
 
 from mmer_jax import configuration
-from mmer_jax.data.audio import SAMPLE_RATE
-from mmer_jax.losses import memory_bank
-from mmer_jax.models import factory
-from mmer_jax.training import sharding, state, step
-from mmer_jax.training.optimizer import make_optimizer, split_frozen
+from mmer_jax.data.preprocessing import SAMPLE_RATE
+from mmer_jax.data.text import CTC_SYMBOLS
+from mmer_jax.training.trainer import Trainer
 
 PACKAGES = ("jax", "jaxlib", "flax", "numpy", "torch", "transformers")
 GIB = 2**30
 FROZEN = ("audio_encoder/feature_extractor/.*", "text_encoder/.*")  # as in configs/iemocap.py
 LABELS = ("angry", "happy", "neutral", "sad")
-CLASSES, SYMBOLS, TINY_VOCABULARY = len(LABELS), 32, 1000
+CLASSES, SYMBOLS, TINY_VOCABULARY = len(LABELS), len(CTC_SYMBOLS), 1000
 # Speech: about 3 tokens and 14 characters a second.
 TOKENS_PER_SECOND, SYMBOLS_PER_SECOND = 3.2, 14
 # IEMOCAP's four classes: log-normal with this median and sigma (mean 4.55 s, 95 % below 11.06 s).
 MEDIAN, SIGMA, SHORTEST, LONGEST = 3.58, 0.69, 0.6, 13.125
 MATMUL_WIDTH = 2048  # matrices far larger than any cache
-STEPS = 10  # of the run that a step belongs to, for its schedule
 
 
-def model_config(tiny: bool = False):
-    """(config, vocabulary): wav2vec2-base and a frozen RoBERTa-base, or one layer of width 32."""
-    config = configuration.default()
-    config.optimizer.frozen = FROZEN
+def make_trainer(tiny: bool = False, **options) -> tuple[Trainer, int]:
+    """A trainer of wav2vec2-base and a frozen RoBERTa-base, and the text encoder's vocabulary.
+
+    Args:
+      tiny: encoders of one layer and width 32 instead.
+      **options: of the config by path, `__` in a dot's place.
+    """
+    config, vocabulary = configuration.default(), TINY_VOCABULARY
+    config.optimizer.frozen, config.data.normalize = FROZEN, "utterance"
     if tiny:
         for size in (config.audio.size, config.text.size):
             size.width, size.layers, size.heads, size.ffn = 32, 1, 2, 48
         config.audio.conv_channels = 16
         config.model.width, config.model.heads, config.model.ffn = 32, 2, 48
-        return config, TINY_VOCABULARY
-    # The published checkpoints' config.json, as far as it departs from the class's defaults.
-    folder = pathlib.Path(tempfile.gettempdir(), f"mmer_jax_benchmarks_{os.getuid()}")
+    for path, value in options.items():
+        config.update_from_flattened_dict({path.replace("__", "."): value})
+    with tempfile.TemporaryDirectory() as folder:
+        if not tiny:
+            vocabulary = _name_base_encoders(config, pathlib.Path(folder))
+        trainer = Trainer.from_config(config, LABELS, vocabulary)
+    config.audio.pretrained = config.text.pretrained = ""  # the folder is gone
+    return trainer, vocabulary
+
+
+def _name_base_encoders(config, folder):
+    """As far as the published checkpoints' config.json departs from the class's defaults."""
     config.audio.pretrained, config.text.pretrained = str(folder / "audio"), str(folder / "text")
     Wav2Vec2Config(activation_dropout=0.0).save_pretrained(config.audio.pretrained)
     text = RobertaConfig(
         vocab_size=50265, max_position_embeddings=514, type_vocab_size=1, layer_norm_eps=1e-5
     )
     text.save_pretrained(config.text.pretrained)
-    return config, text.vocab_size
-
-
-class Step:
-    """The train step of a config on all devices; needs no corpus.
-
-    Attributes:
-      model: the Flax module.
-      jitted: (state, batch) -> (state, metrics), see `training/step.py`.
-      shapes: of the state.
-    """
-
-    def __init__(self, config, vocabulary: int):
-        self._mesh = sharding.make_mesh()
-        self.model = factory.build_model(config, CLASSES, SYMBOLS, vocabulary)
-        optimizer = make_optimizer(config.optimizer)
-
-        def fresh(params):
-            past = memory_bank.create(config.losses.memory.size, config.model.width)
-            parts = split_frozen(params, tuple(config.optimizer.frozen))
-            return state.create(*parts, optimizer, STEPS, past, config.seed)
-
-        self._fresh = fresh
-        self.shapes = jax.eval_shape(fresh, factory.param_shapes(self.model))
-        self._shardings = sharding.state_shardings(self.shapes, self._mesh)
-        self.jitted = step.make_train_step(
-            self.model, optimizer, config, self._mesh, self._shardings
-        )
-
-    def begin(self, params: dict) -> None:
-        """Starts training from all parameters."""
-        self._state = jax.jit(self._fresh, out_shardings=self._shardings)(params)
-
-    def __call__(self, batch: dict) -> float:
-        """Trains on a batch of arrays; returns its loss."""
-        self._state, metrics = self.jitted(self._state, sharding.place(batch, self._mesh))
-        return float(metrics["loss"])
-
-    def flops(self, batch: dict) -> float:
-        """Of one step, by XLA's count before it optimises; the body of a loop counts once."""
-        return flops(self.jitted, self.shapes, batch)
+    return text.vocab_size
 
 
 def drawn_params(model, example, seed: int) -> dict:

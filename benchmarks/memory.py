@@ -30,15 +30,11 @@ def planned(compiled) -> dict:
 
 def plan(method: str, rows: int, seconds: float, tiny: bool = False) -> dict:
     """The plan of a step on `rows` utterances of two views of `seconds` each."""
-    config, vocabulary = common.model_config(tiny)
-    if method == "remat":
-        config.model.remat = "layers"
-    if method == "chunks":
-        config.train.chunk_size = CHUNK
-    step = common.Step(config, vocabulary)
+    options = {"remat": {"model__remat": "layers"}, "chunks": {"train__chunk_size": CHUNK}}
+    trainer, vocabulary = common.make_trainer(tiny, **options.get(method, {}))
     lengths = [seconds] * rows
     batch = common.make_batch(lengths, lengths, vocabulary, np.random.default_rng(0))
-    return planned(step.jitted.lower(step.shapes, batch).compile())
+    return planned(trainer.train_step.lower(trainer.shapes, batch).compile())
 
 
 def measure(batches, seconds: float, tiny: bool = False) -> dict:

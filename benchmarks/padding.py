@@ -15,9 +15,9 @@ from statistics import NormalDist
 import numpy as np
 
 from benchmarks import common
-from mmer_jax.data import batching
-from mmer_jax.data.audio import SAMPLE_RATE
+from mmer_jax.data import bucketing
 from mmer_jax.data.corpus import Corpus
+from mmer_jax.data.preprocessing import SAMPLE_RATE
 from mmer_jax.errors import UserError
 
 COUNTS = (1, 2, 3, 4, 5, 6, 8, 10, 12, 14, 16, 20, 24, 28, 32)
@@ -63,17 +63,17 @@ def padding(lengths, batch_size: int) -> dict:
     `floor` is what stays however many buckets there are: the shorter view of each utterance is
     padded to the longer one.
     """
-    edges = batching.edges_by_count(lengths.max(1), batching.MOST, LONGEST)
+    edges = bucketing.edges_by_count(lengths.max(1), bucketing.MOST, LONGEST)
     shares = {
-        n: batching.padding_share(lengths, edges[n - 1], batch_size)
+        n: bucketing.padding_share(lengths, edges[n - 1], batch_size)
         for n in COUNTS
         if n <= len(edges)
     }
     return {
-        "floor": batching.least_padding(lengths, LONGEST),
+        "floor": bucketing.least_padding(lengths, LONGEST),
         "original": original_padding(lengths, batch_size),
         "shares": shares,
-        "chosen": dataclasses.asdict(batching.choose(edges, [lengths], batch_size, MAX_PADDING)),
+        "chosen": dataclasses.asdict(bucketing.choose(edges, [lengths], batch_size, MAX_PADDING)),
     }
 
 

@@ -9,7 +9,7 @@ import time
 
 import numpy as np
 
-from mmer_jax.data.audio import SAMPLE_RATE
+from mmer_jax.data.preprocessing import SAMPLE_RATE
 from mmer_jax.inference import audio_io, tables
 
 LEVELS = (-60, -30, -6)  # dBFS of the peak

@@ -34,6 +34,7 @@ import time
 import numpy as np
 
 from benchmarks import common
+from mmer_jax.training import sharding
 
 VIEW = ("audio", "audio_length", "text_ids", "text_mask")
 WORDS_PER_SECOND, MAX_TOKENS = 2.6, 128
@@ -85,13 +86,14 @@ def comparison_table(compared: dict) -> str:
 class TorchSide:
     """The PyTorch model with the weights of a Flax one, frozen where the authors' code is."""
 
-    def __init__(self, config, model, params: dict):
+    def __init__(self, trainer, params: dict):
         import torch
         from flax import traverse_util
         from transformers import RobertaModel, Wav2Vec2Model
 
         from benchmarks import torch_mmer
 
+        config, model = trainer.config, trainer.model
         torch.set_num_threads(len(os.sched_getaffinity(0)))
         torch.manual_seed(0)
         audio = model.audio_encoder.config
@@ -129,14 +131,14 @@ class TorchSide:
         """Logits [n, c], batches in the order of the files; `texts` None: the CTC head's."""
         import soundfile
 
-        from mmer_jax.data import audio, text
+        from mmer_jax.data import preprocessing, text
 
         self.model.eval()
         found, torch = [], self._torch
         for at in range(0, len(paths), size):
             files = paths[at : at + size]
-            waves = [audio.normalize(soundfile.read(f, dtype="float32")[0]) for f in files]
-            padded, lengths = map(torch.from_numpy, audio.pad(waves, max(map(len, waves))))
+            waves = [preprocessing.normalize(soundfile.read(f, dtype="float32")[0]) for f in files]
+            padded, lengths = map(torch.from_numpy, preprocessing.pad(waves, max(map(len, waves))))
             with torch.inference_mode():
                 frames, mask = self.model.hear(padded, lengths)
                 best = self.model.ctc(frames).argmax(-1)
@@ -155,23 +157,30 @@ class TorchSide:
 
 
 def _model(flags):
-    config, vocabulary = common.model_config(flags.tiny)
-    step = common.Step(config, vocabulary)
+    """(trainer, vocabulary, parameters); both sides have the same ones."""
+    trainer, vocabulary = common.make_trainer(flags.tiny)
     example = common.make_batch([1.0], [1.0], vocabulary, np.random.default_rng(0))
-    return config, vocabulary, step, common.drawn_params(step.model, example, seed=0)
+    return trainer, vocabulary, common.drawn_params(trainer.model, example, seed=0)
 
 
-def _trainer(flags):
-    config, vocabulary, step, params = _model(flags)
+def _step(flags):
+    """(batch -> loss, vocabulary, batch -> FLOPs)."""
+    trainer, vocabulary, params = _model(flags)
     if flags.side == "PyTorch":
-        return vocabulary, TorchSide(config, step.model, params).train, None
-    step.begin(params)
-    return vocabulary, step, step.flops
+        return TorchSide(trainer, params).train, vocabulary, None
+    state = trainer.initial_state(total_steps=1000, params=params)
+
+    def step(batch):
+        nonlocal state
+        state, metrics = trainer.train_step(state, sharding.place(batch, trainer.mesh))
+        return float(metrics["loss"])
+
+    return step, vocabulary, lambda batch: common.flops(trainer.train_step, state, batch)
 
 
 def train(flags) -> dict:
     """One side's seconds per step."""
-    vocabulary, step, flops = _trainer(flags)
+    step, vocabulary, flops = _step(flags)
     lengths = [flags.seconds] * flags.batch
     batch = common.make_batch(lengths, lengths, vocabulary, np.random.default_rng(0))
     found = _measured(step, [batch], [batch] * flags.steps)
@@ -181,7 +190,7 @@ def train(flags) -> dict:
 
 def mix(flags) -> dict:
     """One side's seconds per utterance in a pass over the same utterances."""
-    vocabulary, step, _ = _trainer(flags)
+    step, vocabulary, _ = _step(flags)
     batches = _batches(flags, vocabulary)
     views = ("", "aug_")
     fed = sum(b[f"{v}audio"].size for b in batches for v in views)
@@ -195,18 +204,18 @@ def network(flags) -> dict:
 
     from mmer_jax.models.forward import make_forward
 
-    config, vocabulary, step, params = _model(flags)
+    trainer, vocabulary, params = _model(flags)
     batches = [{k: b[k] for k in VIEW} for b in _batches(flags, vocabulary)]
-    forward, placed = make_forward(step.model), jax.device_put(params)
+    forward, placed = make_forward(trainer.model), jax.device_put(params)
     call = lambda batch: forward(placed, batch)["logits"]  # noqa: E731
     if flags.side == "PyTorch":
-        call = TorchSide(config, step.model, params).logits
+        call = TorchSide(trainer, params).logits
     return _per_utterance(flags, call, batches)
 
 
 def _batches(flags, vocabulary):
     """The same utterances in the batches of a side: in length buckets, or in random ones."""
-    from mmer_jax.data import batching
+    from mmer_jax.data import bucketing
 
     rng = np.random.default_rng(0)
     lengths = common.draw_lengths(flags.utterances, rng)
@@ -215,9 +224,9 @@ def _batches(flags, vocabulary):
     if flags.side == "Flax":
         samples, tokens, symbols = common.counts(np.maximum(*lengths))
         longest = int(common.LONGEST * common.SAMPLE_RATE)
-        edges = batching.choose_edges(samples, flags.buckets, longest)
-        buckets = batching.make_buckets(edges, samples, tokens, symbols)
-        plan = [(buckets[k], at) for k, at in batching.plan(samples, edges, flags.batch, rng)]
+        edges = bucketing.choose_edges(samples, flags.buckets, longest)
+        buckets = bucketing.make_buckets(edges, samples, tokens, symbols)
+        plan = [(buckets[k], at) for k, at in bucketing.plan(samples, edges, flags.batch, rng)]
     return [
         common.make_batch(lengths[0][at], lengths[1][at], vocabulary, rng, bucket)
         for bucket, at in plan
@@ -250,13 +259,13 @@ def _measured(call, first, batches):
 
 def recordings(flags) -> dict:
     """One side's seconds per recording from the file on, and the first ones' logits."""
-    config, vocabulary, step, params = _model(flags)
+    trainer, _, params = _model(flags)
     with tempfile.TemporaryDirectory() as folder:
         paths, texts = write_files(pathlib.Path(folder), flags.utterances, np.random.default_rng(0))
         tokenizer = write_tokenizer(f"{folder}/tokenizer", texts)
         texts = None if flags.no_text else texts
         make = _torch_recordings if flags.side == "PyTorch" else _flax_recordings
-        predict = make(flags, config, step.model, params, tokenizer)
+        predict = make(flags, trainer, params, tokenizer)
         few = slice(0, None, 4)
         predict(paths[few], texts and texts[few])
         start, cpu = time.perf_counter(), time.process_time()
@@ -270,22 +279,22 @@ def recordings(flags) -> dict:
     return found | {"logits": logits[:CHECKED].tolist()}
 
 
-def _torch_recordings(flags, config, model, params, tokenizer):
+def _torch_recordings(flags, trainer, params, tokenizer):
     from transformers import AutoTokenizer
 
-    side = TorchSide(config, model, params)
+    side = TorchSide(trainer, params)
     reader = AutoTokenizer.from_pretrained(tokenizer, trust_remote_code=False)
     return lambda paths, texts, size=flags.batch: side.recordings(reader, paths, texts, size)
 
 
-def _flax_recordings(flags, config, model, params, tokenizer):
+def _flax_recordings(_, trainer, params, tokenizer):
     from mmer_jax.data import text
     from mmer_jax.inference.model import LoadedModel
     from mmer_jax.inference.predictor import Predictor
 
     reader = text.Tokenizer(tokenizer, MAX_TOKENS)
     loaded = LoadedModel(
-        "benchmark", config, model, params, common.LABELS, {}, reader, tokenizer, {}
+        "benchmark", trainer.config, trainer.model, params, common.LABELS, {}, reader, tokenizer, {}
     )
     predictor = Predictor(loaded, detect_speech=False)
     return lambda paths, texts: np.stack(

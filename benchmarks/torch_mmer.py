@@ -89,7 +89,7 @@ class TorchMMER(nn.Module):
         return torch.cat([self._masked_max(frames, frame_mask), pooled], -1)
 
     def forward(self, batch):
-        """A batch of tensors (see `mmer_jax/data/pipeline.py`) -> dict of what losses read."""
+        """A batch of tensors (see `mmer_jax/data/loader.py`) -> dict of what losses read."""
         names = ("audio", "audio_length", "text_ids", "text_mask")
         frames, frame_mask, fused = self.fuse(*(batch[n] for n in names))
         _, _, aug_fused = self.fuse(*(batch[f"aug_{n}"] for n in names))

@@ -1,8 +1,7 @@
-"""A page in the browser that hears emotions: `python -m mmer_jax.app MODEL`."""
+"""A page in the browser that predicts emotions: `python -m mmer_jax.app MODEL`."""
 
 import functools
 import os
-import shutil
 import signal
 import socket
 import sys
@@ -15,71 +14,89 @@ from absl import flags
 from mmer_jax import cli
 from mmer_jax.errors import UserError
 
-KEPT_MINUTES = 10.0  # what was uploaded and never asked about
-WAITING = 16  # questions in the queue, and recordings kept in memory
+KEPT_MINUTES = 10  # of uploaded recordings
+WAITING = 16  # questions in the queue
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
+# A page of Gradio asks for fonts and scripts of other hosts: the browser itself refuses.
+HEADERS = {
+    "content-security-policy": "default-src 'self'; script-src 'self' 'unsafe-inline' "
+    "'unsafe-eval'; style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; "
+    "media-src 'self' data: blob:; font-src 'self' data:; connect-src 'self' data: blob:; "
+    "worker-src 'self' blob:; object-src 'none'; base-uri 'self'; form-action 'self'; "
+    "frame-ancestors 'none'",
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "no-referrer",
+}
 
 
-def build(gradio, answers):
-    """The page, not yet served.
+class SecurityHeaders:
+    """ASGI middleware that adds `HEADERS` to every response."""
+
+    def __init__(self, app):
+        self._app = app
+
+    async def __call__(self, scope, receive, send):
+        """One request."""
+
+        async def send_with_headers(message):
+            if message["type"] == "http.response.start":
+                added = [(k.encode(), v.encode()) for k, v in HEADERS.items()]
+                message = message | {"headers": [*message["headers"], *added]}
+            await send(message)
+
+        await self._app(scope, receive, send_with_headers)
+
+
+def build(gradio, predictor):
+    """The page, Gradio's `Blocks`, not yet served.
 
     Args:
       gradio: the module.
-      answers: `page.Answers`.
-
-    Returns:
-      Gradio's `Blocks`.
+      predictor: a `Predictor`.
     """
-    from mmer_jax.inference import page, uploads
+    from mmer_jax.inference import app_views
 
-    model = answers.model
-    seconds = round(60 * KEPT_MINUTES)
+    model = predictor.model
+    optional = not model.lacks_ctc
+    kept = round(60 * KEPT_MINUTES)
     with gradio.Blocks(
-        title="Emotion in speech", analytics_enabled=False, delete_cache=(60, seconds)
+        title="Emotion in speech", analytics_enabled=False, delete_cache=(-(-kept // 10), kept)
     ) as blocks:
         html = functools.partial(gradio.HTML, apply_default_css=False, padding=True)
-        html(page.introduction(model))
-        key = gradio.State(None)
+        html(app_views.introduction(model))
         with gradio.Row():
             with gradio.Column(min_width=300):
-                inputs = _form(gradio, model)
+                audio = upload_class(gradio)(
+                    sources=["upload", "microphone"], type="filepath", label="Recording",
+                    editable=False, buttons=[], visible=model.uses_audio, elem_id="recording",
+                )  # fmt: skip
+                text = gradio.Textbox(
+                    label="What is said (optional)" if optional else "What is said",
+                    info="Left empty, the model writes it itself." if optional else None,
+                    lines=2, max_lines=8, max_length=5000, visible=model.uses_text,
+                )  # fmt: skip
+                alone = gradio.Checkbox(
+                    label="Speech alone", info="The model reads no text at all.",
+                    visible=model.uses_audio and model.uses_text,
+                )  # fmt: skip
                 button = gradio.Button("Which emotion is it?", variant="primary")
                 if model.uses_audio:
-                    html(page.privacy(KEPT_MINUTES))
+                    html(app_views.result("privacy", KEPT_MINUTES))
             with gradio.Column(min_width=300):
-                shown = html(page.result(page.NOTHING_YET), elem_id="answer")
-        memory = uploads.Memory(seconds, WAITING)
+                shown = html(app_views.result("nothing_yet"), elem_id="answer")
         button.click(
-            functools.partial(answered, answers, memory),
-            [*inputs, key], [shown, inputs[0], key],
+            functools.partial(answer, predictor), [audio, text, alone], shown,
             api_visibility="private", concurrency_limit=1, show_progress_on=shown,
             scroll_to_output=True,
         )  # fmt: skip
     return blocks.queue(api_open=False, max_size=WAITING, default_concurrency_limit=1)
 
 
-def _form(gradio, model):
-    """Recording, text, and whether speech alone counts; what the model can't use is hidden."""
-    hears, reads = model.uses_audio, model.uses_text
-    audio = _upload(gradio)(
-        sources=["upload", "microphone"], type="filepath", label="Recording", editable=False,
-        buttons=[], visible=hears, elem_id="recording",
-    )  # fmt: skip
-    optional = not model.lacks_ctc
-    text = gradio.Textbox(
-        label="What is said (optional)" if optional else "What is said",
-        info="Left empty, the model writes it itself." if optional else None,
-        lines=2, max_lines=8, max_length=5000, visible=reads,
-    )  # fmt: skip
-    alone = gradio.Checkbox(
-        label="Speech alone", info="The model reads no text at all.", visible=hears and reads
-    )
-    return [audio, text, alone]
+def upload_class(gradio):
+    """A `gradio.Audio` that takes uploads alone."""
 
-
-def _upload(gradio):
     class Upload(gradio.Audio):
-        """Takes uploads alone: Gradio's own would also fetch an address that it is sent."""
+        """Gradio's own would fetch an address that a visitor sends in a file's place."""
 
         is_template = True  # the browser's side is that of Audio
 
@@ -92,33 +109,18 @@ def _upload(gradio):
     return Upload
 
 
-def answered(answers, memory, path, text, alone, key):
-    """What the page shows next.
+def answer(predictor, path, text, speech_alone) -> str:
+    """HTML: the prediction, or what is wrong. Args: see `app_views.answer`."""
+    from mmer_jax.inference import app_views
 
-    Args:
-      answers: `page.Answers`.
-      memory: `uploads.Memory`.
-      path: of a new recording, or None.
-      text: as typed.
-      alone: whether speech alone was asked for.
-      key: in the memory, of the recording that this visitor asked about before, or None.
-
-    Returns:
-      HTML; None, as the file of the recording is gone; the new key.
-    """
-    from mmer_jax.inference import page, uploads
-
-    recording = None
     try:
-        if answers.model.uses_audio:
-            recording = uploads.take(path, memory.pop(key))
-        shown = answers(recording, page.asked_text(answers.model, text, alone))
+        return app_views.answer(predictor, path, text, speech_alone)
     except UserError as e:
-        shown = page.failure(str(e))
+        return app_views.result("failure", str(e))
     except Exception as e:  # for the terminal, where someone can make something of it
         sys.excepthook(type(e), e, e.__traceback__)
-        shown = page.failure("Something went wrong here; the terminal of this program says what.")
-    return shown, None, memory.keep(recording)
+        message = "Something went wrong here; the terminal of this program says what."
+        return app_views.result("failure", message)
 
 
 def serve(name: str, host: str = "127.0.0.1", port: int = 7860, max_mb: float = 25.0) -> None:
@@ -134,32 +136,24 @@ def serve(name: str, host: str = "127.0.0.1", port: int = 7860, max_mb: float = 
       UserError: no such model, no Gradio, or the port is taken.
     """
     _check_free(host, port)
-    folder, before = tempfile.mkdtemp(prefix="mmer-app-"), tempfile.tempdir
-    # Finished uploads, and those that break off.
-    os.environ["GRADIO_TEMP_DIR"] = tempfile.tempdir = folder
-    blocks = None
-    try:
-        gradio = _gradio()
-        _say(f"loading {name} ...")
-        blocks = build(gradio, _answers(name))
-        _launch(gradio, blocks, host, port, max_mb)
-        _say(greeting(host, port))
-        threading.Event().wait()
-    finally:
+    with tempfile.TemporaryDirectory(prefix="mmer-app-", ignore_cleanup_errors=True) as folder:
+        # Finished uploads, and those that break off.
+        os.environ["GRADIO_TEMP_DIR"] = tempfile.tempdir = folder
         try:
-            if blocks is not None:
-                blocks.close(verbose=False)
-        finally:  # also when it is told to stop once more
-            tempfile.tempdir = before
-            shutil.rmtree(folder, ignore_errors=True)
+            gradio = _gradio()
+            print(f"loading {name} ...", flush=True)
+            blocks = build(gradio, _load(name))
+            _launch(gradio, blocks, host, port, max_mb)
+            print(greeting(host, port), flush=True)
+            threading.Event().wait()
+        finally:
+            tempfile.tempdir = None
 
 
 def _check_free(host, port):
     try:
-        family, kind, _, _, at = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        with socket.socket(family, kind) as s:
-            s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            s.bind(at)
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        socket.create_server((host, port), family=family).close()
     except OSError as e:
         raise UserError(
             f"Can't listen on {host}, port {port} ({e.strerror or e}). Expected an address of this "
@@ -182,59 +176,53 @@ def _gradio():
     return gradio
 
 
-def _answers(name):
+def _load(name):
     # Imported late: a wrong option is reported at once, without seconds of imports.
-    from mmer_jax.inference import loading, page
+    from mmer_jax.inference import loading
 
     cli.cache_compilations()
-    return page.Answers(loading.load(name))
+    return loading.load(name)
 
 
 def _launch(gradio, blocks, host, port, max_mb):
-    from mmer_jax.inference import page
+    from starlette.middleware import Middleware
+    from starlette.middleware.trustedhost import TrustedHostMiddleware
 
+    from mmer_jax.inference import app_views
+
+    middleware = [Middleware(SecurityHeaders)]
+    if host in LOOPBACK:
+        # Another site's page must not reach it under a name of its own (DNS rebinding).
+        names = [*LOOPBACK, "[::1]"]
+        middleware.append(Middleware(TrustedHostMiddleware, allowed_hosts=names))
     blocks.launch(
         server_name=host, server_port=port, share=False, inbrowser=False, quiet=True,
         prevent_thread_lock=True, show_error=False, footer_links=[], enable_monitoring=False,
         ssr_mode=False, pwa=False, mcp_server=False, max_file_size=int(max_mb * 2**20),
-        css=page.STYLE, theme=_theme(gradio),
-        app_kwargs={"middleware": _middleware(host), "openapi_url": None},
+        css=app_views.css(), theme=_theme(gradio),
+        app_kwargs={"middleware": middleware, "openapi_url": None},
     )  # fmt: skip
 
 
 def _theme(gradio):
-    """Gradio's own with fonts of the system, for nothing is to be fetched, and more contrast."""
+    """Gradio's own with the system's fonts, for nothing is to be fetched, and more contrast."""
     theme = gradio.themes.Default(
         primary_hue="blue", font=["system-ui", "sans-serif"], font_mono=["ui-monospace"]
     )
-    return theme.set(
-        block_info_text_color="*neutral_600", block_info_text_color_dark="*neutral_300",
-        block_title_text_color="*neutral_700", block_title_text_color_dark="*neutral_200",
-        block_label_text_color="*neutral_700", block_label_text_color_dark="*neutral_200",
-        body_text_color_subdued="*neutral_600", body_text_color_subdued_dark="*neutral_300",
-        button_primary_background_fill="*primary_700",
-        button_primary_background_fill_hover="*primary_800",
-        button_primary_background_fill_dark="*primary_700",
-        button_primary_background_fill_hover_dark="*primary_600",
-    )  # fmt: skip
-
-
-def _middleware(host):
-    from starlette.middleware import Middleware
-    from starlette.middleware.trustedhost import TrustedHostMiddleware
-
-    from mmer_jax.inference.guard import Guard
-
-    found = [Middleware(Guard)]
-    if host in LOOPBACK:
-        # Another site's page must not reach it under a name of its own.
-        names = [*LOOPBACK, "[::1]"]
-        found.append(Middleware(TrustedHostMiddleware, allowed_hosts=names, www_redirect=False))
-    return found
+    shades = {
+        "block_info_text_color": (600, 300), "body_text_color_subdued": (600, 300),
+        "block_title_text_color": (700, 200), "block_label_text_color": (700, 200),
+    }  # fmt: skip
+    colours = {k: f"*neutral_{light}" for k, (light, _) in shades.items()}
+    colours |= {f"{k}_dark": f"*neutral_{dark}" for k, (_, dark) in shades.items()}
+    for hover, light, dark in (("", 700, 700), ("_hover", 800, 600)):
+        colours[f"button_primary_background_fill{hover}"] = f"*primary_{light}"
+        colours[f"button_primary_background_fill{hover}_dark"] = f"*primary_{dark}"
+    return theme.set(**colours)
 
 
 def greeting(host: str, port: int) -> str:
-    """Where the page is, and a warning where others reach it too."""
+    """The page's address, and a warning where others reach it too."""
     everywhere = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}
     name = everywhere.get(host, f"[{host}]" if ":" in host else host)
     text = f"Open http://{name}:{port} in a browser; Ctrl+C ends it."
@@ -246,17 +234,9 @@ def greeting(host: str, port: int) -> str:
     return text
 
 
-def _say(text):
-    print(text, flush=True)
-
-
 def _parser():
     parser = cli.Parser(prog="python -m mmer_jax.app", description=__doc__)
-    parser.add_argument(
-        "model",
-        metavar="MODEL",
-        help=cli.MODEL,
-    )
+    parser.add_argument("model", metavar="MODEL", help=cli.MODEL)
     parser.add_argument("--host", default="127.0.0.1", help="default: this computer alone")
     parser.add_argument("--port", type=_port, default=7860, help="default: 7860")
     parser.add_argument(

@@ -56,18 +56,18 @@ def run(config, workdir: str, on_fold=None) -> str:
     from mmer_jax.training import cross_validation
 
     workdir = files.resolve(workdir)
-    whole = cross_validation.open_workdir(workdir, config)
-    experiments = _Experiments()
+    whole = finished.open_workdir(workdir, config)
+    trainers = _Trainers()
     results = []
     with _log_file(workdir):
         for one, folder in _by_seed(config, workdir):
             if folder != workdir:
-                cross_validation.open_workdir(folder, one)
-            make = functools.partial(experiments.get, one)
+                finished.open_workdir(folder, one)
+            make = functools.partial(trainers.get, one)
             results += cross_validation.run(one, folder, make, on_fold, workdir)
-    seconds = time.monotonic() - began if experiments.needed else None
+    seconds = time.monotonic() - began if trainers.needed else None
     everything = finished.with_earlier(results, workdir)
-    earlier = [result for result in everything if result not in results]
+    earlier = [r for r in everything if r.key not in {done.key for done in results}]
     if earlier:
         print(f"in the tables too, finished before: {finished.listed(earlier)}", flush=True)
     return report.write(whole, everything, workdir, seconds, hardware())
@@ -85,8 +85,8 @@ def _by_seed(config, workdir):
     return runs
 
 
-class _Experiments:
-    """Makes one experiment when it is first needed and lends it to every seed."""
+class _Trainers:
+    """Makes one trainer when it is first needed and lends it to every seed."""
 
     def __init__(self):
         self._made = None
@@ -98,7 +98,7 @@ class _Experiments:
 
     def get(self, config):
         if self._made is None:
-            self._made = _experiment(config)
+            self._made = _trainer(config)
         self._made.reseed(config)
         return self._made
 
@@ -134,12 +134,12 @@ def _log_file(workdir):
         shown.setLevel(levels[1])
 
 
-def _experiment(config):
-    from mmer_jax.training.trainer import Experiment
+def _trainer(config):
+    from mmer_jax.training.trainer import Trainer
 
     print("reading the corpus and building the model ...", flush=True)
-    experiment = Experiment(config)
-    f = experiment.featurizer
+    trainer = Trainer.for_corpus(config)
+    f = trainer.collator
     edges = ", ".join(f"{n / 16000:.1f}" for n in f.edges)
     print(
         f"{len(f.corpus.utterances)} utterances, {len(f.edges)} buckets of {edges} s, "
@@ -154,12 +154,12 @@ def _experiment(config):
         rows = f"too few utterances are of like length for batches of {config.data.batch_size}."
         reason = views if f.choice.floor > limit else rows
         print(f"config.data.max_padding={limit} is out of reach here: {reason}", flush=True)
-    return experiment
+    return trainer
 
 
-def _about_views(config, featurizer):
+def _about_views(config, collator):
     """What is to be known of the corpus's augmented views, line by line."""
-    utterances, modalities = featurizer.corpus.utterances, tuple(config.model.modalities)
+    utterances, modalities = collator.corpus.utterances, tuple(config.model.modalities)
     texts, recordings = (
         [u.has_view((one,)) for u in utterances] for one in configuration.MODALITIES[::-1]
     )
@@ -169,14 +169,14 @@ def _about_views(config, featurizer):
             f"Augmented views: {sum(texts)} utterances have a text, {sum(recordings)} a "
             f"recording, {both} both."
         )
-    for loss in () if featurizer.augmented else losses.of_two_views(config.losses):
+    for loss in () if collator.augmented else losses.of_two_views(config.losses):
         needed = {"audio": "recordings", "text": "texts"}
         yield (
             f"{losses.LOSSES[loss].title.capitalize()} (losses.{loss}) is off: the corpus has no "
             f"augmented {' with '.join(needed[name] for name in modalities[::-1])} to train on."
         )
     voices = [v for u in utterances for v in u.aug_voices]
-    if featurizer.augmented and "audio" in modalities and not all(voices):
+    if collator.augmented and "audio" in modalities and not all(voices):
         yield (
             f"Warning: {voices.count('')} of {len(voices)} augmented recordings do not say whose "
             "voice they have; a test speaker's may be among them. Say it in the column `voice` of "

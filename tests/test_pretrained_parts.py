@@ -182,13 +182,13 @@ def test_a_run_keeps_what_it_began_with(prepared, tiny_config, tmp_path):
         digest = hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
         assert (found[name]["source"], found[name]["revision"]) == (str(folder), None)
         assert found[name]["sha256"] == digest
-    assert mmer_jax.load(workdir / "fold5").preparation._normalized is False
+    assert mmer_jax.load(workdir / "fold5").preprocessor.normalized is False
     (audio / "preprocessor_config.json").unlink()
-    assert mmer_jax.load(workdir / "fold5").preparation._normalized is False
+    assert mmer_jax.load(workdir / "fold5").preprocessor.normalized is False
     export.run(str(workdir), str(tmp_path / "out"))
     for folder in (audio, text, workdir):
         shutil.rmtree(folder)
-    assert mmer_jax.load(tmp_path / "out").preparation._normalized is False
+    assert mmer_jax.load(tmp_path / "out").preprocessor.normalized is False
 
 
 def test_nothing_asks_for_code_anywhere():

@@ -1,4 +1,4 @@
-"""The published PyTorch checkpoint of MMER -> a folder with parameters and a config of ours.
+"""The authors' PyTorch checkpoint of MMER -> a folder with parameters and a config of ours.
 
 python -m mmer_jax.convert.released CHECKPOINT.pt OUT_DIR [--text-encoder roberta-base]
 """
@@ -26,7 +26,7 @@ AUDIO_FOLDER, TEXT_FOLDER = "audio_encoder", "text_encoder"
 LABELS_FILE = "labels.json"  # the order that was taken for the checkpoint's outputs
 
 LABELS = ("ang", "hap", "neu", "sad")  # the order of our datasets
-PUBLISHED_LABELS = ("hap", "ang", "neu", "sad")  # of the authors' label table; hap with exc
+ORIGINAL_LABELS = ("hap", "ang", "neu", "sad")  # of the authors' label table; hap includes exc
 
 
 def reorder(params: dict, labels: tuple[str, ...]) -> dict:
@@ -48,7 +48,7 @@ def reorder(params: dict, labels: tuple[str, ...]) -> dict:
 
 
 def config_of(converted: Converted, text_encoder: str) -> ml_collections.ConfigDict:
-    """The released recipe's config with this checkpoint's sizes.
+    """The original recipe's config with this checkpoint's sizes.
 
     Args:
       converted: what `convert` returned.
@@ -67,7 +67,7 @@ def config_of(converted: Converted, text_encoder: str) -> ml_collections.ConfigD
 
 
 def write(converted: Converted, text_encoder: str, folder: str,
-          labels: tuple[str, ...] = PUBLISHED_LABELS) -> None:  # fmt: skip
+          labels: tuple[str, ...] = ORIGINAL_LABELS) -> None:  # fmt: skip
     """Writes `params` (orbax), `config.json` and both encoders' HF configs; whole, or nothing.
 
     Args:
@@ -127,7 +127,7 @@ def load_config(folder: str) -> ml_collections.ConfigDict:
     if not os.path.exists(os.path.join(folder, LABELS_FILE)):
         raise UserError(
             f"{folder} holds no {LABELS_FILE}: an earlier version wrote it, which took the first "
-            "output for anger where the published code has happiness. Convert the checkpoint "
+            "output for anger where the original code has happiness. Convert the checkpoint "
             "again: python -m mmer_jax.convert.released CHECKPOINT.pt OUT_DIR."
         )
     config.init_from = folder
@@ -169,15 +169,15 @@ def main(argv: list[str] | None = None) -> int:
     parser = cli.Parser(
         prog="python -m mmer_jax.convert.released", description=__doc__.split("\n")[0]
     )
-    parser.add_argument("checkpoint", help="the released file, CHECKPOINT.pt")
+    parser.add_argument("checkpoint", help="the authors' file, CHECKPOINT.pt")
     parser.add_argument("out_dir", help="a new folder")
     parser.add_argument(
-        "--text-encoder", default="roberta-base", help="hub name or folder; the release used this"
+        "--text-encoder", default="roberta-base", help="hub name or folder; the authors used this"
     )
     parser.add_argument(
         "--labels",
-        default=",".join(PUBLISHED_LABELS),
-        help="the emotions of its outputs, in their order; default: %(default)s, as published",
+        default=",".join(ORIGINAL_LABELS),
+        help="the emotions of its outputs, in their order; default: %(default)s",
     )
     args = parser.parse_args(argv)
 

@@ -1,5 +1,6 @@
-"""Folds: who trains, which dialogs are held out, which session or speaker tests."""
+"""Folds: the train/validation/test split of each, by session or speaker and by dialog."""
 
+import collections
 import dataclasses
 
 import numpy as np
@@ -69,16 +70,16 @@ def selected(config) -> tuple[Fold, ...]:
 
 
 @dataclasses.dataclass(frozen=True)
-class Parts:
-    """A fold's utterances. `select` is what the epoch is chosen on."""
+class Split:
+    """A fold's utterances. `validation` is what the epoch is chosen on."""
 
     train: tuple[Utterance, ...]
-    select: tuple[Utterance, ...]
+    validation: tuple[Utterance, ...]
     test: tuple[Utterance, ...]
 
 
-def sides(utterances, fold: Fold) -> tuple[tuple[Utterance, ...], tuple[Utterance, ...]]:
-    """(training utterances, test utterances) of a fold, by who speaks and nothing else.
+def train_test(utterances, fold: Fold) -> tuple[tuple[Utterance, ...], tuple[Utterance, ...]]:
+    """(training utterances, test utterances) of a fold, by session or speaker and nothing else.
 
     An augmented recording in the voice of a speaker who is tested is not to be drawn in training.
     """
@@ -87,42 +88,42 @@ def sides(utterances, fold: Fold) -> tuple[tuple[Utterance, ...], tuple[Utteranc
     return tuple(u.without_voices(tested) for u in utterances if not fold.tests(u)), test
 
 
-def training_sides(utterances, protocol: str) -> list[tuple[Utterance, ...]]:
-    """The training side of each fold that has one and tests on anything.
+def training_sets(utterances, protocol: str) -> list[tuple[Utterance, ...]]:
+    """The training utterances of each fold that has some, and some to test on.
 
     Raises:
-      UserError: no fold has both sides.
+      UserError: there is no such fold.
     """
-    both = [sides(utterances, fold) for fold in all_folds(protocol)]
-    found = [train for train, test in both if train and test]
-    if not found:
+    divided = [train_test(utterances, fold) for fold in all_folds(protocol)]
+    sets = [train for train, test in divided if train and test]
+    if not sets:
         raise UserError(
             f"The prepared dataset has utterances of one {protocol} alone; leaving it out leaves "
             f"nothing to train on. Prepare a corpus of at least two {protocol}s."
         )
-    return found
+    return sets
 
 
-def parts(utterances, fold: Fold, selection: str, fraction: float, seed: int,
-          exclude_seen: bool = False) -> Parts:  # fmt: skip
-    """Divides the corpus.
+def split(utterances, fold: Fold, selection: str, fraction: float, seed: int,
+          exclude_seen: bool = False) -> Split:  # fmt: skip
+    """The split of one fold.
 
     Args:
       utterances: all of the corpus.
-      fold: who tests.
+      fold: which.
       selection: `heldout` takes whole dialogs out of training for the choice of the epoch;
-        `original` trains on all of them and chooses on the test side, as the authors do.
+        `original` trains on all of them and chooses on the test set, as the authors do.
       fraction: share of the training utterances to hold out.
       seed: of the dialogs drawn.
-      exclude_seen: takes out of training what the test side says word for word: the utterances
-        that say it, and the augmented view of those that say it in the augmented text.
+      exclude_seen: takes out of training what is said word for word in the test set: the
+        utterances that say it, and the augmented view of those whose augmented text does.
 
     Raises:
-      UserError: a side of the fold is empty, or a fold of one speaker isn't one.
+      UserError: an empty training or test set, or a fold of one speaker isn't one.
     """
     if fold.protocol == "speaker":
         _check_speakers(utterances)
-    train, test = sides(utterances, fold)
+    train, test = train_test(utterances, fold)
     if exclude_seen:
         said = text.spoken(u.transcript for u in test)
         train = tuple(
@@ -131,46 +132,39 @@ def parts(utterances, fold: Fold, selection: str, fraction: float, seed: int,
             if text.normalized(u.transcript) not in said
         )
     if not train or not test:
-        empty = "training" if test else "test"
+        there = [f.number for f in all_folds(fold.protocol) if any(map(f.tests, utterances))]
         raise UserError(
-            f"The fold of {fold.name} has {len(train)} training and {len(test)} test utterances: "
-            f"the prepared dataset has none on its {empty} side. It has the folds "
-            f"{', '.join(map(str, _numbers(utterances, fold.protocol)))}: choose among them with "
-            "config.folds."
+            f"The fold of {fold.name} has {len(train)} training and {len(test)} test utterances. "
+            f"The prepared dataset has the folds {', '.join(map(str, there))}: choose among them "
+            "with config.folds."
         )
     if selection == "original":
-        return Parts(train, test, test)
+        return Split(train, test, test)
     held = heldout_dialogs(train, fraction, seed)
-    return Parts(
+    return Split(
         train=tuple(u for u in train if u.dialog not in held),
-        select=tuple(u for u in train if u.dialog in held),
+        validation=tuple(u for u in train if u.dialog in held),
         test=test,
     )
 
 
-def _numbers(utterances, protocol):
-    """Of the folds that test on anything."""
-    return [f.number for f in all_folds(protocol) if any(f.tests(u) for u in utterances)]
-
-
 def _check_speakers(utterances):
     """That each number is one speaker and each speaker one number."""
-    by_number, by_speaker = {}, {}
-    for u in utterances:
-        by_number.setdefault(speaker_number(u), set()).add(u.speaker)
-        by_speaker.setdefault(u.speaker, set()).add(u.session)
-    wrong = {s for speakers in by_number.values() if len(speakers) > 1 for s in speakers}
-    wrong |= {s for s, sessions in by_speaker.items() if len(sessions) > 1}
-    wrong |= {s for s in by_speaker if not s.endswith(("F", "M"))}
+    numbers = {(speaker_number(u), u.speaker) for u in utterances}
+    counts = collections.Counter(x for pair in numbers for x in pair)
+    wrong = sorted(
+        {
+            speaker
+            for number, speaker in numbers
+            if counts[number] > 1 or counts[speaker] > 1 or not speaker.endswith(("F", "M"))
+        }
+    )
     if wrong:
-        there = "; ".join(
-            f"{s!r} in session {' and '.join(map(str, sorted(by_speaker[s])))}"
-            for s in sorted(wrong)
-        )
         raise UserError(
             "config.protocol=speaker leaves out one speaker at a time, which needs one woman and "
-            "one man in each session, heard in no other, whose ids end in F and M. Found: "
-            f"{there}. Use --config.protocol=session, or name the speakers so in the dataset."
+            "one man in each session and in no other, whose ids end in F and M. These do not fit: "
+            f"{', '.join(wrong)}. Use --config.protocol=session, or name the speakers so in the "
+            "dataset."
         )
 
 
@@ -182,16 +176,14 @@ def training_texts(utterances, augmented: bool) -> frozenset[str]:
       augmented: whether augmented views are computed. Then every augmented text counts, also one
         that a model of speech and text never reads because no recording goes with it.
     """
-    texts = [u.transcript for u in utterances]
-    if augmented:
-        texts += [u.aug_transcript for u in utterances]
-    return text.spoken(texts)
+    augmented_texts = [u.aug_transcript for u in utterances] if augmented else []
+    return text.spoken([u.transcript for u in utterances] + augmented_texts)
 
 
 def heldout_dialogs(train, fraction: float, seed: int) -> frozenset[str]:
     """Whole dialogs with about `fraction` of the utterances and about the classes' shares.
 
-    By dialog, because turns of one conversation are too alike to stand on both sides.
+    By dialog, because turns of one conversation are too alike to be in both.
     """
     dialogs = np.array([u.dialog for u in train])
     labels = np.array([u.label for u in train])

@@ -4,17 +4,17 @@ A table is refused rather than guessed at: a cell too many is mostly the second 
 a comma, and what one reader takes for a column another one drops.
 """
 
+import csv
 import dataclasses
 import json
 import math
 import os
 
-from mmer_jax.data import records
 from mmer_jax.errors import UserError
 
 SUFFIXES = (".csv", ".tsv", ".jsonl")
-_SAME = {"path": "audio", "file": "audio"}  # other names of a column
-# What others call start and end: not read, two recordings of one file would be taken for one.
+_SYNONYMS = {"path": "audio", "file": "audio"}
+# What others call start and end: ignored, two recordings of one file would be taken for one.
 _TIMES = (
     "begin", "onset", "offset", "stop", "start_time", "begin_time", "end_time", "stop_time",
     "start_s", "end_s", "start_ms", "end_ms", "tmin", "tmax", "xmin", "xmax",
@@ -30,7 +30,7 @@ class Row:
       line: of the file, from 1, where the row begins.
       audio, augmented_audio: paths as `open` takes them: those of the table count from its folder,
         and may lead out of it.
-      text, augmented_text: what is said.
+      text, augmented_text: transcripts.
       start, end: seconds of the file in `audio` between which the row's recording lies.
       label, utterance, speaker, session, dialog, split, fold, language, augmented_voice: as the
         table has them.
@@ -91,50 +91,95 @@ def read(path: str, required: tuple[str, ...] = ("audio",)) -> Table:
     Raises:
       UserError: no such file, none in UTF-8, or one that does not fit its header; lists the lines.
     """
-    faults = []
-    parse = records.objects if path.lower().endswith(".jsonl") else records.cells
-    names, found = parse(path, records.text_of(path), faults)
+    faults = []  # (line, what is wrong)
+    names, records = _parsed(path, faults)
     columns = _columns(path, names, required)
-    rows = [_row(path, line, record, columns, required, faults) for line, record in found]
+    rows = tuple(_row(path, line, record, columns, required, faults) for line, record in records)
     if faults:
         raise UserError(_refusal(path, faults))
     if not rows:
         raise UserError(f"{path} has no rows; expected one per recording.")
-    known = tuple(dict.fromkeys(columns.values()))
-    filled = {n for _, record in found for n, cell in record.items() if not _is_empty(cell)}
+    filled = {n for _, record in records for n, cell in record.items() if not _is_empty(cell)}
     unknown = tuple(n for n in names if n in filled and n not in columns)
-    return Table(path, known, unknown, tuple(rows))
+    return Table(path, tuple(columns.values()), unknown, rows)
+
+
+def _parsed(path, faults):
+    """Column names, and (line, name -> cell) of each record."""
+    try:
+        with open(path, encoding="utf-8-sig", newline="") as lines:
+            if path.lower().endswith(".jsonl"):
+                return _objects(lines, faults)
+            return _cells(lines, "\t" if path.lower().endswith(".tsv") else ",", faults)
+    except OSError as e:
+        raise UserError(f"{path} can't be read as a table ({e.strerror or e}).") from e
+    except UnicodeError as e:
+        raise UserError(
+            f"{path} is not in UTF-8 ({e}). Save it as UTF-8, or convert it, for example: "
+            "iconv -f latin1 -t utf-8"
+        ) from e
+
+
+def _cells(lines, delimiter, faults):
+    reader = csv.reader(lines, delimiter=delimiter, strict=True, skipinitialspace=True)
+    names, records = [], []
+    while True:
+        line = reader.line_num + 1
+        try:
+            cells = next(reader)
+        except StopIteration:
+            return names, records
+        except csv.Error as e:  # where the next row would begin is not known
+            faults.append(
+                (line, f"{e}; is a quote not closed, or one in a quoted cell not doubled?")
+            )
+            return names, records
+        if not any(cell.strip() for cell in cells):
+            continue
+        if not names:
+            names = [cell.strip() or f"column {i}" for i, cell in enumerate(cells, 1)]
+        elif len(cells) != len(names):
+            counts = f"{len(cells)} cells where the header has {len(names)}"
+            faults.append(
+                (line, f"{counts}; a cell with a {delimiter!r} in it needs quotes around it")
+            )
+        else:
+            records.append((line, dict(zip(names, cells))))
+
+
+def _objects(lines, faults):
+    names, records = {}, []
+    for line, content in enumerate(lines, 1):
+        if not content.strip():
+            continue
+        try:
+            record = json.loads(content)
+            records.append((line, {name.strip(): value for name, value in record.items()}))
+            names |= dict.fromkeys(records[-1][1])
+        except (ValueError, AttributeError, RecursionError) as e:
+            faults.append((line, f"no JSON object, {{...}} ({e})"))
+    return list(names), records
 
 
 def _columns(path, names, required):
     """Name in the table -> the column that it is."""
-    columns = {}
-    for name in names:
-        column = _SAME.get(name.lower(), name.lower())
-        twice = [n for n in columns if columns[n] == column] if column in COLUMNS else []
-        if twice or names.count(name) > 1:
-            raise UserError(
-                f"{path} has two columns {' and '.join(dict.fromkeys([*twice, name]))}, of which "
-                "only one can be meant. Rename or remove one."
-            )
+    columns = [_SYNONYMS.get(name.lower(), name.lower()) for name in names]
+    for name, column in zip(names, columns):
+        if column in COLUMNS and columns.count(column) > 1:
+            raise UserError(f"{path} has two columns for {column}: rename or remove one.")
         if column in _TIMES:
             raise UserError(
                 f"{path} has a column {name}, which seems to say where in a file a recording lies. "
                 "Name such columns start and end, in seconds, or remove it."
             )
-        if column in COLUMNS:
-            columns[name] = column
-    missing = [c for c in required if c not in columns.values()]
+    missing = [c for c in required if c not in columns]
     if missing:
         raise UserError(
-            f"{path} has the columns {', '.join(names) or 'none'}; expected a column "
-            f"{' and a column '.join(missing)}. It knows: {', '.join(COLUMNS)} (or {_others()})."
+            f"{path} has the columns {names}, read as {os.path.splitext(path)[1].upper()[1:]}; "
+            f"expected a column {' and a column '.join(missing)}. It knows: {', '.join(COLUMNS)}; "
+            f"{' and '.join(_SYNONYMS)} are audio."
         )
-    return columns
-
-
-def _others():
-    return ", ".join(f"{ours}: {name}" for name, ours in _SAME.items())
+    return {name: column for name, column in zip(names, columns) if column in COLUMNS}
 
 
 def _row(path, line, record, columns, required, faults):
@@ -143,40 +188,35 @@ def _row(path, line, record, columns, required, faults):
     for name, column in columns.items():
         try:
             values[column] = _value(column, record.get(name))
-        except ValueError as e:
-            faults.append((line, name, str(e)))
-            values[column] = None
-        else:
             if values[column] is None and column in required:
-                faults.append((line, name, "is empty"))
-    folder = os.path.dirname(path)
-    start, end = values.get("start"), values.get("end")
-    if end is not None and end <= (start or 0):
-        faults.append((line, None, f"end, {end:g} s, is not behind start, {start or 0:g} s"))
-    faults += [(line, name, fault) for name, fault in _swallowed(folder, record)]
+                raise ValueError("is empty")
+        except ValueError as e:
+            faults.append((line, f"column {name} {e}"))
+    start, end = values.get("start") or 0.0, values.get("end")
+    if end is not None and end <= start:
+        faults.append((line, f"end, {end:g} s, is not behind start, {start:g} s"))
     for column in ("audio", "augmented_audio"):
         if values.get(column):
-            values[column] = os.path.join(folder, values[column])
+            values[column] = os.path.join(os.path.dirname(path), values[column])
     return Row(line, **values)
 
 
 def _value(column, cell):
     """A cell as its column's type. Raises ValueError."""
-    if isinstance(cell, (list, dict, bool)):
-        raise ValueError(f"holds {json.dumps(cell)[:40]}, which is neither text nor a number")
     if _is_empty(cell):
         return None
-    if column not in ("start", "end"):
-        if not isinstance(cell, str) and not (isinstance(cell, int) and column in _NUMBERED):
-            raise ValueError(f"holds the number {cell}; expected text, in quotes")
-        return str(cell) if column in _AS_THEY_ARE else str(cell).strip()
-    try:
-        seconds = float(cell)
-    except ValueError:
-        seconds = math.nan
-    if not math.isfinite(seconds) or seconds < 0:
-        raise ValueError(f"holds {str(cell)!r}; expected seconds, for example 12.5")
-    return seconds
+    if column in ("start", "end"):
+        try:
+            seconds = float(cell)
+        except (TypeError, ValueError):
+            seconds = math.nan
+        if not 0 <= seconds < math.inf:
+            raise ValueError(f"holds {cell!r}; expected seconds, for example 12.5")
+        return seconds
+    # Of JSON's numbers whole ones alone: 1.0 would not be the name that 1 is.
+    if isinstance(cell, bool) or not isinstance(cell, (str, int)):
+        raise ValueError(f"holds {json.dumps(cell)[:40]}; expected text, in quotes")
+    return str(cell).strip()
 
 
 def _is_empty(cell):
@@ -184,30 +224,7 @@ def _is_empty(cell):
     return cell is None or cell != cell or not str(cell).strip()
 
 
-# Columns whose values may be whole numbers in JSON; 1.0 would not be the name that 1 is.
-_NUMBERED = ("label", "utterance", "speaker", "session", "dialog", "split", "fold")
-_AS_THEY_ARE = ("audio", "text", "augmented_audio", "augmented_text")
-
-
-def _swallowed(folder, record):
-    """(column, fault) of cells with line breaks in which other rows lie: a quote was not closed.
-
-    Told by the name of a file that is there, for a text may well have several lines.
-    """
-    for name, cell in record.items():
-        for part in str(cell).splitlines()[1:]:
-            cells = [c.strip(' "') for c in part.replace("\t", ",").split(",")]
-            there = [c for c in cells if c and os.path.isfile(os.path.join(folder, c))]
-            if there:
-                yield name, f"holds another row, that of {there[0]}; a quote is not closed"
-                break
-
-
 def _refusal(path, faults):
-    places = [
-        f"line {line}{f', column {name}' if name else ''}: {fault}"
-        for line, name, fault in sorted(faults, key=lambda f: f[0])
-    ]
-    listed = "; ".join(places[:_LISTED])
-    more = f"; and {len(places) - _LISTED} more" if len(places) > _LISTED else ""
+    listed = "; ".join(f"line {line}: {fault}" for line, fault in sorted(faults)[:_LISTED])
+    more = f"; and {len(faults) - _LISTED} more" if len(faults) > _LISTED else ""
     return f"{path} can't be read as a table: {listed}{more}. Mend these lines; nothing was read."

@@ -1,5 +1,6 @@
 """Transcripts: cleaning, tokens for the text encoder, symbols for CTC."""
 
+import functools
 import hashlib
 import json
 import os
@@ -81,7 +82,7 @@ class Tokenizer:
 
     def __init__(self, source: str, max_tokens: int, keep_events: bool = False,
                  keep_brackets: bool = True):  # fmt: skip
-        self._source = source
+        self.source = source
         self._hf = load_tokenizer(source)
         self.max_tokens = max_tokens
         self.keep_events = keep_events
@@ -89,13 +90,18 @@ class Tokenizer:
         # Ids need not be without gaps: what counts is the largest.
         self.vocab_size = max(len(self._hf), 1 + max(self._hf.get_vocab().values(), default=0))
         self.pad_id = self._hf.pad_token_id or 0
+        # Every epoch reads the same texts again.
+        self._ids = functools.lru_cache(maxsize=2**16)(self._tokenized)
 
     def cleaned(self, text: str) -> str:
         """The part of a text that is tokenised, see `clean`."""
         return clean(text, self.keep_events, self.keep_brackets)
 
     def ids(self, text: str) -> np.ndarray:
-        """int32 [s] token ids with the special tokens; never empty."""
+        """int32 [s] token ids with the special tokens; never empty. To be read, not changed."""
+        return self._ids(text)
+
+    def _tokenized(self, text):
         text = self.cleaned(text)
         return np.array(
             self._hf(text, truncation=True, max_length=self.max_tokens)["input_ids"], np.int32
@@ -107,9 +113,23 @@ class Tokenizer:
         Raises:
           UserError: see `save_tokenizer`.
         """
-        state = json.loads(_backend(self._hf, self._source).to_str())
+        state = json.loads(_backend(self._hf, self.source).to_str())
         state |= {"truncation": None, "padding": None}
         return hashlib.sha256(json.dumps(state, sort_keys=True).encode()).hexdigest()
+
+
+def read_tokenizer(config) -> tuple[Tokenizer | None, str]:
+    """The tokenizer that a config names, and its name; (None, "") for a model of speech alone.
+
+    Raises:
+      UserError: see `Tokenizer`.
+    """
+    if "text" not in config.model.modalities:
+        return None, ""
+    options = config.text
+    source = options.tokenizer or options.pretrained
+    reader = Tokenizer(source, options.max_tokens, options.keep_events, options.keep_brackets)
+    return reader, source
 
 
 def load_tokenizer(source: str):
@@ -196,11 +216,3 @@ def _special_tokens(folder):
 
 def _first_line(error):
     return str(error).strip().split("\n")[0][:200] or type(error).__name__
-
-
-def pad(rows: list[np.ndarray], length: int, fill: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """B id rows -> (int32 [b, length] filled with `fill`, int32 lengths [b])."""
-    out = np.full((len(rows), length), fill, np.int32)
-    for row, ids in zip(out, rows):
-        row[: len(ids)] = ids
-    return out, np.array([len(ids) for ids in rows], np.int32)

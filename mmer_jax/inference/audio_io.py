@@ -12,7 +12,7 @@ import soundfile
 import soxr
 from absl import logging
 
-from mmer_jax.data.audio import SAMPLE_RATE
+from mmer_jax.data.preprocessing import SAMPLE_RATE
 from mmer_jax.errors import UserError
 
 SHORTEST, LONGEST = 0.030, 3600.0  # seconds; one frame of an encoder, and an hour

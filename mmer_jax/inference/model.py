@@ -7,6 +7,7 @@ import json
 import ml_collections
 
 from mmer_jax.data import text
+from mmer_jax.data.preprocessing import Preprocessor
 from mmer_jax.metrics import reliability
 from mmer_jax.models import factory
 from mmer_jax.models.mmer import MMER
@@ -52,6 +53,11 @@ class LoadedModel:
         """Whether it takes text."""
         return self.model.text_encoder is not None
 
+    @property
+    def preprocessor(self) -> Preprocessor:
+        """Makes its inputs as evaluation does."""
+        return factory.preprocessor(self.config, self.model, self.tokenizer)
+
     def held_out(self, text_source: str) -> dict:
         """What is known of the model with that text source of a prediction; {} if nothing is."""
         return reliability.held_out(self.text_sources, text_source, self.uses_text)
@@ -75,18 +81,7 @@ def digest(model: LoadedModel) -> str:
     return found.hexdigest()[:16]
 
 
-def read_tokenizer(config) -> tuple[text.Tokenizer | None, str]:
-    """The tokenizer that a config names, and its name; (None, "") for a model of speech alone.
-
-    Raises:
-      UserError: it can't be had.
-    """
-    if "text" not in config.model.modalities:
-        return None, ""
-    source = config.text.tokenizer or config.text.pretrained
-    options = config.text
-    reader = text.Tokenizer(source, options.max_tokens, options.keep_events, options.keep_brackets)
-    return reader, source
+read_tokenizer = text.read_tokenizer
 
 
 def build(config, classes: int, tokenizer: text.Tokenizer | None) -> MMER:

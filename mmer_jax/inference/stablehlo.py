@@ -9,8 +9,8 @@ import numpy as np
 from jax import export as jax_export
 
 from mmer_jax import files
-from mmer_jax.data.audio import SAMPLE_RATE
-from mmer_jax.data.batching import SHORTEST
+from mmer_jax.data.bucketing import SHORTEST
+from mmer_jax.data.preprocessing import SAMPLE_RATE
 from mmer_jax.errors import UserError
 from mmer_jax.inference.programs import FOLDER, FORMAT, INDEX, PARAMS, Programs, run
 
@@ -52,11 +52,8 @@ def buckets_of(model, seconds=(), rows: int = 1) -> tuple[Bucket, ...]:
     tokens = model.config.text.max_tokens if model.model.text_encoder is not None else 0
     if model.model.audio_encoder is None:
         return (Bucket(rows, 0, tokens),)
-    # Imported late, as in `export`: who only runs programs imports no model.
-    from mmer_jax.inference import preparation
-
     shortest = SHORTEST / SAMPLE_RATE
-    longest = preparation.longest(model) / SAMPLE_RATE
+    longest = model.preprocessor.max_samples / SAMPLE_RATE
     seconds = seconds or (*(s for s in SECONDS if s < longest), longest)
     wrong = [s for s in seconds if not shortest <= s <= longest]
     if wrong:
@@ -175,8 +172,6 @@ def _described(x):
 
 
 def _index(model, programs):
-    from mmer_jax.inference import preparation
-
     audio = "audio" in model.config.model.modalities
     return {
         "format_version": FORMAT,
@@ -187,7 +182,7 @@ def _index(model, programs):
         "temperature": model.text_sources.get("gold", {}).get("temperature"),
         "text_sources": model.text_sources,
         "sample_rate": SAMPLE_RATE if audio else None,
-        "normalized": preparation.normalized(model) if audio else None,
+        "normalized": model.preprocessor.normalized if audio else None,
         "programs": programs,
     }
 

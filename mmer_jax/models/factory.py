@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 from transformers import BertConfig, RobertaConfig, Wav2Vec2Config, WhisperConfig
 
-from mmer_jax.data import batching
-from mmer_jax.data.audio import SAMPLE_RATE
+from mmer_jax.data import bucketing
+from mmer_jax.data.preprocessing import SAMPLE_RATE, Preprocessor
 from mmer_jax.errors import UserError
 from mmer_jax.models.encoders import pretrained
 from mmer_jax.models.encoders.text import BLOCKS, TextEncoder
@@ -61,17 +61,25 @@ def audio_family(config) -> str:
     return AUDIO_FAMILIES[kind]
 
 
-def normalizes(config) -> bool:
+def normalizes(config, model: MMER | None = None) -> bool:
     """Whether waveforms get zero mean and unit variance.
 
     With `auto` as the pretrained checkpoint's preprocessor_config.json says; from scratch wav2vec2
     does, and Whisper does not: loudness tells emotions apart.
+
+    Args:
+      config: the whole config.
+      model: of the config, where it is built: its pretrained folder need not be there any more.
 
     Raises:
       UserError: with `auto`, what the checkpoint says can't be had.
     """
     if config.data.normalize != "auto":
         return config.data.normalize == "utterance"
+    if model is not None:
+        encoder = model.audio_encoder
+        usual = isinstance(encoder, Wav2Vec2Encoder)
+        return usual if encoder is None else getattr(encoder.config, "do_normalize", usual)
     family = audio_family(config)
     if not config.audio.pretrained:
         return family == "wav2vec2"
@@ -87,19 +95,34 @@ def normalizes(config) -> bool:
     return value
 
 
-def as_trained(config, result: dict):
+def preprocessor(config, model: MMER, tokenizer) -> Preprocessor:
+    """What makes a trained model's inputs in prediction.
+
+    Audio is cut where training cut utterances, or where the audio encoder's positions end; a model
+    that uses none gets none.
+    """
+    if model.audio_encoder is None:
+        return Preprocessor(tokenizer, 0, False)
+    longest = round(config.data.max_seconds * SAMPLE_RATE)
+    positions = getattr(model.audio_encoder.config, "max_source_positions", None)
+    longest = min(longest, positions * bucketing.FRAME) if positions else longest
+    return Preprocessor(tokenizer, longest, normalizes(config, model))
+
+
+def as_trained(config, normalized: bool | None):
     """A finished fold's config with `data.normalize` as it was resolved in training.
 
     Args:
       config: of the fold's run.
-      result: of the fold, see `cross_validation.run`. Those of versions that did not read
-        preprocessor_config.json have no `normalized`: it was the kind of encoder that decided.
+      normalized: of its result; None for those of versions that did not read
+        preprocessor_config.json: it was the kind of encoder that decided.
     """
     if config.data.normalize != "auto" or "audio" not in config.model.modalities:
         return config
     config = config.copy_and_resolve_references()
-    usual = audio_family(config) == "wav2vec2"
-    config.data.normalize = "utterance" if result.get("normalized", usual) else "none"
+    if normalized is None:
+        normalized = audio_family(config) == "wav2vec2"
+    config.data.normalize = "utterance" if normalized else "none"
     return config
 
 
@@ -118,13 +141,13 @@ def check_limits(model: MMER, config, tokenizer, samples: int | None = None) -> 
         _check_tokens(model.text_encoder.config, config, tokenizer)
     audio = model.audio_encoder.config if model.audio_encoder is not None else None
     positions = getattr(audio, "max_source_positions", None)  # Whisper's; wav2vec2 has no table
-    if samples and positions and samples > positions * batching.FRAME:
+    longest = (positions or 0) * bucketing.FRAME / SAMPLE_RATE
+    if samples and positions and samples / SAMPLE_RATE > longest:
         raise UserError(
             f"config.data.max_seconds is {config.data.max_seconds:g} and the longest utterances "
             f"take {samples / SAMPLE_RATE:g} s, but the audio encoder has positions for "
-            f"{positions * batching.FRAME / SAMPLE_RATE:g} s ({positions} of 20 ms). Set "
-            f"config.data.max_seconds={positions * batching.FRAME / SAMPLE_RATE:g}: what is longer "
-            "is cut there."
+            f"{longest:g} s ({positions} of 20 ms). Set config.data.max_seconds={longest:g}: what "
+            "is longer is cut there."
         )
 
 
@@ -140,7 +163,7 @@ def _check_tokens(text, config, tokenizer):
     # padding lies.
     roberta = text.model_type == "roberta"
     longest = tokenizer.max_tokens
-    needed = longest + text.pad_token_id + 1 if roberta else batching.rounded(longest)
+    needed = longest + text.pad_token_id + 1 if roberta else bucketing.rounded(longest)
     most = text.max_position_embeddings
     if needed > most:
         fits = most - text.pad_token_id - 1 if roberta else most // 8 * 8
@@ -190,7 +213,7 @@ def _text_encoder(config, vocab_size, dtype):
 def _scratch_text(text, vocab_size):
     size = text.size
     # Batches pad texts to multiples of 8: beyond the last position there is no embedding but NaN.
-    positions = batching.rounded(text.max_tokens)
+    positions = bucketing.rounded(text.max_tokens)
     kind = {"bert": BertConfig, "roberta": RobertaConfig}[text.family]
     return kind(
         vocab_size=vocab_size, hidden_size=size.width, num_hidden_layers=size.layers,

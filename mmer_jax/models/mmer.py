@@ -47,7 +47,7 @@ class MMER(nn.Module):
 
     @nn.compact
     def __call__(self, batch: dict, train: bool = False) -> tuple[jax.Array, dict]:
-        """A batch (see `data/pipeline.py`) -> logits float32 [b, c] and every intermediate.
+        """A batch (see `data/loader.py`) -> logits float32 [b, c] and every intermediate.
 
         Where the batch holds an augmented view, both views pass the network in one batch of 2b
         rows, and `out` has `aug_fused` and `aug_projection` beside `fused` and `projection`.

@@ -5,14 +5,15 @@ import io
 
 import numpy as np
 
-from mmer_jax.metrics import classification, intervals
+from mmer_jax.metrics import METRICS, classification, intervals
 from mmer_jax.reporting import report
+from mmer_jax.results import FoldResult
 
 RATE = "ua"  # the one whose differences are tested
 TESTED = ("error", "degrees", "low", "high", "p", "p_holm")
 
 
-def compare(systems: dict[str, list[dict]], primary=()) -> dict[str, dict]:
+def compare(systems: dict[str, list[FoldResult]], primary=()) -> dict[str, dict]:
     """Metrics of each system, and its difference to the first.
 
     A difference is over the (seed, fold) pairs that both have finished; `intervals.estimate` says
@@ -21,7 +22,7 @@ def compare(systems: dict[str, list[dict]], primary=()) -> dict[str, dict]:
     one; the other p values are exploratory and have none.
 
     Args:
-      systems: name -> results of folds, see `cross_validation.run`; the first is compared with.
+      systems: name -> results of folds; the first is compared with.
       primary: names of the systems whose comparison was planned beforehand.
 
     Returns:
@@ -66,14 +67,13 @@ def _difference(compared, primary):
 
 
 def _figures(results):
-    runs = [{k: r[k] for k in ("fold", "seed")} | classification.rates(np.array(r["confusion"]))
-            for r in results]  # fmt: skip
+    runs = [{"fold": r.fold, "seed": r.seed} | classification.rates(r.confusion) for r in results]
     return {
         "runs": len(results),
-        "seeds": sorted({r["seed"] for r in results}),
-        "folds": sorted({r["fold"] for r in results}),
+        "seeds": sorted({r.seed for r in results}),
+        "folds": sorted({r.fold for r in results}),
         "wer": (report.recognition_of(results) or {}).get("wer"),
-        **{n: report.mean(runs, n) | {"values": [r[n] for r in runs]} for n in report.RATES},
+        **{n: report.mean(runs, n) | {"values": [r[n] for r in runs]} for n in METRICS},
     }
 
 
@@ -200,7 +200,7 @@ def csv_text(found: dict[str, dict], titles: dict[str, str], extra: dict[str, di
       extra: name -> more columns.
     """
     columns = ["name", "title", *next(iter(extra.values())), "runs", "seeds", "folds"]
-    columns += [f"{rate}_{kind}" for rate in report.RATES for kind in _MEANS]
+    columns += [f"{rate}_{kind}" for rate in METRICS for kind in _MEANS]
     columns += ["wer", "over", "primary", f"{RATE}_difference", *(f"{RATE}_{k}" for k in TESTED)]
     columns += [f"{RATE}_nb_{k}" for k in TESTED if k != "degrees"]
     out = io.StringIO()
@@ -219,7 +219,7 @@ def _numbers(figures):
         return {"runs": 0}
     row = {"runs": figures["runs"], "wer": figures["wer"]}
     row |= {name: " ".join(map(str, figures[name])) for name in ("seeds", "folds")}
-    for rate in report.RATES:
+    for rate in METRICS:
         row |= {f"{rate}_{kind}": figures[rate][key] for kind, key in _MEANS.items()}
     d = figures["difference"]
     if d:

@@ -1,17 +1,20 @@
 """Other words than the transcripts: how often a model is right, and what a missing one costs."""
 
+import dataclasses
+
 import numpy as np
 
 from mmer_jax.metrics import asr, calibration, classification
 from mmer_jax.reporting import embeddings, report
+from mmer_jax.results import FoldResult, scores
 from mmer_jax.runs import FoldRun, Run
 
 
-def heldout(experiment, state, utterances) -> dict[str, dict]:
+def heldout(trainer, state, utterances) -> dict[str, dict]:
     """Temperature and rates of a state on held-out utterances, with each text source.
 
     Args:
-      experiment: the run's.
+      trainer: of the run.
       state: of which nothing was trained on the utterances.
       utterances: of its corpus; their speakers may have trained, which makes all figures better
         than they are for new speakers.
@@ -24,13 +27,13 @@ def heldout(experiment, state, utterances) -> dict[str, dict]:
     from mmer_jax.training.loop import predict
 
     found = {}
-    usual, *others = report.text_sources(experiment.config)
-    answers = predict(experiment, state, utterances)
+    usual, *others = report.text_sources(trainer.config)
+    answers = predict(trainer, state, utterances)
     found[usual] = _rated(answers["logits"], utterances)
     for source in others:
         written = answers["recognized"] or [None] * len(utterances)
         texts = {u.id: _text(source, u.transcript, w) for u, w in zip(utterances, written)}
-        logits = predict(experiment, state, utterances, texts)["logits"]
+        logits = predict(trainer, state, utterances, texts)["logits"]
         found[source] = _rated(logits, utterances)
         if source == "ctc":
             transcripts = [u.transcript for u in utterances]
@@ -50,7 +53,7 @@ def _rated(logits, utterances):
     }
 
 
-def evaluate(run: Run, source: str, data_dir: str = "") -> list[dict]:
+def evaluate(run: Run, source: str, data_dir: str = "") -> list[FoldResult]:
     """Results of every finished fold with texts from `source`, from the checkpoints tested before.
 
     Args:
@@ -59,17 +62,17 @@ def evaluate(run: Run, source: str, data_dir: str = "") -> list[dict]:
       data_dir: where the prepared dataset is now; empty: where the run had it.
 
     Returns:
-      As `cross_validation.run` does; `predictions` also have `text`, what was read, and
-      `temperature` is that of `source`, None where the run fitted none for it.
+      As `cross_validation.run` does; `temperature` is that of `source`, None where the run fitted
+      none for it.
 
     Raises:
       UserError: see `embeddings.open_fold`.
     """
-    experiment, results = None, []
+    trainer, results = None, []
     for fold in run.folds:
-        print(f"seed {fold.result['seed']}, fold {fold.result['fold']} ...", flush=True)
-        experiment, state, utterances = embeddings.open_fold(fold, data_dir, experiment)
-        results.append(_result(fold, experiment, state, utterances, source))
+        print(f"seed {fold.result.seed}, fold {fold.result.fold} ...", flush=True)
+        trainer, state, utterances = embeddings.open_fold(fold, data_dir, trainer)
+        results.append(_result(fold, trainer, state, utterances, source))
     return results
 
 
@@ -79,29 +82,17 @@ def _text(source, transcript, recognized):
     return transcript if source == "gold" else recognized.lower()
 
 
-def _result(fold: FoldRun, experiment, state, utterances, source):
+def _result(fold: FoldRun, trainer, state, utterances, source):
     from mmer_jax.training.loop import predict
 
-    before, names = fold.result["predictions"], fold.result["label_names"]
-    texts = [_text(source, p["transcript"], p["recognized"]) for p in before]
-    given = {u.id: t for u, t in zip(utterances, texts)}
-    logits = predict(experiment, state, utterances, given)["logits"]
-    probabilities = classification.softmax(logits)
-    rows = [
-        row
-        | {
-            "prediction": names[int(p.argmax())],
-            "probabilities": [round(float(x), 6) for x in p],
-            "logits": [round(float(x), 6) for x in z],
-            "text": words,
-        }
-        for row, p, z, words in zip(before, probabilities, logits, texts)
-    ]
-    matrix = classification.confusion(
-        [u.label for u in utterances], np.argmax(logits, -1), len(names)
+    result = fold.result
+    given = {p.utterance: _text(source, p.transcript, p.recognized) for p in result.predictions}
+    logits = predict(trainer, state, utterances, given)["logits"]
+    return dataclasses.replace(
+        result,
+        predictions=[
+            dataclasses.replace(row, **score)
+            for row, score in zip(result.predictions, scores(logits, result.label_names))
+        ],
+        temperature=result.text_sources.get(source, {}).get("temperature"),
     )
-    return fold.result | {
-        "predictions": rows,
-        "confusion": matrix.tolist(),
-        "temperature": fold.result["text_sources"].get(source, {}).get("temperature"),
-    }

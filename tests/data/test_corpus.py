@@ -29,13 +29,14 @@ def test_every_utterance_with_its_recordings(prepared):
 def test_reading_batches_imports_no_tensorflow(prepared):
     program = f"""
 import sys
-from mmer_jax.data import pipeline, text
+from mmer_jax.data import loader, text
 from mmer_jax.data.corpus import Corpus
+from mmer_jax.data.preprocessing import Preprocessor
 corpus = Corpus({str(prepared / "tfds")!r})
 tokenizer = text.Tokenizer({str(prepared / "corpus" / "tokenizer")!r}, 32)
-featurizer = pipeline.Featurizer(corpus, tokenizer, 210_000, False, 1, True)
-batches = pipeline.TrainBatches(featurizer, corpus.utterances, 4, 1, 0)
-next(pipeline.background(batches, 2, 2))
+collator = loader.Collator(corpus, Preprocessor(tokenizer, 210_000, False), True, 1)
+batches = loader.TrainBatches(collator, corpus.utterances, 4, 1, 0)
+next(loader.background(batches, 2, 2))
 assert "tensorflow" not in sys.modules, "tensorflow was imported"
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)

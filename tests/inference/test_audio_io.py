@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from mmer_jax.data.audio import to_float
+from mmer_jax.data.preprocessing import to_float
 from mmer_jax.errors import UserError
 from mmer_jax.inference import audio_io
 from tests.inference import odd_recordings as odd

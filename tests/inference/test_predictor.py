@@ -12,7 +12,7 @@ import soundfile
 import mmer_jax
 from mmer_jax import configuration
 from mmer_jax.errors import UserError
-from mmer_jax.inference import audio_io, chunking, loading, shapes
+from mmer_jax.inference import audio_io, chunking, loading
 from mmer_jax.inference.predictor import Predictor
 from tests.inference import odd_recordings as odd
 from tests.inference.tiny_models import made
@@ -29,7 +29,7 @@ def fold(tiny_run):
 @pytest.fixture(scope="module")
 def predictor(fold):
     made = mmer_jax.load(str(fold), batch_sizes=(1, 4))
-    made.preparation._lengths = (64_000,)  # few shapes to compile
+    made._edges = (64_000,)  # few shapes to compile
     return made
 
 
@@ -161,17 +161,6 @@ def test_windows_cover_a_recording_once(samples, longest):
     assert sum(s.weight for s in spans) == samples
 
 
-def test_shapes_are_few():
-    assert shapes.lengths(210_000) == (
-        8_000, 11_520, 16_000, 22_720, 32_000, 45_440, 64_000, 90_560, 128_000, 181_120, 210_000,
-    )  # fmt: skip
-    assert shapes.lengths(1_600) == (1_600,) and shapes.lengths(8_000) == (8_000,)
-    assert shapes.holding(8_001, shapes.lengths(210_000)) == 11_520
-    assert [shapes.tokens(n, 40) for n in (1, 16, 17, 33, 40)] == [16, 16, 32, 40, 40]
-    assert shapes.batches(21, (1, 8)) == [8, 8, 8] and shapes.batches(3, (1, 8)) == [1, 1, 1]
-    assert shapes.batches(0, (1, 8)) == [] and shapes.batches(5, (1,)) == [1] * 5
-
-
 def test_speech_alone_and_text_alone(tmp_path):
     heard = Predictor(shortened(made(tmp_path, "audio")))
     found = heard.predict(wave(1.5), text="ignored")
@@ -238,6 +227,22 @@ def test_wrong_texts_are_refused(predictor, text, message):
         predictor.predict([wave(0.6)] * 2, text)
 
 
+def test_the_attention_is_the_models_own(random_model):
+    predictor, text = Predictor(random_model), "it was you"
+    samples, _ = wave(0.9)
+    weights, ids = predictor.attention(samples, text)
+    np.testing.assert_array_equal(ids, random_model.tokenizer.ids(text))
+    batch = {
+        "audio": samples[None], "audio_length": np.array([len(samples)]), "text_ids": ids[None],
+        "text_mask": np.ones_like(ids)[None],
+    }  # fmt: skip
+    _, out = jax.jit(random_model.model.apply)({"params": random_model.params}, batch)
+    frames = int(out["audio_mask"].sum())
+    expected = out["text_to_audio_attention"].mean(1)[0, :, :frames]
+    np.testing.assert_allclose(weights, expected, atol=1e-5)
+    np.testing.assert_allclose(weights.sum(-1), 1, atol=1e-5)
+
+
 def test_odd_texts_are_read(random_model):
     predictor = Predictor(random_model)
     for text in ("\ud800 half", "x" * 100_000, "\x00\n", "🙂 [LAUGHTER]", "  "):
@@ -279,7 +284,7 @@ def test_a_model_that_answers_with_nan_says_so(random_model, tmp_path):
 
 def test_windows_of_whisper_never_exceed_its_positions(tmp_path):
     model = shortened(made(tmp_path), 60.0)
-    assert Predictor(model).preparation.longest == 30 * RATE
+    assert Predictor(model).preprocessor.max_samples == 30 * RATE
 
 
 def test_a_file_and_its_samples_are_the_same(predictor, tested):

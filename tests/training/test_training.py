@@ -8,23 +8,23 @@ import numpy as np
 import pytest
 
 from mmer_jax import main
-from mmer_jax.data import folds, pipeline
+from mmer_jax.data import folds, loader
 from mmer_jax.errors import UserError
 from mmer_jax.training import cross_validation, loop, sharding
 from mmer_jax.training.optimizer import merge
-from mmer_jax.training.trainer import Experiment
+from mmer_jax.training.trainer import Trainer
 
 
 @pytest.fixture(scope="module")
-def experiment(prepared, tiny_config):
+def trainer(prepared, tiny_config):
     config = tiny_config(prepared)
     config.optimizer.frozen = ("text_encoder/embeddings/word_embeddings/.*",)
-    return Experiment(config)
+    return Trainer.for_corpus(config)
 
 
-def some_batches(experiment, n):
-    utterances = experiment.corpus.utterances
-    batches = pipeline.TrainBatches(experiment.featurizer, utterances, 8, 5, 0)
+def some_batches(trainer, n):
+    utterances = trainer.corpus.utterances
+    batches = loader.TrainBatches(trainer.collator, utterances, 8, 5, 0)
     return [batches[i] for i in range(n)]
 
 
@@ -32,11 +32,11 @@ def leaves(tree):
     return {jax.tree_util.keystr(k): np.asarray(v) for k, v in jax.tree.leaves_with_path(tree)}
 
 
-def test_every_trained_leaf_moves_and_every_frozen_leaf_stays(experiment):
-    state = experiment.initial_state(10)
+def test_every_trained_leaf_moves_and_every_frozen_leaf_stays(trainer):
+    state = trainer.initial_state(10)
     before = jax.device_get((state.params, state.frozen))
-    for batch in some_batches(experiment, 3):
-        state, metrics = experiment.train_step(state, sharding.place(batch, experiment.mesh))
+    for batch in some_batches(trainer, 3):
+        state, metrics = trainer.train_step(state, sharding.place(batch, trainer.mesh))
         assert all(np.isfinite(v) for v in jax.device_get(metrics).values())
     after = jax.device_get((state.params, state.frozen))
     old, new = leaves(before[0]), leaves(after[0])
@@ -49,44 +49,42 @@ def test_every_trained_leaf_moves_and_every_frozen_leaf_stays(experiment):
         np.testing.assert_array_equal(old[k], new[k], err_msg=k)
 
 
-def test_the_same_seed_gives_the_same_step(experiment):
-    batch = sharding.place(some_batches(experiment, 1)[0], experiment.mesh)
-    twice = [
-        experiment.train_step(experiment.initial_state(10), batch)[1]["loss"] for _ in range(2)
-    ]
+def test_the_same_seed_gives_the_same_step(trainer):
+    batch = sharding.place(some_batches(trainer, 1)[0], trainer.mesh)
+    twice = [trainer.train_step(trainer.initial_state(10), batch)[1]["loss"] for _ in range(2)]
     assert float(twice[0]) == float(twice[1])
 
 
-def test_a_batch_of_fill_rows_alone_moves_no_loss(experiment):
-    batch = dict(some_batches(experiment, 1)[0])
+def test_a_batch_of_fill_rows_alone_moves_no_loss(trainer):
+    batch = dict(some_batches(trainer, 1)[0])
     for name in ("valid", "ctc_valid", "aug_valid"):
         batch[name] = np.zeros_like(batch[name])
-    placed = sharding.place(batch, experiment.mesh)
-    _, metrics = experiment.train_step(experiment.initial_state(10), placed)
+    placed = sharding.place(batch, trainer.mesh)
+    _, metrics = trainer.train_step(trainer.initial_state(10), placed)
     assert float(metrics["loss"]) == 0.0 and float(metrics["grad_norm"]) == 0.0
 
 
-def test_predictions_do_not_depend_on_company(experiment):
+def test_predictions_do_not_depend_on_company(trainer):
     """Alone, in a batch, in another bucket: the same logits."""
-    utterances = experiment.corpus.utterances[:11]
-    state = experiment.initial_state(10)
-    together = loop.predict(experiment, state, utterances)["logits"]
-    alone = [loop.predict(experiment, state, [u])["logits"] for u in utterances]
+    utterances = trainer.corpus.utterances[:11]
+    state = trainer.initial_state(10)
+    together = loop.predict(trainer, state, utterances)["logits"]
+    alone = [loop.predict(trainer, state, [u])["logits"] for u in utterances]
     alone = np.concatenate(alone)
     np.testing.assert_allclose(alone, together, atol=1e-5)
-    largest = experiment.featurizer.buckets[-1]
-    batch = experiment.featurizer.batch(list(utterances[:8]), largest, (0, 0), False)
-    other = experiment.eval_step(
-        merge(state.params, state.frozen), sharding.place(batch, experiment.mesh)
+    largest = trainer.collator.buckets[-1]
+    batch = trainer.collator.batch(list(utterances[:8]), largest)
+    other = trainer.eval_step(
+        merge(state.params, state.frozen), sharding.place(batch, trainer.mesh)
     )
     np.testing.assert_allclose(other["logits"], together[:8], atol=1e-5)
 
 
-def test_compilations_equal_buckets(experiment):
-    state = experiment.initial_state(12)
-    for batch in some_batches(experiment, 12):
-        state, _ = experiment.train_step(state, sharding.place(batch, experiment.mesh))
-    assert experiment.train_step._cache_size() == len(experiment.featurizer.buckets)
+def test_compilations_equal_buckets(trainer):
+    state = trainer.initial_state(12)
+    for batch in some_batches(trainer, 12):
+        state, _ = trainer.train_step(state, sharding.place(batch, trainer.mesh))
+    assert trainer.train_step._cache_size() == len(trainer.collator.buckets)
 
 
 class Killed(BaseException):
@@ -95,11 +93,11 @@ class Killed(BaseException):
 
 def interrupt_after(monkeypatch, steps):
     """Kills the loop when it fetches a batch for the given step of this process."""
-    original, count = pipeline.device_iterator, [0]
+    original, count = loader.device_iterator, [0]
 
     def device_iterator(batches, *options):
         iterator = original(batches, *options)
-        if not isinstance(batches, pipeline.TrainBatches):
+        if not isinstance(batches, loader.TrainBatches):
             return iterator
 
         class Iterator(type(iterator)):
@@ -112,7 +110,7 @@ def interrupt_after(monkeypatch, steps):
         iterator.__class__ = Iterator
         return iterator
 
-    monkeypatch.setattr(pipeline, "device_iterator", device_iterator)
+    monkeypatch.setattr(loader, "device_iterator", device_iterator)
 
 
 @pytest.fixture(scope="module")
@@ -144,35 +142,39 @@ def test_a_resumed_run_equals_an_uninterrupted_one(
     assert (tmp_path / "confusion.png").read_bytes()[:4] == b"\x89PNG"
 
 
-def test_a_resumed_run_hears_what_an_uninterrupted_one_heard(
+def test_a_resumed_run_reads_what_an_uninterrupted_one_read(
     prepared, tiny_config, tmp_path, monkeypatch
 ):
     """With texts of the CTC head among those read: a head that writes a word, and another later."""
     config = tiny_config(prepared)
     config.train.ctc_texts, config.train.epochs = 0.5, 3
-    heard, hear = [], pipeline.TrainBatches.hear
-    monkeypatch.setattr(
-        pipeline.TrainBatches, "hear", lambda self, texts: (heard.append(texts), hear(self, texts))
-    )
+    read, refresh = [], loop.refresh_transcripts
+
+    def refresh_transcripts(trainer, state, utterances, batches, iterator):
+        iterator = refresh(trainer, state, utterances, batches, iterator)
+        read.append(batches.asr_transcripts)
+        return iterator
+
+    monkeypatch.setattr(loop, "refresh_transcripts", refresh_transcripts)
     original = loop.predict
 
-    def predict(experiment, state, utterances, texts=None):
-        answers = original(experiment, state, utterances, texts)
+    def predict(trainer, state, utterances, texts=None):
+        answers = original(trainer, state, utterances, texts)
         step = int(state.step)
         return answers | {"recognized": [f"STEP {step} {s}" for s in answers["recognized"]]}
 
     monkeypatch.setattr(loop, "predict", predict)
     main.run(config, str(tmp_path / "whole"))
     epochs = config.train.epochs
-    assert len(heard) == epochs - 1 and heard[0] != heard[1]
-    assert all(words.startswith("step ") for words in heard[0].values())
+    assert len(read) == epochs - 1 and read[0] != read[1]
+    assert all(words.startswith("step ") for words in read[0].values())
     with monkeypatch.context() as patch:
         interrupt_after(patch, 10)
         with pytest.raises(Killed):
             main.run(config, str(tmp_path / "resumed"))
-    del heard[epochs - 1 :]
+    del read[epochs - 1 :]
     main.run(config, str(tmp_path / "resumed"))
-    assert heard[: epochs - 1] == heard[epochs - 1 :]
+    assert read[: epochs - 1] == read[epochs - 1 :]
     assert without_times(tmp_path / "resumed") == without_times(tmp_path / "whole")
     for name in ("predictions.csv", "fold5/metrics.jsonl"):
         whole = (tmp_path / "whole" / name).read_text()
@@ -180,7 +182,7 @@ def test_a_resumed_run_hears_what_an_uninterrupted_one_heard(
 
 
 def test_a_finished_run_is_read_not_run(prepared, tiny_config, uninterrupted, monkeypatch):
-    monkeypatch.setattr(main, "_experiment", lambda config: pytest.fail("it was run again"))
+    monkeypatch.setattr(main, "_trainer", lambda config: pytest.fail("it was run again"))
     before = (uninterrupted / "predictions.csv").read_bytes()
     main.run(tiny_config(prepared), str(uninterrupted))
     assert (uninterrupted / "predictions.csv").read_bytes() == before
@@ -195,15 +197,15 @@ def test_another_config_in_the_same_workdir_is_an_error(prepared, tiny_config, u
 
 def test_no_test_label_can_influence_the_choice(prepared, tiny_config, tmp_path):
     """The same steps are chosen, from the same history, whatever the test session's labels are."""
-    experiment = Experiment(tiny_config(prepared))
-    true = experiment.corpus.utterances
+    trainer = Trainer.for_corpus(tiny_config(prepared))
+    true = trainer.corpus.utterances
     rng = np.random.default_rng(0)
     chosen, labels = [], []
     for name in ("true", "shuffled"):
-        found = loop.train_fold(experiment, folds.Fold(5), str(tmp_path / name))
+        found = loop.train_fold(trainer, folds.Fold(5), str(tmp_path / name))
         chosen.append((found["chosen"], found["history"], found["temperature"]))
         labels.append([u.label for u in found["utterances"]])
-        experiment.corpus.utterances = tuple(
+        trainer.corpus.utterances = tuple(
             dataclasses.replace(u, label=int(rng.integers(4))) if u.session == 5 else u
             for u in true
         )
@@ -248,33 +250,33 @@ def test_words_are_known_that_the_tested_state_was_trained_on(
     config = tiny_config(prepared)
     config.selection, config.refit, config.train.epochs = selection, refit, 1
     config.losses.acl.weight = acl
-    experiment = Experiment(config)
-    every = experiment.corpus.utterances
-    parts = folds.parts(every, folds.Fold(5), "heldout", config.heldout_fraction, config.seed)
-    train, other, held = parts.train[0].id, parts.train[1].id, parts.select[0].id
+    trainer = Trainer.for_corpus(config)
+    every = trainer.corpus.utterances
+    split = folds.split(every, folds.Fold(5), "heldout", config.heldout_fraction, config.seed)
+    train, other, held = split.train[0].id, split.train[1].id, split.validation[0].id
     planted = {
         train: {"transcript": "Said in training!"},
         other: {"aug_transcript": "An augmented text."},
         held: {"transcript": "said HELD out"},
     }
     words = ["said in training", "an augmented text", "said held out", "said nowhere else"]
-    planted |= {u.id: {"transcript": w} for u, w in zip(parts.test, words)}
-    experiment.corpus.utterances = tuple(
+    planted |= {u.id: {"transcript": w} for u, w in zip(split.test, words)}
+    trainer.corpus.utterances = tuple(
         dataclasses.replace(u, **planted.get(u.id, {})) for u in every
     )
     result = cross_validation.run_fold(
-        experiment, folds.Fold(5), str(tmp_path / "fold5"), str(tmp_path)
+        trainer, folds.Fold(5), str(tmp_path / "fold5"), str(tmp_path)
     )
-    seen = {p["transcript"]: p["seen"] for p in result["predictions"]}
+    seen = {p.transcript: p.seen for p in result.predictions}
     assert {w for w in words if seen[w]} == known
-    counts = result["counts"]
+    counts = result.counts
     assert counts["trained"] == counts["train"] + (counts["select"] if refit else 0)
     # And what follows from it: a temperature is that of a state which was not trained on the part.
-    sources = result["text_sources"]
+    sources = result.text_sources
     assert set(sources) == (set() if selection == "original" else {"gold", "ctc", "none"})
     fitted = [found["temperature"] is not None for found in sources.values()]
     assert all(fitted) if not refit else not any(fitted)
-    assert (result["temperature"] is None) == (refit or not sources)
+    assert (result.temperature is None) == (refit or not sources)
 
 
 def test_several_seeds_go_into_folders_of_their_own(prepared, tiny_config, tmp_path):
@@ -292,13 +294,13 @@ def test_several_seeds_go_into_folders_of_their_own(prepared, tiny_config, tmp_p
     assert again == alone[1]
 
 
-def test_divergence_is_one_message(experiment, tmp_path, monkeypatch):
-    step = experiment.train_step
+def test_divergence_is_one_message(trainer, tmp_path, monkeypatch):
+    step = trainer.train_step
 
     def diverged(state, batch):
         state, metrics = step(state, batch)
         return state, metrics | {"loss": metrics["loss"] * np.nan}
 
-    monkeypatch.setattr(experiment, "train_step", diverged)
+    monkeypatch.setattr(trainer, "train_step", diverged)
     with pytest.raises(UserError, match="Training diverged: the loss is nan at step 2"):
-        loop.train_fold(experiment, folds.Fold(5), str(tmp_path))
+        loop.train_fold(trainer, folds.Fold(5), str(tmp_path))

@@ -3,7 +3,7 @@
 import json
 import os
 
-from mmer_jax.data.audio import SAMPLE_RATE
+from mmer_jax.data.preprocessing import SAMPLE_RATE
 from mmer_jax.errors import UserError
 
 FILE = "preprocessor_config.json"

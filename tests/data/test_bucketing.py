@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from mmer_jax.data import batching
+from mmer_jax.data import bucketing
 
 EDGES = (16_000, 32_000, 64_000)
 
@@ -27,13 +27,13 @@ def test_edges_waste_no_more_than_any_other_choice(count):
         for choice in itertools.combinations(levels, count)
         if choice[-1] >= max(lengths)
     )
-    assert fed(lengths, batching.choose_edges(lengths, count, 210_000, 1_600)) == best
+    assert fed(lengths, bucketing.choose_edges(lengths, count, 210_000, 1_600)) == best
 
 
 def test_edges_end_at_the_limit():
-    edges = batching.choose_edges([9_000, 500_000], 4, 210_000)
+    edges = bucketing.choose_edges([9_000, 500_000], 4, 210_000)
     assert edges[-1] == 210_000
-    assert batching.choose_edges([500], 4, 210_000) == (batching.SHORTEST,)
+    assert bucketing.choose_edges([500], 4, 210_000) == (bucketing.SHORTEST,)
 
 
 @pytest.mark.parametrize("n", [1, 7, 16, 61])
@@ -41,71 +41,71 @@ def test_edges_end_at_the_limit():
 def test_a_pass_has_every_utterance_once(n, shuffled):
     lengths = random_lengths(n)
     rng = np.random.default_rng(5) if shuffled else None
-    plan = batching.plan(lengths, EDGES, 8, rng)
+    plan = bucketing.plan(lengths, EDGES, 8, rng)
     assert len(plan) == -(-n // 8)
     rows = np.concatenate([rows for _, rows in plan])
     assert all(len(rows) == 8 for _, rows in plan)
-    assert sorted(rows[rows != batching.FILL]) == list(range(n))
+    assert sorted(rows[rows != bucketing.FILL]) == list(range(n))
 
 
 def test_an_utterance_fits_its_bucket():
     lengths = random_lengths(61)
-    for bucket, rows in batching.plan(lengths, EDGES, 8, np.random.default_rng(1)):
-        assert all(lengths[i] <= EDGES[bucket] for i in rows if i != batching.FILL)
+    for bucket, rows in bucketing.plan(lengths, EDGES, 8, np.random.default_rng(1)):
+        assert all(lengths[i] <= EDGES[bucket] for i in rows if i != bucketing.FILL)
 
 
 def test_only_one_batch_is_short():
-    plan = batching.plan(random_lengths(61), EDGES, 8, np.random.default_rng(1))
-    assert sum((rows == batching.FILL).any() for _, rows in plan) == 1
+    plan = bucketing.plan(random_lengths(61), EDGES, 8, np.random.default_rng(1))
+    assert sum((rows == bucketing.FILL).any() for _, rows in plan) == 1
 
 
 def test_order_follows_the_rng_alone():
     def rows(seed):
-        plan = batching.plan(random_lengths(61), EDGES, 8, np.random.default_rng(seed))
+        plan = bucketing.plan(random_lengths(61), EDGES, 8, np.random.default_rng(seed))
         return np.concatenate([r for _, r in plan]).tolist()
 
     assert rows(1) == rows(1) != rows(2)
 
 
 def test_a_bucket_holds_the_texts_of_the_smaller_ones():
-    buckets = batching.make_buckets((10, 20), [5, 15], tokens=[30, 7], symbols=[1, 9])
+    buckets = bucketing.make_buckets((10, 20), [5, 15], tokens=[30, 7], symbols=[1, 9])
     assert [(b.tokens, b.symbols) for b in buckets] == [(32, 8), (32, 16)]
 
 
 def test_the_short_batch_is_one_of_the_shortest():
-    plan = batching.plan(random_lengths(61), EDGES, 8, np.random.default_rng(1))
-    short = [(k, rows) for k, rows in plan if (rows == batching.FILL).any()]
+    plan = bucketing.plan(random_lengths(61), EDGES, 8, np.random.default_rng(1))
+    short = [(k, rows) for k, rows in plan if (rows == bucketing.FILL).any()]
     assert short[0][0] == 0
-    assert (short[0][1][-3:] == batching.FILL).all()  # 61 = 8 * 8 - 3, fill rows last
+    assert (short[0][1][-3:] == bucketing.FILL).all()  # 61 = 8 * 8 - 3, fill rows last
 
 
 def test_weights_count_an_utterance_as_often_as_it_comes_up():
     lengths, often = [16_000, 32_000, 48_000], [1, 5, 1]
     repeated = np.repeat(lengths, often)
     for count in (1, 2, 3):
-        weighted = batching.choose_edges(lengths, count, 210_000, weights=often)
-        assert weighted == batching.choose_edges(repeated, count, 210_000)
+        weighted = bucketing.choose_edges(lengths, count, 210_000, weights=often)
+        assert weighted == bucketing.choose_edges(repeated, count, 210_000)
 
 
 def test_edges_by_count_are_the_best_of_each_count():
     lengths = random_lengths(40)
-    by_count = batching.edges_by_count(lengths, 6, 210_000)
+    by_count = bucketing.edges_by_count(lengths, 6, 210_000)
     assert [len(edges) for edges in by_count] == [1, 2, 3, 4, 5, 6]
-    assert by_count == [batching.choose_edges(lengths, n, 210_000) for n in range(1, 7)]
+    assert by_count == [bucketing.choose_edges(lengths, n, 210_000) for n in range(1, 7)]
 
 
 def test_padding_share_by_hand():
     # Two utterances of 8000 and 16000 in one batch of edge 16000: a quarter is padding.
-    assert batching.padding_share(np.array([8_000, 16_000]), (16_000,), 2) == pytest.approx(0.25)
+    assert bucketing.padding_share(np.array([8_000, 16_000]), (16_000,), 2) == pytest.approx(0.25)
     # A second view of 12000 each: 4 rows of 16000 hold 48000.
     views = np.array([[8_000, 12_000], [16_000, 12_000]])
-    assert batching.padding_share(views, (16_000,), 2) == pytest.approx(0.25)
+    assert bucketing.padding_share(views, (16_000,), 2) == pytest.approx(0.25)
     # In buckets of their own the utterances have rows of 12000 and 16000.
-    assert batching.least_padding(views, 64_000) == pytest.approx(1 - 48 / 56)
-    assert batching.least_padding(views, 12_000) == pytest.approx(1 - 44 / 48)
-    assert batching.least_padding(views[:, 0], 64_000) == 0
+    assert bucketing.least_padding(views, 64_000) == pytest.approx(1 - 48 / 56)
+    assert bucketing.least_padding(views, 12_000) == pytest.approx(1 - 44 / 48)
+    assert bucketing.least_padding(views[:, 0], 64_000) == 0
     # A row that fills the batch, and a recording that is cut.
-    assert batching.padding_share([99_000], (16_000,), 2) == pytest.approx(0.5)
+    assert bucketing.padding_share([99_000], (16_000,), 2) == pytest.approx(0.5)
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -113,28 +113,28 @@ def test_padding_share_by_hand():
 def test_padding_share_is_what_a_shuffled_pass_feeds(n, seed):
     rng = np.random.default_rng(seed)
     views = rng.integers(6_000, 70_000, (n, 2))
-    edges = batching.choose_edges(views.max(1), 4, 64_000)
+    edges = bucketing.choose_edges(views.max(1), 4, 64_000)
     fed = real = 0
-    for bucket, rows in batching.plan(views.max(1), edges, 8, rng):
+    for bucket, rows in bucketing.plan(views.max(1), edges, 8, rng):
         for row in rows:
             fed += 2 * edges[bucket]
-            real += 0 if row == batching.FILL else sum(min(x, edges[-1]) for x in views[row])
-    assert batching.padding_share(views, edges, 8) == pytest.approx(1 - real / fed)
+            real += 0 if row == bucketing.FILL else sum(min(x, edges[-1]) for x in views[row])
+    assert bucketing.padding_share(views, edges, 8) == pytest.approx(1 - real / fed)
 
 
 def choose(parts, max_padding):
     needs = np.concatenate([p.max(1) for p in parts])
-    candidates = batching.edges_by_count(needs, batching.MOST, 210_000)
-    return candidates, batching.choose(candidates, parts, 8, max_padding)
+    candidates = bucketing.edges_by_count(needs, bucketing.MOST, 210_000)
+    return candidates, bucketing.choose(candidates, parts, 8, max_padding)
 
 
 def test_the_fewest_buckets_that_every_part_is_content_with():
     rng = np.random.default_rng(0)
     parts = [rng.integers(20_000, 64_000, (n, 1)) for n in (200, 300)]
     candidates, choice = choose(parts, 0.12)
-    shares = [[batching.padding_share(p, e, 8) for p in parts] for e in candidates]
+    shares = [[bucketing.padding_share(p, e, 8) for p in parts] for e in candidates]
     count = len(choice.edges)
-    assert choice.reached and 1 < count < batching.MOST
+    assert choice.reached and 1 < count < bucketing.MOST
     assert max(shares[count - 1]) == choice.padding <= 0.12
     assert all(max(s) > 0.12 for s in shares[: count - 1])
 
@@ -144,7 +144,17 @@ def test_padding_that_no_number_of_buckets_reaches_is_said():
     lengths = np.random.default_rng(0).integers(20_000, 64_000, 300)
     parts = [np.stack([lengths, 2 * lengths], 1)]
     candidates, choice = choose(parts, 0.10)
-    least = min(batching.padding_share(parts[0], e, 8) for e in candidates)
+    least = min(bucketing.padding_share(parts[0], e, 8) for e in candidates)
     assert not choice.reached and choice.floor == pytest.approx(0.25)
-    assert least <= choice.padding <= least + batching.NEARLY
+    assert least <= choice.padding <= least + bucketing.NEARLY
     assert len(choice.edges) < len(candidates)
+
+
+def test_predictions_have_few_shapes():
+    assert bucketing.prediction_edges(210_000) == (
+        8_000, 11_520, 16_000, 22_720, 32_000, 45_440, 64_000, 90_560, 128_000, 181_120, 210_000,
+    )  # fmt: skip
+    assert bucketing.prediction_edges(1_600) == (1_600,)
+    assert bucketing.prediction_edges(8_000) == (8_000,)
+    counts = {(21, (1, 8)): [8, 8, 8], (3, (1, 8)): [1, 1, 1], (0, (1, 8)): [], (5, (1,)): [1] * 5}
+    assert {key: bucketing.prediction_batches(*key) for key in counts} == counts

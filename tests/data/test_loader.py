@@ -9,8 +9,9 @@ import numpy as np
 import orbax.checkpoint as ocp
 import pytest
 
-from mmer_jax.data import batching, folds, pipeline, text
+from mmer_jax.data import bucketing, folds, loader, text
 from mmer_jax.data.corpus import Corpus
+from mmer_jax.data.preprocessing import Preprocessor
 
 
 @pytest.fixture(scope="module")
@@ -19,26 +20,41 @@ def corpus(prepared):
 
 
 @pytest.fixture(scope="module")
-def featurizer(prepared, corpus):
-    tokenizer = text.Tokenizer(str(prepared / "corpus" / "tokenizer"), 32)
-    return pipeline.Featurizer(corpus, tokenizer, 210_000, False, buckets=2, augmented=True)
+def tokenizer(prepared):
+    return text.Tokenizer(str(prepared / "corpus" / "tokenizer"), 64)
 
 
-def train_batches(featurizer, seed=0):
-    return pipeline.TrainBatches(featurizer, featurizer.corpus.utterances, 8, 3, seed)
+@pytest.fixture(scope="module")
+def make(corpus, tokenizer):
+    """Options -> a `Collator` with the augmented view."""
+
+    def make(corpus=corpus, augmented=True, max_samples=210_000, **options):
+        preprocessor = Preprocessor(tokenizer, max_samples, False)
+        return loader.Collator(corpus, preprocessor, augmented, **options)
+
+    return make
 
 
-def test_shapes_are_one_set_per_bucket(featurizer):
-    batches = train_batches(featurizer)
+@pytest.fixture(scope="module")
+def collator(make):
+    return make(buckets=2)
+
+
+def train_batches(collator, seed=0):
+    return loader.TrainBatches(collator, collator.corpus.utterances, 8, 3, seed)
+
+
+def test_shapes_are_one_set_per_bucket(collator):
+    batches = train_batches(collator)
     shapes = {
         tuple((k, v.shape, str(v.dtype)) for k, v in sorted(batches[i].items()))
         for i in range(len(batches))
     }
-    assert len(shapes) == len(featurizer.buckets) == 2
+    assert len(shapes) == len(collator.buckets) == 2
 
 
-def test_rows_hold_their_utterance(featurizer, corpus):
-    batch = train_batches(featurizer)[0]
+def test_rows_hold_their_utterance(collator, corpus, tokenizer):
+    batch = train_batches(collator)[0]
     for row, (index, valid) in enumerate(zip(batch["index"], batch["valid"])):
         u = corpus.utterances[index]
         n = batch["audio_length"][row]
@@ -49,31 +65,31 @@ def test_rows_hold_their_utterance(featurizer, corpus):
         spelled = text.ctc_text(batch["transcript"][row, : batch["transcript_length"][row]])
         assert spelled == text.ctc_text(text.ctc_targets(u.transcript))
         assert batch["ctc_valid"][row] == valid
-        assert batch["text_mask"][row].sum() == len(featurizer.encoded[index].tokens)
+        assert batch["text_mask"][row].sum() == len(tokenizer.ids(u.transcript))
 
 
-def test_the_augmented_view_is_one_of_the_utterances_own(featurizer, corpus):
-    batch = train_batches(featurizer)[0]
+def test_the_augmented_view_is_one_of_the_utterances_own(collator, corpus):
+    batch = train_batches(collator)[0]
     assert batch["aug_valid"].all()
     for row, index in enumerate(batch["index"]):
         _, augmented = corpus.recordings(corpus.utterances[index])
         n = batch["aug_audio_length"][row]
-        heard = np.round(batch["aug_audio"][row, :n] * 32768).astype(np.int16)
-        assert any(np.array_equal(heard, a) for a in augmented)
+        recognized = np.round(batch["aug_audio"][row, :n] * 32768).astype(np.int16)
+        assert any(np.array_equal(recognized, a) for a in augmented)
 
 
-def test_several_augmented_recordings_are_all_drawn(featurizer, corpus):
+def test_several_augmented_recordings_are_all_drawn(collator, corpus):
     several = next(u for u in corpus.utterances if len(u.aug_samples) > 1)
-    bucket = featurizer.buckets[-1]
+    bucket = collator.buckets[-1]
     lengths = {
-        int(featurizer.batch([several], bucket, (0, epoch), True)["aug_audio_length"][0])
+        int(collator.batch([several], bucket, (0, epoch), True)["aug_audio_length"][0])
         for epoch in range(20)
     }
     assert lengths == set(several.aug_samples)
 
 
 @pytest.mark.parametrize("fold", [folds.Fold(1), folds.Fold(5), folds.Fold(4, "speaker")])
-def test_no_batch_holds_a_tested_speakers_voice(prepared, corpus, fold):
+def test_no_batch_holds_a_tested_speakers_voice(make, corpus, fold):
     """Of each utterance's recordings the first is planted in a speaker's voice, all ten in turn."""
     speakers = sorted({u.speaker for u in corpus.utterances})
     planted = with_utterances(
@@ -83,11 +99,10 @@ def test_no_batch_holds_a_tested_speakers_voice(prepared, corpus, fold):
             for i, u in enumerate(corpus.utterances)
         ),
     )
-    tokenizer = text.Tokenizer(str(prepared / "corpus" / "tokenizer"), 32)
-    f = pipeline.Featurizer(planted, tokenizer, 210_000, False, buckets=2, augmented=True)
-    p = folds.parts(planted.utterances, fold, "heldout", 0.2, seed=0)
+    f = make(planted, buckets=2)
+    p = folds.split(planted.utterances, fold, "heldout", 0.2, seed=0)
     tested = {u.speaker for u in p.test}
-    batches, drawn = pipeline.TrainBatches(f, p.train + p.select, 8, 3, 0), set()
+    batches, drawn = loader.TrainBatches(f, p.train + p.validation, 8, 3, 0), set()
     for step in range(len(batches)):
         b = batches[step]
         for row in np.flatnonzero(b["aug_valid"]):
@@ -123,27 +138,24 @@ def without_views(corpus, texts, recordings):
         (False, False, set()),
     ],
 )
-def test_a_view_is_what_the_model_takes(prepared, corpus, texts, recordings, served):
+def test_a_view_is_what_the_model_takes(make, corpus, tokenizer, texts, recordings, served):
     """A paraphrase alone serves a model of text, a recording alone one of speech."""
     other = without_views(corpus, texts, recordings)
-    tokenizer = text.Tokenizer(str(prepared / "corpus" / "tokenizer"), 32)
     for modalities in (("audio",), ("text",), ("audio", "text")):
         has_view = modalities in served
-        assert pipeline.any_view([other.utterances], modalities) == has_view
-        f = pipeline.Featurizer(
-            other, tokenizer, 210_000, False, 1, augmented=True, modalities=modalities
-        )
+        assert loader.any_view([other.utterances], modalities) == has_view
+        f = make(other, buckets=1, modalities=modalities)
         b = f.batch(other.utterances[:8], f.buckets[0], (0, 0), True)
         assert b["aug_valid"].all() == b["aug_valid"].any() == has_view
         assert ("aug_audio" in b) == ("audio" in modalities)
         assert ("aug_text_ids" in b) == ("text" in modalities)
         if has_view and "text" in modalities:
             ids = b["aug_text_ids"][0][b["aug_text_mask"][0] > 0]
-            np.testing.assert_array_equal(ids, f.encoded[0].aug_tokens)
+            np.testing.assert_array_equal(ids, tokenizer.ids(other.utterances[0].aug_transcript))
 
 
 @pytest.mark.parametrize("every", [1, 2, 100])
-def test_a_view_that_does_not_exist_is_no_padding(prepared, corpus, every):
+def test_a_view_that_does_not_exist_is_no_padding(make, corpus, every):
     """Recordings of one length: nothing is padded, whether all, half or one of them have a view."""
     same = (
         dataclasses.replace(u, samples=16_000, aug_samples=(16_000,), aug_voices=("",))
@@ -151,16 +163,15 @@ def test_a_view_that_does_not_exist_is_no_padding(prepared, corpus, every):
         else dataclasses.replace(u, samples=16_000).without_view()
         for i, u in enumerate(corpus.utterances)
     )
-    tokenizer = text.Tokenizer(str(prepared / "corpus" / "tokenizer"), 32)
-    f = pipeline.Featurizer(with_utterances(corpus, same), tokenizer, 210_000, False, 0, True)
+    f = make(with_utterances(corpus, same))
     assert f.choice.reached and f.choice.padding == f.choice.floor == 0
 
 
-def test_batches_depend_on_seed_and_step_alone(featurizer):
+def test_batches_depend_on_seed_and_step_alone(collator):
     one, same, other = (
-        train_batches(featurizer),
-        train_batches(featurizer),
-        train_batches(featurizer, 1),
+        train_batches(collator),
+        train_batches(collator),
+        train_batches(collator, 1),
     )
     for step in (0, 12, 5):  # in any order, and over the epochs' borders
         for name, value in one[step].items():
@@ -168,8 +179,8 @@ def test_batches_depend_on_seed_and_step_alone(featurizer):
     assert any(not np.array_equal(one[i]["index"], other[i]["index"]) for i in range(5))
 
 
-def test_epochs_are_shuffled_anew_and_whole(featurizer, corpus):
-    batches = train_batches(featurizer)
+def test_epochs_are_shuffled_anew_and_whole(collator, corpus):
+    batches = train_batches(collator)
     epochs = []
     for epoch in range(2):
         steps = range(epoch * batches.steps_per_epoch, (epoch + 1) * batches.steps_per_epoch)
@@ -178,20 +189,20 @@ def test_epochs_are_shuffled_anew_and_whole(featurizer, corpus):
     assert sorted(epochs[0]) == sorted(epochs[1]) == list(range(len(corpus.utterances)))
 
 
-def test_evaluation_has_every_utterance_once(featurizer, corpus):
+def test_evaluation_has_every_utterance_once(collator, corpus):
     some = corpus.utterances[:13]
-    batches = pipeline.EvalBatches(featurizer, some, 8)
+    batches = loader.EvalBatches(collator, some, 8)
     seen = [i for b in (batches[k] for k in range(len(batches))) for i in b["index"][b["valid"]]]
     assert sorted(seen) == list(range(13))
     assert "aug_audio" not in batches[0]
 
 
-def test_the_background_iterator_goes_on_from_its_state(featurizer):
-    batches = train_batches(featurizer)
-    first = pipeline.background(batches, 2, 4)
+def test_the_background_iterator_goes_on_from_its_state(collator):
+    batches = train_batches(collator)
+    first = loader.background(batches, 2, 4)
     for _ in range(4):
         next(first)
-    second = pipeline.background(batches, 2, 4)
+    second = loader.background(batches, 2, 4)
     second.set_state(first.get_state())
     np.testing.assert_array_equal(next(first)["index"], next(second)["index"])
 
@@ -207,9 +218,9 @@ def assert_same(one, other):
         np.testing.assert_array_equal(one[name], other[name], err_msg=name)
 
 
-def test_the_device_iterator_hands_out_every_batch_in_order(featurizer):
-    batches = train_batches(featurizer)
-    with pipeline.device_iterator(batches, placed, 2, 4) as iterator:
+def test_the_device_iterator_hands_out_every_batch_in_order(collator):
+    batches = train_batches(collator)
+    with loader.device_iterator(batches, placed, 2, 4) as iterator:
         for step, batch in enumerate(iterator):
             np.testing.assert_array_equal(batch["index"], batches[step]["index"])
         assert step == len(batches) - 1
@@ -217,18 +228,18 @@ def test_the_device_iterator_hands_out_every_batch_in_order(featurizer):
 
 
 @pytest.mark.parametrize("handed_out", [0, 4, 11])
-def test_the_device_iterators_state_leaves_out_what_waits_ahead(featurizer, handed_out):
-    batches = train_batches(featurizer)
-    with pipeline.device_iterator(batches, placed, 2, 4, ahead=3) as first:
+def test_the_device_iterators_state_leaves_out_what_waits_ahead(collator, handed_out):
+    batches = train_batches(collator)
+    with loader.device_iterator(batches, placed, 2, 4, ahead=3) as first:
         for _ in range(handed_out):
             next(first)
         _wait_for(lambda: first._parents[0]._buffer.full() or handed_out == 0)
         state = first.get_state()
-    with pipeline.device_iterator(batches, placed, 2, 4) as second:
+    with loader.device_iterator(batches, placed, 2, 4) as second:
         second.set_state(state)
         assert_same(next(second), batches[handed_out])
     # A checkpoint of the iterator without devices goes on as well.
-    third = pipeline.background(batches, 2, 4)
+    third = loader.background(batches, 2, 4)
     third.set_state(state)
     assert_same(next(third), batches[handed_out])
 
@@ -241,26 +252,26 @@ def _wait_for(condition):
     pytest.fail("it never came to be")
 
 
-def test_the_device_iterator_through_a_checkpoint(featurizer, tmp_path):
-    batches = train_batches(featurizer)
+def test_the_device_iterator_through_a_checkpoint(collator, tmp_path):
+    batches = train_batches(collator)
     with ocp.CheckpointManager(tmp_path) as manager:
-        with pipeline.device_iterator(batches, placed, 2, 4) as first:
+        with loader.device_iterator(batches, placed, 2, 4) as first:
             for _ in range(7):
                 next(first)
             items = ocp.args.Composite(data=grain.PyGrainCheckpointSave(first))
             manager.save(7, args=items)
             next(first)  # what comes after the save is not in it
             manager.wait_until_finished()
-        with pipeline.device_iterator(batches, placed, 2, 4) as second:
+        with loader.device_iterator(batches, placed, 2, 4) as second:
             items = ocp.args.Composite(data=grain.PyGrainCheckpointRestore(second))
             manager.restore(7, args=items)
             assert_same(next(second), batches[7])
 
 
 @pytest.mark.parametrize("taken", [0, 1, 5])
-def test_closing_leaves_no_thread(featurizer, taken):
+def test_closing_leaves_no_thread(collator, taken):
     before = set(threading.enumerate())
-    iterator = pipeline.device_iterator(train_batches(featurizer), placed, 3, 4)
+    iterator = loader.device_iterator(train_batches(collator), placed, 3, 4)
     for _ in range(taken):
         next(iterator)
     iterator.close()
@@ -271,22 +282,22 @@ def test_closing_leaves_no_thread(featurizer, taken):
     _wait_for(lambda: set(threading.enumerate()) <= before)
 
 
-def test_an_error_in_loading_comes_out_of_the_iterator(featurizer):
+def test_an_error_in_loading_comes_out_of_the_iterator(collator):
     def place(batch):
         raise RuntimeError("no device")
 
-    with pipeline.device_iterator(train_batches(featurizer), place, 2, 4) as iterator:
+    with loader.device_iterator(train_batches(collator), place, 2, 4) as iterator:
         with pytest.raises(RuntimeError, match="no device"):
             next(iterator)
 
 
 @pytest.mark.parametrize("shares", [[slice(0, 4), slice(4, 8)], [[0, 2, 4], [1, 3, 5, 6], [7]]])
-def test_the_processes_parts_make_the_whole_batch(featurizer, corpus, shares):
+def test_the_processes_parts_make_the_whole_batch(collator, corpus, shares):
     """Also where a process has fill rows alone: 13 utterances in batches of 8."""
     some = corpus.utterances[:13]
     makers = (
-        lambda rows: pipeline.TrainBatches(featurizer, some, 8, 2, 0, rows),
-        lambda rows: pipeline.EvalBatches(featurizer, some[:10], 8, rows),
+        lambda rows: loader.TrainBatches(collator, some, 8, 2, 0, rows),
+        lambda rows: loader.EvalBatches(collator, some[:10], 8, rows),
     )
     for make in makers:
         whole, parts = make(None), [make(rows) for rows in shares]
@@ -297,74 +308,76 @@ def test_the_processes_parts_make_the_whole_batch(featurizer, corpus, shares):
                     np.testing.assert_array_equal(part[name], value[rows], err_msg=name)
 
 
-def test_a_part_of_fill_rows_alone(featurizer, corpus):
-    batches = pipeline.EvalBatches(featurizer, corpus.utterances[:2], 8, slice(4, 8))
+def test_a_part_of_fill_rows_alone(collator, corpus):
+    batches = loader.EvalBatches(collator, corpus.utterances[:2], 8, slice(4, 8))
     batch = batches[0]
     assert not batch["valid"].any() and not batch["ctc_valid"].any()
     assert (batch["audio_length"] > 0).all()
     assert set(batch["index"]) <= {0, 1}
 
 
-def test_positions_and_sizes_tell_of_the_whole_batch(featurizer, corpus):
+def test_row_indices_and_num_valid_tell_of_the_whole_batch(collator, corpus):
     some = corpus.utterances[:13]
-    batches = pipeline.EvalBatches(featurizer, some, 8, rows=slice(0, 2))
-    whole = pipeline.EvalBatches(featurizer, some, 8)
+    batches = loader.EvalBatches(collator, some, 8, rows=slice(0, 2))
+    whole = loader.EvalBatches(collator, some, 8)
     for i in range(len(batches)):
-        at = batches.positions(i)
+        at = batches.row_indices(i)
         np.testing.assert_array_equal(at != -1, whole[i]["valid"])
         np.testing.assert_array_equal(at[at != -1], whole[i]["index"][whole[i]["valid"]])
-    train = pipeline.TrainBatches(featurizer, some, 8, 2, 0, rows=slice(0, 2))
-    whole = pipeline.TrainBatches(featurizer, some, 8, 2, 0)
+    train = loader.TrainBatches(collator, some, 8, 2, 0, rows=slice(0, 2))
+    whole = loader.TrainBatches(collator, some, 8, 2, 0)
     for i in range(len(train)):
-        assert train.sizes(i) == whole[i]["valid"].sum()
+        assert train.num_valid(i) == whole[i]["valid"].sum()
         assert train.shape(i).samples == whole[i]["audio"].shape[1]
 
 
 @pytest.mark.parametrize("seed", range(8))
-def test_every_utterance_once_in_every_epoch(featurizer, corpus, seed):
+def test_every_utterance_once_in_every_epoch(collator, corpus, seed):
     rng = np.random.default_rng(seed)
     n, size = int(rng.integers(1, 80)), int(rng.integers(1, 20))
     some = [corpus.utterances[i] for i in rng.permutation(80)[:n]]
-    batches = pipeline.TrainBatches(featurizer, some, size, 3, seed)
+    batches = loader.TrainBatches(collator, some, size, 3, seed)
     assert batches.steps_per_epoch == -(-n // size)
     for epoch in range(3):
-        plan = batches._plan(epoch)
+        plan = batches.plan(epoch)
         rows = np.concatenate([rows for _, rows in plan])
-        assert sorted(rows[rows != batching.FILL]) == list(range(n))
-        assert sum(batching.FILL in rows for _, rows in plan) == (n % size > 0)
+        assert sorted(rows[rows != bucketing.FILL]) == list(range(n))
+        assert sum(bucketing.FILL in rows for _, rows in plan) == (n % size > 0)
         for bucket, rows in plan:
-            for i in rows[rows != batching.FILL]:
-                drawn = featurizer.lengths(some[i], (seed, epoch))
-                assert max(drawn) <= featurizer.edges[bucket]
+            for i in rows[rows != bucketing.FILL]:
+                drawn = collator.lengths(some[i], (seed, epoch))
+                assert max(drawn) <= collator.edges[bucket]
 
 
-def test_the_padding_share_is_what_the_batches_hold(featurizer, corpus):
-    batches = train_batches(featurizer)
+def padding_share(collator, utterances):
+    return bucketing.padding_share(collator.view_lengths(utterances), collator.edges, 8)
+
+
+def test_the_padding_share_is_what_the_batches_hold(collator, corpus):
+    batches = train_batches(collator)
     fed = real = 0
     for step in range(batches.steps_per_epoch):
         b = batches[step]
         fed += b["audio"].size + b["aug_audio"].size
         real += b["audio_length"][b["valid"]].sum() + b["aug_audio_length"][b["aug_valid"]].sum()
-    share = featurizer.padding_share(corpus.utterances, 8, (0, 0))
+    share = padding_share(collator, corpus.utterances)
     assert share == pytest.approx(1 - real / fed)
 
 
-def test_the_number_of_buckets_can_be_left_to_the_padding(prepared, corpus):
-    tokenizer = text.Tokenizer(str(prepared / "corpus" / "tokenizer"), 32)
-    options = (corpus, tokenizer, 210_000, False)
-    loose = pipeline.Featurizer(*options, 0, True, batch_size=8, max_padding=0.25)
+def test_the_number_of_buckets_can_be_left_to_the_padding(make, corpus):
+    loose = make(max_padding=0.25)
     count = len(loose.edges)
-    share = loose.padding_share(corpus.utterances, 8)
+    share = padding_share(loose, corpus.utterances)
     assert loose.choice.reached and loose.choice.padding == share <= 0.25
-    fewer = pipeline.Featurizer(*options, count - 1, True, batch_size=8, max_padding=0.25)
+    fewer = make(buckets=count - 1, max_padding=0.25)
     assert len(fewer.edges) == count - 1 and not fewer.choice.reached
-    assert fewer.padding_share(corpus.utterances, 8) > 0.25
+    assert padding_share(fewer, corpus.utterances) > 0.25
     parts = [corpus.utterances[:30], corpus.utterances[30:]]
-    by_parts = pipeline.Featurizer(*options, 0, True, 8, 0.25, parts=parts)
-    assert by_parts.choice.padding == max(by_parts.padding_share(p, 8) for p in parts)
+    by_parts = make(max_padding=0.25, training_sets=parts)
+    assert by_parts.choice.padding == max(padding_share(by_parts, p) for p in parts)
 
 
-def test_a_long_text_fits_where_evaluation_needs_a_smaller_bucket(prepared, corpus):
+def test_a_long_text_fits_where_evaluation_needs_a_smaller_bucket(make, corpus):
     """A short recording with a long text, whose augmented recording is in the largest bucket."""
     order = sorted(corpus.utterances, key=lambda u: u.samples)
     longest = max(max(u.samples, *u.aug_samples) for u in order)
@@ -372,19 +385,17 @@ def test_a_long_text_fits_where_evaluation_needs_a_smaller_bucket(prepared, corp
         order[0], transcript="A " * 30, aug_samples=(longest,), aug_voices=("",)
     )
     changed = tuple(odd if u.id == odd.id else u for u in corpus.utterances)
-    tokenizer = text.Tokenizer(str(prepared / "corpus" / "tokenizer"), 64)
     other = with_utterances(corpus, changed)
-    f = pipeline.Featurizer(other, tokenizer, 210_000, False, buckets=4, augmented=True)
-    batches = pipeline.EvalBatches(f, changed, 8)
+    f = make(other, buckets=4)
+    batches = loader.EvalBatches(f, changed, 8)
     lengths = [batches[i]["text_mask"].sum(1).max() for i in range(len(batches))]
     assert max(lengths) >= 30
 
 
-def test_a_cut_utterance_loses_its_ctc(prepared, corpus):
+def test_a_cut_utterance_loses_its_ctc(make, corpus):
     limit = int(np.median([u.samples for u in corpus.utterances]))
-    tokenizer = text.Tokenizer(str(prepared / "corpus" / "tokenizer"), 32)
-    f = pipeline.Featurizer(corpus, tokenizer, limit, False, buckets=1, augmented=False)
-    batches = pipeline.EvalBatches(f, corpus.utterances, 8)
+    f = make(augmented=False, max_samples=limit, buckets=1)
+    batches = loader.EvalBatches(f, corpus.utterances, 8)
     for i in range(len(batches)):
         b = batches[i]
         uncut = np.array([corpus.utterances[k].samples <= limit for k in b["index"]])
@@ -392,21 +403,16 @@ def test_a_cut_utterance_loses_its_ctc(prepared, corpus):
         assert (b["audio_length"] <= limit).all()
 
 
-def test_a_fill_row_repeats_a_real_one_and_is_not_valid(featurizer, corpus):
+def test_a_fill_row_repeats_a_real_one_and_is_not_valid(collator, corpus):
     u = corpus.utterances[0]
-    batch = featurizer.batch([u, None], featurizer.buckets[-1], (0, 0), True)
+    batch = collator.batch([u, None], collator.buckets[-1], (0, 0), True)
     np.testing.assert_array_equal(batch["valid"], [True, False])
     assert not batch["ctc_valid"][1] and not batch["aug_valid"][1]
     np.testing.assert_array_equal(batch["audio"][0], batch["audio"][1])
 
 
-def test_some_utterances_come_without_their_words(prepared, corpus):
-    tokenizer = text.Tokenizer(str(prepared / "corpus" / "tokenizer"), 32)
-    options = (corpus, tokenizer, 210_000, False)
-    plain, half = (
-        pipeline.Featurizer(*options, buckets=1, augmented=True, text_dropout=rate)
-        for rate in (0.0, 0.5)
-    )
+def test_some_utterances_come_without_their_words(make, tokenizer):
+    plain, half = (make(buckets=1, text_dropout=rate) for rate in (0.0, 0.5))
     nothing, lost = tokenizer.ids(""), 0
     for step in range(len(train_batches(plain))):
         before, after = train_batches(plain)[step], train_batches(half)[step]
@@ -422,14 +428,10 @@ def test_some_utterances_come_without_their_words(prepared, corpus):
     assert 0.4 < share < 0.6
 
 
-def test_some_utterances_come_with_what_was_heard(prepared, corpus):
-    tokenizer = text.Tokenizer(str(prepared / "corpus" / "tokenizer"), 32)
-    f = pipeline.Featurizer(
-        corpus, tokenizer, 210_000, False, buckets=1, augmented=True, text_dropout=0.3,
-        ctc_texts=0.4,
-    )  # fmt: skip
+def test_some_utterances_come_with_their_asr_transcript(make, corpus, tokenizer):
+    f = make(buckets=1, text_dropout=0.3, asr_texts=0.4)
     batches = train_batches(f)
-    heard = {u.id: f"zz{i} " * (40 if i % 2 else 1) for i, u in enumerate(corpus.utterances)}
+    recognized = {u.id: f"zz{i} " * (40 if i % 2 else 1) for i, u in enumerate(corpus.utterances)}
 
     def read():
         found, width = {}, f.buckets[0].tokens
@@ -438,7 +440,7 @@ def test_some_utterances_come_with_what_was_heard(prepared, corpus):
             for row in np.flatnonzero(b["valid"]):
                 u = corpus.utterances[b["index"][row]]
                 ids = b["text_ids"][row][b["text_mask"][row] > 0]
-                long = tokenizer.ids(heard[u.id])
+                long = tokenizer.ids(recognized[u.id])
                 # As much of a long text as the bucket holds, and the end of the sequence.
                 fits = [*long[: width - 1], long[-1]] if len(long) > width else long
                 ways = {"gold": tokenizer.ids(u.transcript), "none": tokenizer.ids(""), "ctc": fits}
@@ -446,8 +448,8 @@ def test_some_utterances_come_with_what_was_heard(prepared, corpus):
         return found
 
     before = read()
-    assert {names[0] for names in before.values()} == {"gold", "none"}  # nothing heard yet
-    batches.hear(heard)
+    assert {names[0] for names in before.values()} == {"gold", "none"}  # no transcripts yet
+    batches.asr_transcripts = recognized
     after = read()
     assert all(len(names) == 1 for names in after.values())
     assert [u for u in before if before[u] == ["none"]] == [
@@ -457,18 +459,18 @@ def test_some_utterances_come_with_what_was_heard(prepared, corpus):
     assert 0.25 < share < 0.55
 
 
-def test_evaluation_reads_other_texts_where_they_are_given(featurizer, corpus):
+def test_evaluation_reads_other_texts_where_they_are_given(collator, corpus, tokenizer):
     utterances = corpus.utterances[:9]
     long = "word " * 40
     texts = {utterances[0].id: "", utterances[1].id: long}
-    batches = pipeline.EvalBatches(featurizer, utterances, 8, texts=texts)
+    batches = loader.EvalBatches(collator, utterances, 8, texts=texts)
     seen = {}
     for i in range(len(batches)):
         batch = batches[i]
-        for row, at in enumerate(batches.positions(i)):
+        for row, at in enumerate(batches.row_indices(i)):
             if at >= 0:
                 seen[at] = batch["text_ids"][row][batch["text_mask"][row] > 0]
-    np.testing.assert_array_equal(seen[0], featurizer.tokens(""))
-    np.testing.assert_array_equal(seen[1], featurizer.tokens(long))
-    assert len(seen[1]) > max(b.tokens for b in featurizer.buckets)
-    np.testing.assert_array_equal(seen[2], featurizer.encoded[2].tokens)
+    np.testing.assert_array_equal(seen[0], tokenizer.ids(""))
+    np.testing.assert_array_equal(seen[1], tokenizer.ids(long))
+    assert len(seen[1]) > max(b.tokens for b in collator.buckets)
+    np.testing.assert_array_equal(seen[2], tokenizer.ids(utterances[2].transcript))
