@@ -19,7 +19,7 @@ import time
 import numpy as np
 import scipy.special
 
-from mmer_jax.metrics import classification, jackknife
+from mmer_jax.metrics import METRICS, classification, jackknife
 
 CLASSES = 4
 CHUNK = 500  # draws at once
@@ -109,7 +109,7 @@ def simulate(cell: Cell, draws: int, seed: int = 0) -> dict[str, dict[str, float
     parts = [_held(cell, counts, truth) for counts, _ in chunks]
     return {
         name: {k: _share(np.concatenate([p[name][k] for p in parts])) for k in parts[0][name]}
-        for name in classification.RATES
+        for name in METRICS
     }
 
 
@@ -117,7 +117,7 @@ def _held(cell, counts, truth):
     """Metric -> whether each draw's interval covers and whether each p is below 0.05."""
     groups, by_seed = counts.sum(2), classification.overall(counts.sum(3))
     ratio = 1 / (cell.groups - 1)  # n_test / n_train of leave one session out
-    held = {name: {} for name in classification.RATES}
+    held = {name: {} for name in METRICS}
     for systems in (1, 2):
         for name, (value, v) in jackknife.spreads(groups[:, :systems]).items():
             degrees = jackknife.degrees(groups)

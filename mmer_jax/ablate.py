@@ -37,8 +37,8 @@ def run(config, workdir: str, names=()) -> str:
     """
     # Imported late, as in main.py.
     from mmer_jax import runs as finished
+    from mmer_jax.data import folds
     from mmer_jax.reporting import ablation
-    from mmer_jax.training import cross_validation
 
     config = config.copy_and_resolve_references()
     config.seeds = tuple(config.seeds) or SEEDS
@@ -46,7 +46,7 @@ def run(config, workdir: str, names=()) -> str:
     variants, same = ablation.make(config, names)
     for name, twin in same.items():
         print(f"{name}: left out, for its config is that of {twin}", flush=True)
-    each = len(config.seeds) * len(cross_validation.selected_folds(config))
+    each = len(config.seeds) * len(folds.selected(config))
     found = {v.name: [] for v in variants}
 
     def on_fold(variant, result):
@@ -81,7 +81,7 @@ def _with_earlier(config, workdir, variants):
             variant = ablation.make(config, (name,))[0][-1]
         except UserError:
             continue  # of another config: this one has no such variant
-        if variant.name not in known and finished.all_of(_folder(workdir, variant)):
+        if variant.name not in known and finished.finished_folds(_folder(workdir, variant)):
             print(f"in the table too, finished before: {name}", flush=True)
             known[name] = variant
     return [known[name] for name in ablation.CHANGES if name in known]

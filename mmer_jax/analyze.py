@@ -53,23 +53,23 @@ def _say(text):
 
 def _fold(found, number, utterance):
     """The fold to examine, of the first seed."""
-    folds = [f for f in found.folds if f.result["seed"] == found.seeds[0]]
-    numbers = [f.result["fold"] for f in folds]
+    folds = [f for f in found.folds if f.result.seed == found.seeds[0]]
+    numbers = [f.result.fold for f in folds]
     if number is not None and number not in numbers:
         raise UserError(
             f"--fold is {number}; the finished folds are: {', '.join(map(str, numbers))}."
         )
-    wanted = [f for f in folds if number in (None, f.result["fold"])]
-    ids = {f.result["fold"]: [p["utterance"] for p in f.result["predictions"]] for f in wanted}
+    wanted = [f for f in folds if number in (None, f.result.fold)]
+    ids = {f.result.fold: [p.utterance for p in f.result.predictions] for f in wanted}
     if not utterance:
         return wanted[0]
     for fold in wanted:
-        if utterance in ids[fold.result["fold"]]:
+        if utterance in ids[fold.result.fold]:
             return fold
     of = f"fold {number}" if number is not None else "any finished fold"
     raise UserError(
         f"--utterance is {utterance!r}, which is no test utterance of {of}; they are called "
-        f"{', '.join(ids[wanted[0].result['fold']][:3])}, ... (see predictions.csv)."
+        f"{', '.join(ids[wanted[0].result.fold][:3])}, ... (see predictions.csv)."
     )
 
 

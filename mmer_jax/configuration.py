@@ -14,21 +14,14 @@ from ml_collections import config_dict
 
 from mmer_jax.errors import UserError
 from mmer_jax.losses import LOSSES
+from mmer_jax.metrics import METRICS
 
 MODALITIES = ("audio", "text")
 # Options that may differ between a run and its continuation: they move files or work, not numbers.
 NOT_IN_FINGERPRINT = (
-    "name",
-    "folds",
-    "seeds",
-    "data.dir",
-    "data.threads",
-    "data.prefetch",
-    "mesh.data",
-    "mesh.fsdp",
-    "mesh.model",
-    "train.log_every",
-)
+    "name", "folds", "seeds", "data.dir", "data.threads", "data.prefetch", "mesh.data", "mesh.fsdp",
+    "mesh.model", "train.log_every",
+)  # fmt: skip
 CHOICES = {
     "protocol": ("session", "speaker"),
     "selection": ("heldout", "original"),
@@ -44,7 +37,7 @@ CHOICES = {
     "model.remat": ("none", "layers"),
     "optimizer.decay": ("matrices", "all"),
     "optimizer.schedule": ("constant", "linear", "cosine"),
-    "selection_metric": ("ua", "wa", "loss"),
+    "selection_metric": (*METRICS, "loss"),
 } | {f"losses.{k}.{o}": v for k, loss in LOSSES.items() for o, v in loss.choices.items()}
 # Lowest and highest value of each option that has them.
 RANGES = {
@@ -106,7 +99,7 @@ def default() -> ml_collections.ConfigDict:
     c.protocol = "session"  # what is left out and tested: session (5 folds) or speaker (10)
     c.folds = ()  # numbers of the sessions or speakers to test, one fold each; (): all
     c.selection = "heldout"  # chooses the epoch on training sessions; original: on the TEST one
-    c.selection_metric = "ua"  # what the epoch is chosen by: ua, wa or loss
+    c.selection_metric = "ua"  # what the epoch is chosen by: a metric, or loss
     c.refit = False  # afterwards train anew, held-out dialogs too, for the chosen number of steps
     c.exclude_seen_transcripts = False  # take out of training what the test side says word for word
     c.heldout_fraction = 0.12  # share of the training utterances held out, in whole dialogs

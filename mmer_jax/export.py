@@ -57,8 +57,8 @@ def fold_folder(source: str, fold: int | None = None, seed: int | None = None) -
             raise UserError(f"{source} is one fold already; leave out --fold and --seed.")
         return source
     folds = runs.read(source).folds
-    meant = [f for f in folds if fold in (None, f.result["fold"])]
-    meant = [f for f in meant if seed in (None, f.result["seed"])]
+    meant = [f for f in folds if fold in (None, f.result.fold)]
+    meant = [f for f in meant if seed in (None, f.result.seed)]
     if len(meant) != 1:
         raise UserError(f"{_what(meant, fold, seed)} {source}. {_choices(folds)}")
     return meant[0].folder
@@ -73,7 +73,7 @@ def _what(meant, fold, seed):
 
 
 def _choices(folds):
-    numbers, seeds = ({f.result[k] for f in folds} for k in ("fold", "seed"))
+    numbers, seeds = ({f.result.key[i] for f in folds} for i in (1, 0))
     text = f"Choose one: --fold={'|'.join(map(str, sorted(numbers)))}"
     return text + (f" and --seed={'|'.join(map(str, sorted(seeds)))}" if len(seeds) > 1 else "")
 

@@ -56,18 +56,18 @@ def run(config, workdir: str, on_fold=None) -> str:
     from mmer_jax.training import cross_validation
 
     workdir = files.resolve(workdir)
-    whole = cross_validation.open_workdir(workdir, config)
+    whole = finished.open_workdir(workdir, config)
     experiments = _Experiments()
     results = []
     with _log_file(workdir):
         for one, folder in _by_seed(config, workdir):
             if folder != workdir:
-                cross_validation.open_workdir(folder, one)
+                finished.open_workdir(folder, one)
             make = functools.partial(experiments.get, one)
             results += cross_validation.run(one, folder, make, on_fold, workdir)
     seconds = time.monotonic() - began if experiments.needed else None
     everything = finished.with_earlier(results, workdir)
-    earlier = [result for result in everything if result not in results]
+    earlier = [r for r in everything if r.key not in {done.key for done in results}]
     if earlier:
         print(f"in the tables too, finished before: {finished.listed(earlier)}", flush=True)
     return report.write(whole, everything, workdir, seconds, hardware())

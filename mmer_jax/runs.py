@@ -1,4 +1,4 @@
-"""A finished run read back from its workdir: config, results and metrics, without jax."""
+"""A run's folder, read and written without jax: config, results of folds, metrics, summary."""
 
 import dataclasses
 import json
@@ -8,41 +8,44 @@ import re
 import ml_collections
 from etils import epath
 
-from mmer_jax import configuration, files
+from mmer_jax import configuration, files, processes
+from mmer_jax.data import corpus
 from mmer_jax.data import folds as data_folds
 from mmer_jax.errors import UserError
-from mmer_jax.metrics import reliability
+from mmer_jax.results import FoldResult, RunResult
+
+CONFIG, RESULT, SUMMARY, TABLE = "config.json", "result.json", "results.json", "results.md"
 
 
 @dataclasses.dataclass(frozen=True)
 class FoldRun:
-    """One fold of one seed.
+    """One finished fold of one seed.
 
     Attributes:
       folder: its parameters and metrics.
       config: of its seed.
-      result: see `cross_validation.run`.
+      result: its result.json.
       metrics: lines of metrics.jsonl, each a dict with `step`.
       refit: those of the training on the held-out dialogs as well; empty without one.
     """
 
     folder: str
     config: ml_collections.ConfigDict
-    result: dict
+    result: FoldResult
     metrics: list[dict]
     refit: list[dict]
 
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """All folds of a workdir.
+    """All finished folds of a workdir.
 
     Attributes:
-      workdir: where they lie.
+      workdir: its path.
       config: of the run as a whole.
       folds: by seed, then by number.
       missing: (seed, number) of folds that the config asks for and that aren't finished.
-      summary: results.json; {} where the run never came to its end.
+      summary: results.json; None where the run never came to its end.
       table: results.md, or "".
     """
 
@@ -50,28 +53,27 @@ class Run:
     config: ml_collections.ConfigDict
     folds: tuple[FoldRun, ...]
     missing: tuple[tuple[int, int], ...]
-    summary: dict
+    summary: RunResult | None
     table: str
 
     @property
     def seeds(self) -> list[int]:
         """Rising."""
-        return sorted({f.result["seed"] for f in self.folds})
+        return sorted({f.result.seed for f in self.folds})
 
     @property
     def numbers(self) -> list[int]:
         """Of the folds, rising."""
-        return sorted({f.result["fold"] for f in self.folds})
+        return sorted({f.result.fold for f in self.folds})
 
     @property
     def label_names(self) -> list[str]:
         """Of the classes, in the order of the logits."""
-        return self.folds[0].result["label_names"]
+        return self.folds[0].result.label_names
 
     def of(self, seed: int, number: int) -> FoldRun | None:
         """A seed's fold; None where it isn't finished."""
-        wanted = (seed, number)
-        return next((f for f in self.folds if _key(f.result) == wanted), None)
+        return next((f for f in self.folds if f.result.key == (seed, number)), None)
 
 
 def read(workdir: str) -> Run:
@@ -81,31 +83,31 @@ def read(workdir: str) -> Run:
       UserError: there is none, none of its folds is finished, or a file of it is damaged.
     """
     workdir = files.resolve(workdir)
-    if not files.exists(os.path.join(workdir, "config.json")):
-        there = "There is no folder" if not files.exists(workdir) else "No config.json is in"
+    if not files.exists(os.path.join(workdir, CONFIG)):
+        there = "There is no folder" if not files.exists(workdir) else f"No {CONFIG} is in"
         raise UserError(
             f"{there} {workdir}. Name the --workdir of a finished run of `python -m mmer_jax.main`:"
             " it holds config.json and folders fold1, fold2, ... or seed0, seed1, ..."
         )
     config = _config(workdir)
-    folds = all_of(workdir)
+    folds = finished_folds(workdir)
     if not folds:
         raise UserError(
-            f"No fold in {workdir} is finished (no fold*/result.json). Run `python -m mmer_jax.main"
+            f"No fold in {workdir} is finished (no fold*/{RESULT}). Run `python -m mmer_jax.main"
             f" ... --workdir={workdir}` to its end first."
         )
-    path = os.path.join(workdir, "results.md")
+    summary, table = (os.path.join(workdir, name) for name in (SUMMARY, TABLE))
     return Run(
         workdir=workdir,
         config=config,
         folds=folds,
         missing=_missing(config, folds),
-        summary=_json(os.path.join(workdir, "results.json"), {}),
-        table=files.read_text(path) if files.exists(path) else "",
+        summary=RunResult.from_json(_json(summary)) if files.exists(summary) else None,
+        table=files.read_text(table) if files.exists(table) else "",
     )
 
 
-def all_of(workdir: str) -> tuple[FoldRun, ...]:
+def finished_folds(workdir: str) -> tuple[FoldRun, ...]:
     """Every finished fold of a workdir, by seed, then by number; none where there is none.
 
     By what is there, not by its config: a run may have been continued with other seeds, or with
@@ -113,9 +115,10 @@ def all_of(workdir: str) -> tuple[FoldRun, ...]:
     """
     if not files.exists(workdir):
         return ()
-    folders = [f for f in (workdir, *_numbered(workdir, "seed")) if _results(f)]
-    folds = {_key(fold.result): fold for folder in folders for fold in _folds(folder)}
-    return tuple(folds[key] for key in sorted(folds))
+    folders = (f for top in (workdir, *_numbered(workdir, "seed")) for f in _numbered(top, "fold"))
+    folds = map(_fold, (f for f in folders if files.exists(os.path.join(f, RESULT))))
+    by_key = {fold.result.key: fold for fold in folds}
+    return tuple(by_key[key] for key in sorted(by_key))
 
 
 def read_fold(folder: str) -> FoldRun:
@@ -130,30 +133,41 @@ def read_fold(folder: str) -> FoldRun:
             f"{folder} is not named as a fold of a run; expected a folder such as runs/demo/fold5 "
             "or runs/x/seed0/fold5. Give a copy of one that name."
         )
-    return _fold(folder, _config(os.path.dirname(folder)))
+    return _fold(folder)
 
 
-def with_earlier(results: list[dict], workdir: str) -> list[dict]:
+def read_result(folder: str, config) -> FoldResult:
+    """The result in a finished fold's folder.
+
+    Raises:
+      UserError: it is missing or damaged.
+    """
+    return FoldResult.from_json(_json(os.path.join(folder, RESULT)), config)
+
+
+def write_result(result: FoldResult, folder: str) -> None:
+    """Writes a fold's result.json, in the first process: the fold is finished then."""
+    if processes.is_first():
+        files.replace_file(os.path.join(folder, RESULT), json.dumps(result.to_json()) + "\n")
+
+
+def with_earlier(results: list[FoldResult], workdir: str) -> list[FoldResult]:
     """Results of folds, and of all others that are finished in their workdir, by seed and number.
 
     To be called when the given ones are finished, for other calls may have worked on folds of the
     same workdir meanwhile.
 
-    Args:
-      results: see `cross_validation.run`.
-      workdir: of the run.
-
     Raises:
       UserError: a file of another fold is damaged.
     """
-    merged = {_key(f.result): f.result for f in all_of(workdir)} | {_key(r): r for r in results}
+    merged = {r.key: r for r in [*(f.result for f in finished_folds(workdir)), *results]}
     return [merged[key] for key in sorted(merged)]
 
 
-def listed(results: list[dict]) -> str:
+def listed(results: list[FoldResult]) -> str:
     """Seeds and numbers of folds, in words."""
     numbers = {}
-    for seed, number in sorted(map(_key, results)):
+    for seed, number in sorted(r.key for r in results):
         numbers.setdefault(seed, []).append(str(number))
     return "; ".join(
         f"seed {seed}, fold{'s' if len(which) > 1 else ''} {', '.join(which)}"
@@ -161,8 +175,50 @@ def listed(results: list[dict]) -> str:
     )
 
 
-def _key(result):
-    return result["seed"], result["fold"]
+def open_workdir(workdir: str, config):
+    """Makes the workdir a home of this config, or checks that it already is.
+
+    Its config.json names the folds and seeds of all calls so far.
+
+    Returns:
+      The config with those folds and seeds.
+
+    Raises:
+      UserError: it holds a run of another config, or can't be written.
+    """
+    path = os.path.join(workdir, CONFIG)
+    before, config = None, config.copy_and_resolve_references()
+    content = configuration.to_json(config)
+    if files.exists(path):
+        before = _json(path)
+        _check_same(before, content, workdir)
+        config.folds = _of_all_calls(before, config, "folds", either=all)
+        config.seeds = _of_all_calls(before, config, "seeds", either=any)
+        content = before | {name: list(config[name]) for name in ("folds", "seeds")}
+    if content != before and processes.is_first():
+        try:
+            files.replace_file(path, json.dumps(content, indent=2) + "\n")
+        except OSError as e:
+            raise UserError(
+                f"The workdir {workdir} can't be written: {e}. Name another --workdir."
+            ) from e
+    return config
+
+
+def _check_same(before, content, workdir):
+    changed = configuration.differences(before, content)
+    if changed:
+        lines = "\n".join(f"  {key}: {old!r} there, {new!r} now" for key, old, new in changed)
+        raise UserError(
+            f"The workdir {workdir} holds a run with other options:\n{lines}\n"
+            "Name another --workdir, or delete that one to start anew."
+        )
+
+
+def _of_all_calls(before, config, name, either):
+    """Numbers of an earlier call and of this one; () is all folds, but no seed of its own."""
+    both = [tuple(before.get(name, ())), tuple(config[name])]
+    return tuple(sorted({n for numbers in both for n in numbers})) if either(both) else ()
 
 
 def _numbered(folder, prefix):
@@ -171,44 +227,19 @@ def _numbered(folder, prefix):
     return [os.path.join(folder, n) for n in names if re.fullmatch(rf"{prefix}\d+", n)]
 
 
-def _results(folder):
-    found = ((f, os.path.join(f, "result.json")) for f in _numbered(folder, "fold"))
-    return [(f, path) for f, path in found if files.exists(path)]
-
-
-def _folds(folder):
-    config = _config(folder)
-    return [_fold(f, config) for f, _ in _results(folder)]
-
-
-def _fold(folder, config):
-    result = parsed(_json(os.path.join(folder, "result.json")), config)
+def _fold(folder):
+    config = _config(os.path.dirname(folder))
+    result = read_result(folder, config)
     return FoldRun(folder, config, result, _lines(folder), _lines(os.path.join(folder, "refit")))
 
 
-def parsed(result: dict, config) -> dict:
-    """A fold's result.json as this version reads it, whatever version wrote it.
-
-    Before `text_sources` came there was one temperature, and a refit kept that of the state before.
-    """
-    if "text_sources" in result:
-        return result
-    refit = config.refit and result["chosen"]["step"]
-    temperature = None if refit else result["temperature"]
-    reads = "text" in config.model.modalities
-    sources = reliability.of_old_run(temperature, refit, reads)
-    return result | {"text_sources": sources, "temperature": temperature}
-
-
 def _config(folder):
-    return configuration.from_json(_json(os.path.join(folder, "config.json")))
+    return configuration.from_json(_json(os.path.join(folder, CONFIG)))
 
 
-def _json(path, otherwise=None):
+def _json(path):
     if not files.exists(path):
-        if otherwise is None:
-            raise UserError(f"{path} is missing. Copy the run's whole folder.")
-        return otherwise
+        raise UserError(f"{path} is missing. Copy the run's whole folder.")
     try:
         return json.loads(files.read_text(path))
     except ValueError as e:
@@ -232,7 +263,12 @@ def _line(text):
 
 
 def _missing(config, folds):
-    numbers = [f.number for f in data_folds.selected(config)]
-    seeds = config.seeds or sorted({f.result["seed"] for f in folds})
-    done = {_key(f.result) for f in folds}
+    """Of a config that names no folds: those of its dataset, or those that any seed finished."""
+    data = config.data
+    if config.folds or corpus.sessions(data.dir, data.dataset, data.emotions):
+        numbers = [f.number for f in data_folds.selected(config)]
+    else:
+        numbers = sorted({f.result.fold for f in folds})
+    seeds = config.seeds or sorted({f.result.seed for f in folds})
+    done = {f.result.key for f in folds}
     return tuple((s, n) for s in seeds for n in numbers if (s, n) not in done)

@@ -93,9 +93,9 @@ def test_every_picture_is_there_and_in_the_page(analysed):
 
 def test_features_are_those_of_the_tested_checkpoint(finished_run):
     fold = runs.read(str(finished_run)).of(0, 5)
-    rows = fold.result["predictions"]
-    found = embeddings.extract(fold, rows[3]["utterance"])
-    stored = np.array([p["logits"] for p in rows])
+    rows = fold.result.predictions
+    found = embeddings.extract(fold, rows[3].utterance)
+    stored = np.array([p.logits for p in rows])
     np.testing.assert_allclose(found.logits, stored, atol=1e-4)
     assert found.fused.shape == (16, 32)
     assert ((found.gate > 0) & (found.gate < 1)).all() and found.gate.shape == (16,)
@@ -107,7 +107,7 @@ def test_features_are_those_of_the_tested_checkpoint(finished_run):
 
 def test_a_named_utterance_is_drawn_and_its_fold_found(finished_run, tmp_path):
     fold = runs.read(str(finished_run)).of(0, 5)
-    name = fold.result["predictions"][7]["utterance"]
+    name = fold.result.predictions[7].utterance
     assert analyze.main([str(finished_run), f"--utterance={name}", f"--out={tmp_path}"]) == 0
     assert f"attention of {name}" in page_of(tmp_path)
     assert "fold 5 of seed 0" in page_of(tmp_path)

@@ -9,7 +9,9 @@ from mmer_jax import configuration, evaluate, main, runs
 from mmer_jax.data import folds
 from mmer_jax.metrics import asr, calibration, classification
 from mmer_jax.reporting import embeddings, report, transcript_ablation
+from mmer_jax.results import FoldResult
 from mmer_jax.training import loop
+from tests.made_results import fold_result, row
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +25,7 @@ def run(prepared, tiny_config, tmp_path_factory):
 
 
 def logits(results):
-    return np.array([p["logits"] for p in results[0]["predictions"]])
+    return np.array([p.logits for p in results[0].predictions])
 
 
 def test_the_transcripts_give_what_was_stored_and_others_do_not(run):
@@ -32,14 +34,17 @@ def test_the_transcripts_give_what_was_stored_and_others_do_not(run):
     gold, none = (transcript_ablation.evaluate(found, source) for source in ("gold", "none"))
     np.testing.assert_allclose(logits(gold), stored, atol=1e-5)
     assert np.abs(logits(none) - stored).max() > 1e-3
-    assert {p["text"] for p in none[0]["predictions"]} == {""}
-    ctc = transcript_ablation.evaluate(found, "ctc")[0]["predictions"]
-    assert [p["text"] for p in ctc] == [p["recognized"].lower() for p in ctc]
+    experiment, state, utterances = embeddings.open_fold(found.folds[0])
+    texts = {p.utterance: p.recognized.lower() for p in found.folds[0].result.predictions}
+    expected = loop.predict(experiment, state, utterances, texts)["logits"]
+    np.testing.assert_allclose(
+        logits(transcript_ablation.evaluate(found, "ctc")), expected, atol=1e-5
+    )
 
 
 def test_each_source_has_the_figures_of_its_own_texts_on_held_out_dialogs(run):
     fold = runs.read(str(run)).folds[0]
-    stored = fold.result["text_sources"]
+    stored = fold.result.text_sources
     assert list(stored) == ["gold", "ctc", "none"]
     experiment, state, _ = embeddings.open_fold(fold)
     held = experiment.split(folds.Fold(5)).validation
@@ -61,7 +66,7 @@ def test_each_source_has_the_figures_of_its_own_texts_on_held_out_dialogs(run):
     transcripts = [u.transcript for u in held]
     assert stored["ctc"]["wer"] == asr.error_rates(transcripts, written)["wer"]
     assert stored["gold"]["wer"] is None is stored["none"]["wer"]
-    assert fold.result["temperature"] == stored["gold"]["temperature"]
+    assert fold.result.temperature == stored["gold"]["temperature"]
     assert stored["none"]["temperature"] != stored["gold"]["temperature"]
 
 
@@ -69,23 +74,26 @@ def test_calibrated_figures_use_the_temperature_of_the_text_that_was_read(run):
     found = runs.read(str(run))
     for source in ("gold", "ctc", "none"):
         results = transcript_ablation.evaluate(found, source)
-        expected = found.folds[0].result["text_sources"][source]["temperature"]
-        assert results[0]["temperature"] == expected
-        summary = report.summarize(found.config, results)["calibration"]
+        expected = found.folds[0].result.text_sources[source]["temperature"]
+        assert results[0].temperature == expected
+        summary = report.summarize(found.config, results).calibration
         p = classification.softmax(logits(results) / expected)
-        scaled = calibration.expected_calibration_error(p, report.labels_of(results[0]))
+        scaled = calibration.expected_calibration_error(p, results[0].labels)
         assert summary["ece_scaled"] == pytest.approx(scaled)
 
 
 def test_a_result_of_an_earlier_version_is_scaled_only_where_it_was_fitted():
     config = configuration.default()
-    before = {"temperature": 1.5, "chosen": {"step": 3}}
-    assert runs.parsed(before, config)["text_sources"] == {"gold": {"temperature": 1.5}}
+    before = fold_result(["ang"], [row("ang", "ang")], temperature=1.5).to_json()
+    for name in ("text_sources", "dataset_version", "normalized", "pretrained"):
+        del before[name]
+    del before["predictions"][0]["seen"]
+    assert FoldResult.from_json(before, config).text_sources == {"gold": {"temperature": 1.5}}
     configuration.audio_only(config)
-    assert runs.parsed(before, config)["text_sources"] == {"none": {"temperature": 1.5}}
+    assert FoldResult.from_json(before, config).text_sources == {"none": {"temperature": 1.5}}
     config.refit = True
-    after = runs.parsed(before, config)
-    assert after["text_sources"] == {} and after["temperature"] is None
+    after = FoldResult.from_json(before, config)
+    assert after.text_sources == {} and after.temperature is None and after.normalized is None
 
 
 def test_the_command_writes_what_it_read_beside_the_figures(run, capsys):

@@ -5,9 +5,10 @@ import json
 import pytest
 from etils import epath
 
-from mmer_jax import configuration, files
+from mmer_jax import configuration, files, runs
 from mmer_jax.training import cross_validation
 from mmer_jax.training.logging import JsonlWriter
+from tests.made_results import fold_result, row
 
 
 @pytest.fixture
@@ -40,10 +41,10 @@ def test_resolve():
 
 def test_a_workdir_in_a_bucket(bucket):
     config = configuration.default()
-    cross_validation.open_workdir("gs://b/run", config)
-    cross_validation.open_workdir("gs://b/run", config)  # found again, and the same
-    stored = {"fold": 3, "text_sources": {}}
-    bucket["gs://b/run/fold3/result.json"] = json.dumps(stored).encode()
+    runs.open_workdir("gs://b/run", config)
+    runs.open_workdir("gs://b/run", config)  # found again, and the same
+    stored = fold_result(["ang"], [row("ang", "ang")], fold=3)
+    runs.write_result(stored, "gs://b/run/fold3")
     config.folds = (3,)
     assert cross_validation.run(config, "gs://b/run", None) == [stored]
     assert set(bucket) == {"gs://b/run/config.json", "gs://b/run/fold3/result.json"}

@@ -78,7 +78,7 @@ def test_a_corpus_of_three_sessions_has_three_folds(prepared, tiny_config, tmp_p
     main.run(config, str(tmp_path / "run"))
     found = runs.read(str(tmp_path / "run"))
     assert found.numbers == [1, 2, 4] and not found.missing
-    assert all(f.result["counts"]["train"] for f in found.folds)
+    assert all(f.result.counts["train"] for f in found.folds)
     config.folds = (5,)
     with pytest.raises(UserError, match="has the folds 1, 2, 4"):
         main.run(config, str(tmp_path / "other"))

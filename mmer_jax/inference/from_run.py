@@ -2,8 +2,6 @@
 
 import os
 
-import numpy as np
-
 from mmer_jax import configuration, files, runs
 from mmer_jax.errors import UserError
 from mmer_jax.inference import model_card
@@ -27,9 +25,9 @@ def load_fold(folder: str) -> LoadedModel:
     """
     fold = _fold(files.resolve(folder))
     config, params = fold_params.read(fold)
-    names = tuple(fold.result["label_names"])
+    names = tuple(fold.result.label_names)
     try:
-        config = factory.as_trained(config, fold.result)
+        config = factory.as_trained(config, fold.result.normalized)
         tokenizer, tokenizer_folder = read_tokenizer(config)
         model = build(config, len(names), tokenizer)
     except UserError as e:
@@ -46,7 +44,7 @@ def load_fold(folder: str) -> LoadedModel:
         model=model,
         params=params,
         label_names=names,
-        text_sources=fold.result["text_sources"],
+        text_sources=fold.result.text_sources,
         tokenizer=tokenizer,
         tokenizer_folder=tokenizer_folder,
         card=_card(fold),
@@ -68,11 +66,11 @@ def _card(fold):
     config, result = fold.config, fold.result
     return {
         "name": config.name,
-        "fold": result["fold"],
-        "seed": result["seed"],
+        "fold": result.fold,
+        "seed": result.seed,
         "fingerprint": configuration.fingerprint(config),
         "protocol": config.protocol,
         "selection": config.selection,
         "encoders": model_card.hub_names(config),
-        "rates": classification.rates(np.array(result["confusion"])),
+        "rates": classification.rates(result.confusion),
     }

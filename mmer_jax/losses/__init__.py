@@ -1,7 +1,7 @@
 """The registry of losses: options, total, ablations and curves derive from its entries.
 
-Plain data without jax: `configuration.py` imports it, though it stands before the losses. How to
-add one: docs/extending.md.
+Plain data without jax: `configuration.py` takes its options and choices from here, though it stands
+before the losses. How to add one: docs/extending.md.
 """
 
 import dataclasses
@@ -18,7 +18,7 @@ class Loss:
 
     Attributes:
       title: what it trains, for tables and curves; its short form is the name in capitals.
-      function: `module:name` below `mmer_jax.losses`, or of any other module that can be imported.
+      function: `package.module:name`.
       reads: names in the model's `out`; where one is missing (no speech: no CTC) there is no loss.
       batch: names in the batch.
       options: `config.losses.NAME` with its defaults; of weight 0 it is not computed. A later
@@ -48,14 +48,14 @@ FORMS = ("standard", "original")
 LOSSES = {
     "ce": Loss(
         title="emotion classification",
-        function="classification:cross_entropy",
+        function="mmer_jax.losses.classification:cross_entropy",
         reads=("logits",),
         batch=("label", "valid"),
         options={"weight": 1.0},
     ),
     "ctc": Loss(
         title="speech recognition",
-        function="ctc:ctc",
+        function="mmer_jax.losses.ctc:ctc",
         reads=("ctc_logits", "audio_mask"),
         batch=("transcript", "transcript_length", "ctc_valid"),
         options={"weight": 0.1, "normalization": "utterance"},
@@ -64,26 +64,26 @@ LOSSES = {
     ),
     "scl": Loss(
         title="supervised contrast of the emotions",
-        function="contrastive:supervised_contrastive",
+        function="mmer_jax.losses.contrastive:supervised_contrastive",
         reads=("projection",),
         batch=("label", "valid"),
         options={"weight": 0.1, "form": "standard", "temperature": 0.07},
         choices={"form": FORMS},
         between_rows=True,
         memory_bank=True,
-        original="contrastive:supervised_contrastive_original",
+        original="mmer_jax.losses.contrastive:supervised_contrastive_original",
         original_options={"form": "original"},
     ),
     "acl": Loss(
         title="contrast with the augmented view",
-        function="contrastive:augmented_contrastive",
+        function="mmer_jax.losses.contrastive:augmented_contrastive",
         reads=("projection", "aug_projection"),
         batch=("aug_valid",),
         options={"weight": 0.1, "form": "standard", "temperature": 0.07},
         choices={"form": FORMS},
         between_rows=True,
         memory_bank=True,
-        original="contrastive:augmented_contrastive_original",
+        original="mmer_jax.losses.contrastive:augmented_contrastive_original",
         original_options={"form": "original"},
     ),
 }

@@ -75,13 +75,8 @@ def _values(loss, out, batch, options, memory):
     settings = {k: v for k, v in options.items() if k not in ("weight", "form")}
     if memory and loss.memory_bank and not original:
         settings |= {"memory": memory, "index": batch["index"]}
-    return _function(loss.original if original else loss.function)(*arrays, **settings)
-
-
-def _function(path):
-    place, name = path.split(":")
-    place = place if "." in place else f"mmer_jax.losses.{place}"
-    return pkgutil.resolve_name(f"{place}:{name}")
+    function = pkgutil.resolve_name(loss.original if original else loss.function)
+    return function(*arrays, **settings)
 
 
 def _reduced(total, count, options):

@@ -1,8 +1,10 @@
 """Recognition rates from a confusion matrix: counts that add up, divided once."""
 
+import pkgutil
+
 import numpy as np
 
-RATES = ("wa", "ua", "macro_f1", "weighted_f1")
+from mmer_jax.metrics import METRICS
 
 
 def confusion(label, prediction, classes: int) -> np.ndarray:
@@ -12,43 +14,59 @@ def confusion(label, prediction, classes: int) -> np.ndarray:
     return matrix
 
 
-def rates(matrix: np.ndarray) -> dict:
-    """The field's figures from a confusion matrix [c, c] of counts.
+def weighted_accuracy(counts: np.ndarray) -> np.ndarray:
+    """WA = correct / all, of counts [..., c, c]."""
+    right = np.diagonal(counts, axis1=-2, axis2=-1)
+    return right.sum(-1) / np.maximum(counts.sum(-1).sum(-1), 1)
 
-    WA (weighted accuracy)   = correct / all
-    UA (unweighted accuracy) = mean of the classes' recalls
-    macro-F1                 = mean of the classes' F1
-    weighted F1              = mean of the classes' F1, weighted with their utterances
 
-    A class without utterances counts in no mean over recalls; in F1 a class that is neither
-    present nor predicted counts in none.
+def unweighted_accuracy(counts: np.ndarray) -> np.ndarray:
+    """UA = mean of the recalls of the classes that have utterances."""
+    return _mean(recall(counts))
 
-    Returns:
-      `wa`, `ua`, `macro_f1`, `weighted_f1`, and per class lists `recall`, `precision`, `f1`
-      (None where undefined).
-    """
-    matrix = np.asarray(matrix, np.float64)
-    right, present, guessed = np.diag(matrix), matrix.sum(1), matrix.sum(0)
-    return {
-        **{name: float(value) for name, value in overall(matrix).items()},
-        "recall": _plain(_divide(right, present)),
-        "precision": _plain(_divide(right, guessed)),
-        "f1": _plain(_divide(2 * right, present + guessed)),
-    }
+
+def macro_f1(counts: np.ndarray) -> np.ndarray:
+    """Mean of the F1 of the classes that are present or predicted."""
+    return _mean(f1(counts))
+
+
+def weighted_f1(counts: np.ndarray) -> np.ndarray:
+    """Mean of the classes' F1, weighted with their utterances."""
+    present = counts.sum(-1)
+    return np.nansum(f1(counts) * present, -1) / np.maximum(present.sum(-1), 1)
+
+
+def recall(counts: np.ndarray) -> np.ndarray:
+    """Of each class: [..., c, c] -> [..., c]; NaN where it has no utterance."""
+    return _divide(np.diagonal(counts, axis1=-2, axis2=-1), counts.sum(-1))
+
+
+def precision(counts: np.ndarray) -> np.ndarray:
+    """Of each class: [..., c, c] -> [..., c]; NaN where it is never predicted."""
+    return _divide(np.diagonal(counts, axis1=-2, axis2=-1), counts.sum(-2))
+
+
+def f1(counts: np.ndarray) -> np.ndarray:
+    """Of each class: [..., c, c] -> [..., c]; NaN where it is neither present nor predicted."""
+    right = np.diagonal(counts, axis1=-2, axis2=-1)
+    return _divide(2 * right, counts.sum(-1) + counts.sum(-2))
 
 
 def overall(matrix: np.ndarray) -> dict[str, np.ndarray]:
-    """The four figures of `rates` for many confusion matrices at once: [..., c, c] -> [...]."""
-    matrix = np.asarray(matrix, np.float64)
-    right = np.diagonal(matrix, axis1=-2, axis2=-1)
-    present, guessed = matrix.sum(-1), matrix.sum(-2)
-    f1 = _divide(2 * right, present + guessed)
-    count = np.maximum(present.sum(-1), 1)
-    return {
-        "wa": right.sum(-1) / count,
-        "ua": _mean(_divide(right, present)),
-        "macro_f1": _mean(f1),
-        "weighted_f1": np.nansum(f1 * present, -1) / count,
+    """All metrics of the registry, of many confusion matrices at once: [..., c, c] -> [...]."""
+    counts = np.asarray(matrix, np.float64)
+    return {name: pkgutil.resolve_name(m.function)(counts) for name, m in METRICS.items()}
+
+
+def rates(matrix: np.ndarray) -> dict:
+    """All metrics of one confusion matrix [c, c] by name, and `recall`, `precision`, `f1`.
+
+    The last three are lists over the classes, None where undefined.
+    """
+    counts = np.asarray(matrix, np.float64)
+    by_class = {"recall": recall(counts), "precision": precision(counts), "f1": f1(counts)}
+    return {name: float(value) for name, value in overall(counts).items()} | {
+        name: _plain(values) for name, values in by_class.items()
     }
 
 

@@ -14,12 +14,12 @@ NB = (
 )
 
 
-def estimate(*systems: list[dict]) -> dict | None:
+def estimate(*systems: list) -> dict | None:
     """Metrics with intervals where `jackknife.scope` allows for them.
 
     Args:
-      systems: results of folds, see `cross_validation.run`, of one system or of two on the same
-        test utterances. Only (seed, fold) pairs count that all of them have finished.
+      systems: `FoldResult`s of one system or of two on the same test utterances. Only (seed, fold)
+        pairs count that all of them have finished.
 
     Returns:
       None where no such pair is left, else a dict for JSON: `over` (see `jackknife.scope`),
@@ -35,7 +35,7 @@ def estimate(*systems: list[dict]) -> dict | None:
     Raises:
       ValueError: the two were not tested on the same utterances.
     """
-    runs = [{(r["seed"], r["fold"]): r for r in results} for results in systems]
+    runs = [{r.key: r for r in results} for results in systems]
     shared = sorted(set.intersection(*map(set, runs)))
     if not shared:
         return None
@@ -66,12 +66,12 @@ def estimate(*systems: list[dict]) -> dict | None:
     }  # fmt: skip
 
 
-def independent(results: list[dict]) -> list[list[int]]:
+def independent(results: list) -> list[list[int]]:
     """Lists of fold numbers; folds that test sides of one conversation are one unit."""
     units = []
-    for number in sorted({r["fold"] for r in results}):
-        rows = (p for r in results if r["fold"] == number for p in r["predictions"])
-        folds, dialogs = [number], {p["dialog"] for p in rows}
+    for number in sorted({r.fold for r in results}):
+        rows = (p for r in results if r.fold == number for p in r.predictions)
+        folds, dialogs = [number], {p.dialog for p in rows}
         for unit in [u for u in units if u[1] & dialogs]:
             units.remove(unit)
             folds, dialogs = unit[0] + folds, unit[1] | dialogs
@@ -88,17 +88,17 @@ def folds_of_all_seeds(keys) -> list[int]:
 
 
 def _of_all_seeds(runs):
-    folds = folds_of_all_seeds((r["seed"], r["fold"]) for r in runs[0])
-    return [[r for r in results if r["fold"] in folds] for results in runs]
+    folds = folds_of_all_seeds(r.key for r in runs[0])
+    return [[r for r in results if r.fold in folds] for results in runs]
 
 
 def _per(runs, key):
     """Value of `key` -> confusion counts [s, c, c] per seed of the runs that have it."""
     found = {}
-    for value in sorted({r[key] for r in runs[0]}):
-        same = [[r for r in results if r[key] == value] for results in runs]
-        number = len({r["seed"] for r in same[0]})
-        found[value] = np.array([sum(np.array(r["confusion"]) for r in rs) for rs in same]) / number
+    for value in sorted({getattr(r, key) for r in runs[0]}):
+        same = [[r for r in results if getattr(r, key) == value] for results in runs]
+        number = len({r.seed for r in same[0]})
+        found[value] = np.array([sum(r.confusion for r in rs) for rs in same]) / number
     return found
 
 
@@ -113,10 +113,12 @@ def _speakers(runs):
 
 def _by_speaker(results):
     """Confusion counts [c, c] of each speaker's utterances, see `classification.by_group`."""
-    names = results[0]["label_names"]
-    rows = [p for r in results for p in r["predictions"]]
-    label, guess = ([names.index(p[k]) for p in rows] for k in ("label", "prediction"))
-    return classification.by_group([p["speaker"] for p in rows], label, guess, len(names))
+    return classification.by_group(
+        [p.speaker for r in results for p in r.predictions],
+        np.concatenate([r.labels for r in results]),
+        np.concatenate([r.predicted for r in results]),
+        len(results[0].label_names),
+    )
 
 
 def _by_seed(runs, seeds):
@@ -131,7 +133,7 @@ def _test_to_train(results, units):
     Results of earlier versions don't say what a refit was trained on: its training side is less.
     """
     tested, trained = {}, {}
-    for fold, counts in ((r["fold"], r["counts"]) for r in results):
+    for fold, counts in ((r.fold, r.counts) for r in results):
         tested[fold] = counts["test"]
         trained.setdefault(fold, []).append(counts.get("trained", counts["train"]))
     train = np.mean([np.mean(sizes) for sizes in trained.values()])

@@ -10,7 +10,7 @@ benchmarks.intervals` simulates how often these intervals hold.
 import numpy as np
 from scipy import special, stats
 
-from mmer_jax.metrics import classification
+from mmer_jax.metrics import METRICS, classification
 
 LEVEL = 0.95
 # The fewest of each: below, t quantiles are so large that an interval would say next to nothing.
@@ -18,7 +18,6 @@ FOLDS, SPEAKERS, SEEDS = 5, 6, 2
 # A class must be in this many groups and in this share of them, or means over classes have no
 # interval: UA's covers 90 % with a class in 2 of 24 groups.
 CLASS_GROUPS, CLASS_SHARE = 3, 0.2
-OVER_CLASSES = ("ua", "macro_f1")
 
 
 def scope(folds: int, speakers: int, seeds: int) -> str | None:
@@ -60,11 +59,11 @@ def spreads(counts: np.ndarray) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     having = (counts.sum(-1) > 0).any(-3).sum(-2)  # [..., c]
     rare = ((having > 0) & (having < max(CLASS_GROUPS, CLASS_SHARE * groups))).any(-1)
     spread = {}
-    for name in classification.RATES:
+    for name, metric in METRICS.items():
         replicates = _contrast(left[name])
         around = replicates - replicates.mean(-1, keepdims=True)
         variance = (groups - 1) / groups * (around**2).sum(-1)
-        if name in OVER_CLASSES:
+        if metric.over_classes:
             variance = np.where(rare, np.nan, variance)
         spread[name] = _contrast(whole[name])[..., 0], variance
     return spread

@@ -109,19 +109,20 @@ def preprocessor(config, model: MMER, tokenizer) -> Preprocessor:
     return Preprocessor(tokenizer, longest, normalizes(config, model))
 
 
-def as_trained(config, result: dict):
+def as_trained(config, normalized: bool | None):
     """A finished fold's config with `data.normalize` as it was resolved in training.
 
     Args:
       config: of the fold's run.
-      result: of the fold, see `cross_validation.run`. Those of versions that did not read
-        preprocessor_config.json have no `normalized`: it was the kind of encoder that decided.
+      normalized: of its result; None for those of versions that did not read
+        preprocessor_config.json: it was the kind of encoder that decided.
     """
     if config.data.normalize != "auto" or "audio" not in config.model.modalities:
         return config
     config = config.copy_and_resolve_references()
-    usual = audio_family(config) == "wav2vec2"
-    config.data.normalize = "utterance" if result.get("normalized", usual) else "none"
+    if normalized is None:
+        normalized = audio_family(config) == "wav2vec2"
+    config.data.normalize = "utterance" if normalized else "none"
     return config
 
 

@@ -56,10 +56,10 @@ class Analysis:
             synthetic=is_synthetic(run.config),
             fingerprint=configuration.fingerprint(run.config),
             options=json.dumps(configuration.to_json(run.config), indent=2),
-            hardware=run.summary.get("hardware", "not recorded"),
-            versions=run.summary.get("versions") or report.versions(),
-            number=result["fold"],
-            seed=result["seed"],
+            hardware=(run.summary and run.summary.hardware) or "not recorded",
+            versions=(run.summary and run.summary.versions) or report.versions(),
+            number=result.fold,
+            seed=result.seed,
             images={name: html.image(png) for name, png in self.plots.items()},
             scaled=self._scaled,
             curves=self._curves,
@@ -73,7 +73,7 @@ class Analysis:
     def _confusion(self):
         run, matrices = self._run, {}
         for n in run.numbers:
-            found = [f.result["confusion"] for f in run.folds if f.result["fold"] == n]
+            found = [f.result.confusion for f in run.folds if f.result.fold == n]
             matrices[n] = np.sum(found, axis=0)
         pooled = sum(matrices.values())
         self.plots["confusion_pooled"] = plots.confusion_png(pooled, run.label_names)
@@ -88,11 +88,11 @@ class Analysis:
 
     def _reliability(self):
         results = [f.result for f in self._run.folds]
-        label = [x for r in results for x in report.labels_of(r)]
-        self._scaled = all(r["temperature"] is not None for r in results)
+        label = np.concatenate([r.labels for r in results])
+        self._scaled = all(r.temperature is not None for r in results)
         plain, scaled = (
-            calibration.reliability(np.array([p for r in results for p in rows(r)]), label)
-            for rows in (report.probabilities_of, lambda r: report.probabilities_of(r, True))
+            calibration.reliability(np.concatenate([r.probabilities(s) for r in results]), label)
+            for s in (False, True)
         )
         self.plots["reliability"] = plots.reliability_png(plain, scaled if self._scaled else None)
 
@@ -105,7 +105,7 @@ class Analysis:
                 points = [(line["step"], line[key]) for line in lines_of(fold) if key in line]
                 if points:
                     steps, values = map(list, zip(*points))
-                    number, seed = fold.result["fold"], fold.result["seed"]
+                    number, seed = fold.result.fold, fold.result.seed
                     curves.append(plots.Curve(number, seed, steps, values))
             if curves:
                 name = f"{prefix}_{key.replace('/', '_')}"
@@ -118,22 +118,21 @@ class Analysis:
         from mmer_jax.reporting import embeddings  # imports jax
 
         result = self._fold.result
-        rows, names = result["predictions"], result["label_names"]
-        points, projection = embeddings.project(features.fused, result["seed"])
-        speakers = [p["speaker"] for p in rows]
+        rows, names = result.predictions, result.label_names
+        points, projection = embeddings.project(features.fused, result.seed)
+        speakers = [p.speaker for p in rows]
         for kind, groups, order in (
-            ("emotion", [p["label"] for p in rows], names),
+            ("emotion", [p.label for p in rows], names),
             ("speaker", speakers, sorted(set(speakers))),
         ):
             self.plots[f"map_{kind}"] = plots.map_png(points, groups, order, f"by {kind}")
         example, a = None, features.attention
         if a is not None:
             self.plots["attention"] = plots.attention_png(a.wave, a.weights, a.tokens, a.frame)
-            example = next(p for p in rows if p["utterance"] == a.utterance)
+            example = next(p for p in rows if p.utterance == a.utterance)
         if features.gate is not None:
-            label = np.array(report.labels_of(result))
-            self.plots["gate"] = plots.gate_png(features.gate, label, names)
-        stored = np.array([p["logits"] for p in rows])
+            self.plots["gate"] = plots.gate_png(features.gate, result.labels, names)
+        stored = np.array([p.logits for p in rows])
         gap = float(np.abs(stored - features.logits).max())
         return {"count": len(rows), "projection": projection, "gap": gap, "example": example}
 
@@ -153,8 +152,8 @@ def _per_fold(run, metric):
     """[seeds, folds]."""
     table = np.full((len(run.seeds), len(run.numbers)), np.nan)
     for fold in run.folds:
-        at = run.seeds.index(fold.result["seed"]), run.numbers.index(fold.result["fold"])
-        table[at] = classification.rates(np.array(fold.result["confusion"]))[metric]
+        at = run.seeds.index(fold.result.seed), run.numbers.index(fold.result.fold)
+        table[at] = classification.rates(fold.result.confusion)[metric]
     return table
 
 
@@ -162,7 +161,7 @@ def _recall(run):
     """[seeds, c]."""
     rows = []
     for seed in run.seeds:
-        matrices = [f.result["confusion"] for f in run.folds if f.result["seed"] == seed]
+        matrices = [f.result.confusion for f in run.folds if f.result.seed == seed]
         rows.append(classification.rates(np.sum(matrices, axis=0))["recall"])
     return np.array(rows, float)
 
@@ -173,20 +172,19 @@ def errors(run: Run, seed: int) -> dict:
     Returns:
       `wrong` of `count` predictions, and `head` and `rows` of a table.
     """
-    results = [f.result for f in run.folds if f.result["seed"] == seed]
-    rows = [(max(p["probabilities"]), r["fold"], p) for r in results for p in r["predictions"]]
-    wrong = [row for row in rows if row[2]["prediction"] != row[2]["label"]]
-    wrong.sort(key=lambda row: (-row[0], row[2]["utterance"]))
+    results = [f.result for f in run.folds if f.result.seed == seed]
+    rows = [(max(p.probabilities), r.fold, p) for r in results for p in r.predictions]
+    wrong = [row for row in rows if row[2].prediction != row[2].label]
+    wrong.sort(key=lambda row: (-row[0], row[2].utterance))
     head = ["utterance", "fold", "speaker", "true", "predicted", "probability", "transcript"]
     table = [
-        [p["utterance"], fold, p["speaker"], p["label"], p["prediction"], f"{sure:.3f}",
-         p["transcript"]]
+        [p.utterance, fold, p.speaker, p.label, p.prediction, f"{sure:.3f}", p.transcript]
         for sure, fold, p in wrong[:ERRORS]
-    ]  # fmt: skip
-    if any(p["recognized"] is not None for _, _, p in wrong):
+    ]
+    if any(p.recognized is not None for _, _, p in wrong):
         head.append("CTC head")
         for row, (_, _, p) in zip(table, wrong):
-            row.append(p["recognized"] or "(nothing)")
+            row.append(p.recognized or "(nothing)")
     return {"wrong": len(wrong), "count": len(rows), "head": head, "rows": table}
 
 
@@ -195,7 +193,7 @@ def default_utterance(fold: FoldRun) -> str:
 
     Where nothing is correct, of the most confident prediction.
     """
-    rows = fold.result["predictions"]
-    right = [p for p in rows if p["prediction"] == p["label"]] or rows
-    words = [p for p in right if len(p["transcript"].split()) >= 3] or right
-    return max(words, key=lambda p: (max(p["probabilities"]), p["utterance"]))["utterance"]
+    rows = fold.result.predictions
+    right = [p for p in rows if p.prediction == p.label] or rows
+    words = [p for p in right if len(p.transcript.split()) >= 3] or right
+    return max(words, key=lambda p: (max(p.probabilities), p.utterance)).utterance

@@ -7,12 +7,13 @@ import numpy as np
 
 from mmer_jax.metrics import classification, intervals
 from mmer_jax.reporting import report
+from mmer_jax.results import FoldResult
 
 RATE = "ua"  # the one whose differences are tested
 TESTED = ("error", "degrees", "low", "high", "p", "p_holm")
 
 
-def compare(systems: dict[str, list[dict]], primary=()) -> dict[str, dict]:
+def compare(systems: dict[str, list[FoldResult]], primary=()) -> dict[str, dict]:
     """Metrics of each system, and its difference to the first.
 
     A difference is over the (seed, fold) pairs that both have finished; `intervals.estimate` says
@@ -21,7 +22,7 @@ def compare(systems: dict[str, list[dict]], primary=()) -> dict[str, dict]:
     one; the other p values are exploratory and have none.
 
     Args:
-      systems: name -> results of folds, see `cross_validation.run`; the first is compared with.
+      systems: name -> results of folds; the first is compared with.
       primary: names of the systems whose comparison was planned beforehand.
 
     Returns:
@@ -66,12 +67,11 @@ def _difference(compared, primary):
 
 
 def _figures(results):
-    runs = [{k: r[k] for k in ("fold", "seed")} | classification.rates(np.array(r["confusion"]))
-            for r in results]  # fmt: skip
+    runs = [{"fold": r.fold, "seed": r.seed} | classification.rates(r.confusion) for r in results]
     return {
         "runs": len(results),
-        "seeds": sorted({r["seed"] for r in results}),
-        "folds": sorted({r["fold"] for r in results}),
+        "seeds": sorted({r.seed for r in results}),
+        "folds": sorted({r.fold for r in results}),
         "wer": (report.recognition_of(results) or {}).get("wer"),
         **{n: report.mean(runs, n) | {"values": [r[n] for r in runs]} for n in report.RATES},
     }

@@ -83,7 +83,7 @@ def open_fold(fold: FoldRun, data_dir: str = "", experiment: Experiment | None =
       UserError: checkpoint, dataset or tokenizer are gone, or another corpus is there now.
     """
     config, params = fold_params.read(fold)
-    config = factory.as_trained(config, fold.result)
+    config = factory.as_trained(config, fold.result.normalized)
     # They decide where arrays lie, not what is in them: the run's devices need not be here.
     config.mesh.data, config.mesh.fsdp, config.mesh.model = -1, 1, 1
     if data_dir:
@@ -99,7 +99,7 @@ def open_fold(fold: FoldRun, data_dir: str = "", experiment: Experiment | None =
 def _utterances(corpus, fold):
     """The corpus's utterances that the fold's predictions name, in their order."""
     known = {u.id: u for u in corpus.utterances}
-    names = [p["utterance"] for p in fold.result["predictions"]]
+    names = [p.utterance for p in fold.result.predictions]
     gone = [name for name in names if name not in known]
     if gone:
         raise UserError(

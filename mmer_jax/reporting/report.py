@@ -9,13 +9,14 @@ from importlib import metadata
 
 import numpy as np
 
-from mmer_jax import configuration, files, processes
+from mmer_jax import configuration, files, processes, runs
 from mmer_jax.errors import UserError
-from mmer_jax.metrics import asr, calibration, classification, intervals, leakage
+from mmer_jax.metrics import METRICS, asr, calibration, classification, intervals, leakage
 from mmer_jax.reporting import plots
+from mmer_jax.results import FoldResult, RunResult
 
-RATES = classification.RATES
-TITLES = {"wa": "WA", "ua": "UA", "macro_f1": "macro-F1", "weighted_f1": "weighted F1"}
+RATES = tuple(METRICS)
+TITLES = {name: metric.title for name, metric in METRICS.items()}
 TEXT_SOURCES = {
     "gold": "the transcripts",
     "ctc": "what its own CTC head wrote (greedy, in lower case)",
@@ -24,13 +25,13 @@ TEXT_SOURCES = {
 VERSIONS = ("jax", "flax", "optax", "orbax-checkpoint", "transformers", "grain", "numpy")
 
 
-def write(config, results: list[dict], workdir: str, seconds: float | None, hardware: str,
+def write(config, results: list[FoldResult], workdir: str, seconds: float | None, hardware: str,
           text_source: str = "gold") -> str:  # fmt: skip
     """Writes the files of a run into `workdir`.
 
     Args:
       config: of the run.
-      results: what `cross_validation.run` returned, of one seed or several.
+      results: of its folds, of one seed or several.
       seconds: wall time of this call; folds that an earlier call finished are not in it. None:
         nothing was computed, and what results.json says of time, hardware and versions stays.
       hardware: the devices, in words.
@@ -42,22 +43,22 @@ def write(config, results: list[dict], workdir: str, seconds: float | None, hard
     Raises:
       NotWritten: the workdir can't be written; has the table.
     """
-    summary = summarize(config, results) | {"text_source": text_source}
-    summary |= {"seconds": round(seconds or 0, 1), "hardware": hardware, "versions": versions()}
-    path = os.path.join(workdir, "results.json")
+    path = os.path.join(workdir, runs.SUMMARY)
+    made = {"seconds": round(seconds or 0, 1), "hardware": hardware, "versions": versions()}
     if seconds is None and files.exists(path):
         before = json.loads(files.read_text(path))
-        summary |= {k: before[k] for k in ("seconds", "hardware", "versions")}
+        made = {k: before[k] for k in made}
+    summary = summarize(config, results, text_source, **made)
     table = markdown(summary)
     if not processes.is_first():
         return table
-    calibrated = summary["calibration"]
+    calibrated = summary.calibration
     content = {
-        "results.json": json.dumps(summary, indent=2) + "\n",
+        runs.SUMMARY: json.dumps(summary.to_json(), indent=2) + "\n",
         "predictions.csv": predictions_csv(results),
-        "results.md": table,
+        runs.TABLE: table,
         "confusion.png": plots.confusion_png(
-            np.array(summary["pooled"]["confusion"]), summary["label_names"]
+            np.array(summary.pooled["confusion"]), summary.label_names
         ),
         "reliability.png": plots.reliability_png(
             calibrated["reliability"], calibrated["reliability_scaled"]
@@ -96,42 +97,52 @@ def check_text_source(config, source: str) -> None:
         raise UserError(f"This run's model {reason}; the choices for it are: gold, none.")
 
 
-def summarize(config, results: list[dict]) -> dict:
-    """The content of results.json but for time, hardware and versions."""
-    names = results[0]["label_names"]
+def summarize(config, results: list[FoldResult], text_source: str = "gold", seconds: float = 0.0,
+              hardware: str = "", versions: dict | None = None) -> RunResult:  # fmt: skip
+    """The results of a run's folds together.
+
+    Args:
+      config: of the run.
+      results: of its folds, of one seed or several.
+      text_source: see `write`.
+      seconds, hardware, versions: of the computation.
+    """
     per_fold = [_fold(r) for r in results]
-    pooled = np.sum([r["confusion"] for r in results], axis=0)
-    seeds = sorted({r["seed"] for r in results})
-    return {
-        "name": config.name,
-        "fingerprint": configuration.fingerprint(config),
-        "seed": seeds[0] if len(seeds) == 1 else None,
-        "seeds": seeds,
-        "protocol": config.protocol,
-        "selection": config.selection,
-        "refit": config.refit,
-        "label_names": names,
-        "folds": per_fold,
-        "mean": {name: mean(per_fold, name) for name in RATES},
-        "pooled": {**classification.rates(pooled), "confusion": pooled.tolist()},
-        "intervals": intervals.estimate(results),
-        "calibration": _calibration(results, names),
-        "recognition": recognition_of(results),
-        "leakage": _leakage(results, names),
-        "dataset_versions": sorted({r.get("dataset_version", "not recorded") for r in results}),
-        "pretrained": next((r["pretrained"] for r in results if r.get("pretrained")), {}),
-        "config": configuration.to_json(config),
-    }
+    pooled = sum(r.confusion for r in results)
+    seeds = sorted({r.seed for r in results})
+    return RunResult(
+        name=config.name,
+        fingerprint=configuration.fingerprint(config),
+        seed=seeds[0] if len(seeds) == 1 else None,
+        seeds=seeds,
+        protocol=config.protocol,
+        selection=config.selection,
+        refit=config.refit,
+        label_names=results[0].label_names,
+        folds=per_fold,
+        mean={name: mean(per_fold, name) for name in RATES},
+        pooled={**classification.rates(pooled), "confusion": pooled.tolist()},
+        intervals=intervals.estimate(results),
+        calibration=_calibration(results),
+        recognition=recognition_of(results),
+        leakage=_leakage(results),
+        dataset_versions=sorted({r.dataset_version for r in results}),
+        pretrained=next((r.pretrained for r in results if r.pretrained), {}),
+        config=configuration.to_json(config),
+        text_source=text_source,
+        seconds=seconds,
+        hardware=hardware,
+        versions=versions or {},
+    )
 
 
 def _fold(result):
-    label, probabilities = labels_of(result), np.array(probabilities_of(result))
-    kept = ("fold", "name", "seed", "confusion", "chosen", "counts", "temperature")
+    names = ("fold", "name", "seed", "confusion", "chosen", "counts", "temperature", "text_sources")
     return {
-        **{k: result[k] for k in kept},
-        "text_sources": result.get("text_sources", {}),
-        **classification.rates(np.array(result["confusion"])),
-        "ece": calibration.expected_calibration_error(probabilities, label),
+        **{k: getattr(result, k) for k in names},
+        "confusion": result.confusion.tolist(),
+        **classification.rates(result.confusion),
+        "ece": calibration.expected_calibration_error(result.probabilities(), result.labels),
     }
 
 
@@ -155,45 +166,33 @@ def mean(per_fold: list[dict], name: str) -> dict:
     }
 
 
-def labels_of(result: dict) -> list[int]:
-    """The true class of each prediction of a fold's result, as a number."""
-    return [result["label_names"].index(p["label"]) for p in result["predictions"]]
-
-
-def probabilities_of(result: dict, scaled: bool = False) -> list[np.ndarray]:
-    """Class probabilities [c] of each prediction; `scaled` by the fold's temperature, if any."""
-    temperature = (result["temperature"] if scaled else None) or 1.0
-    return [
-        classification.softmax(np.array(p["logits"]) / temperature) for p in result["predictions"]
-    ]
-
-
-def _calibration(results, names):
-    label = [x for r in results for x in labels_of(r)]
-    out = {"temperatures": {f"{r['seed']}/{r['fold']}": r["temperature"] for r in results}}
+def _calibration(results):
+    label = np.concatenate([r.labels for r in results])
+    out = {"temperatures": {f"{r.seed}/{r.fold}": r.temperature for r in results}}
     for scaled, suffix in ((False, ""), (True, "_scaled")):
-        p = np.array([row for r in results for row in probabilities_of(r, scaled)])
+        p = np.concatenate([r.probabilities(scaled) for r in results])
         out[f"ece{suffix}"] = calibration.expected_calibration_error(p, label)
         out[f"reliability{suffix}"] = calibration.reliability(p, label)
-    if any(r["temperature"] is None for r in results):
+    if any(r.temperature is None for r in results):
         out["ece_scaled"] = out["reliability_scaled"] = None
     return out
 
 
-def recognition_of(results: list[dict]) -> dict | None:
-    """Error rates of what the CTC head wrote; None where a model has no such head."""
-    rows = [p for r in results for p in r["predictions"]]
-    if any(p["recognized"] is None for p in rows):
+def recognition_of(results: list[FoldResult]) -> dict | None:
+    """Error rates of what the CTC head wrote; None without a trained one."""
+    rows = [p for r in results for p in r.predictions]
+    if any(p.recognized is None for p in rows):
         return None
-    return asr.error_rates([p["transcript"] for p in rows], [p["recognized"] for p in rows])
+    return asr.error_rates([p.transcript for p in rows], [p.recognized for p in rows])
 
 
-def _leakage(results, names):
-    rows = [p for r in results for p in r["predictions"]]
-    label, guess = ([names.index(p[k]) for p in rows] for k in ("label", "prediction"))
-    if any(p["seen"] is None for p in rows):
+def _leakage(results):
+    seen = [p.seen for r in results for p in r.predictions]
+    if None in seen:
         return None
-    return leakage.split_rates([p["seen"] for p in rows], label, guess, len(names))
+    label = np.concatenate([r.labels for r in results])
+    predicted = np.concatenate([r.predicted for r in results])
+    return leakage.split_rates(seen, label, predicted, len(results[0].label_names))
 
 
 def versions() -> dict:
@@ -203,28 +202,28 @@ def versions() -> dict:
     }
 
 
-def predictions_csv(results: list[dict]) -> str:
+def predictions_csv(results: list[FoldResult]) -> str:
     """Who said it, label, prediction, a probability per class, and what the CTC head wrote."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    names = results[0]["label_names"]
+    names = results[0].label_names
     known = ["utterance", "session", "speaker", "dialog", "label", "prediction"]
     writer.writerow(["seed", "fold", *known, *(f"p_{n}" for n in names), "seen", "recognized"])
     for result in results:
-        for p in result["predictions"]:
-            row = [result["seed"], result["fold"], *(p[k] for k in known)]
-            row += [f"{x:.6f}" for x in p["probabilities"]]
-            seen = "" if p["seen"] is None else int(p["seen"])
-            writer.writerow([*row, seen, p["recognized"] or ""])
+        for p in result.predictions:
+            row = [result.seed, result.fold, *(getattr(p, k) for k in known)]
+            row += [f"{x:.6f}" for x in p.probabilities]
+            seen = "" if p.seen is None else int(p.seen)
+            writer.writerow([*row, seen, p.recognized or ""])
     return out.getvalue()
 
 
-def markdown(summary: dict) -> str:
+def markdown(summary: RunResult) -> str:
     """The table that a paper prints, and what it was made with."""
-    names, protocol = summary["label_names"], summary["protocol"]
+    names, protocol = summary.label_names, summary.protocol
     head = [f"test {protocol}", *TITLES.values(), *(f"recall {n}" for n in names), "utterances"]
-    rows = [_fold_row(summary, k) for k in sorted({f["fold"] for f in summary["folds"]})]
-    lines = [f"# {summary['name']}", "", *table([*head, "epoch"], [*rows, _mean_row(summary)])]
+    rows = [_fold_row(summary, k) for k in sorted({f["fold"] for f in summary.folds})]
+    lines = [f"# {summary.name}", "", *table([*head, "epoch"], [*rows, _mean_row(summary)])]
     lines += [
         "",
         *_source_lines(summary),
@@ -235,11 +234,11 @@ def markdown(summary: dict) -> str:
         "",
     ]
     lines += [*_interval_lines(summary), *_leakage_lines(summary), *_other_lines(summary)]
-    seeds = ", ".join(map(str, summary["seeds"]))
+    seeds = ", ".join(map(str, summary.seeds))
     lines += [
-        f"Seed{'s' if len(summary['seeds']) > 1 else ''} {seeds}, config {summary['fingerprint']}, "
-        f"{summary['hardware']}, {summary['seconds']:.0f} s, "
-        + ", ".join(f"{k} {v}" for k, v in summary["versions"].items())
+        f"Seed{'s' if len(summary.seeds) > 1 else ''} {seeds}, config {summary.fingerprint}, "
+        f"{summary.hardware}, {summary.seconds:.0f} s, "
+        + ", ".join(f"{k} {v}" for k, v in summary.versions.items())
         + ".",
     ]
     return "\n".join(lines) + "\n"
@@ -260,18 +259,18 @@ def percent(value) -> str:
 
 
 def _fold_row(summary, number):
-    runs = [f for f in summary["folds"] if f["fold"] == number]
-    rates = [percent(np.mean([f[name] for f in runs])) for name in RATES]
-    recalls = classification.rates(np.sum([f["confusion"] for f in runs], axis=0))["recall"]
-    epochs = ", ".join(str(f["chosen"]["epoch"]) for f in runs)
-    tested = str(runs[0]["counts"]["test"])
+    same = [f for f in summary.folds if f["fold"] == number]
+    rates = [percent(np.mean([f[name] for f in same])) for name in RATES]
+    recalls = classification.rates(np.sum([f["confusion"] for f in same], axis=0))["recall"]
+    epochs = ", ".join(str(f["chosen"]["epoch"]) for f in same)
+    tested = str(same[0]["counts"]["test"])
     return [str(number), *rates, *map(percent, recalls), tested, epochs]
 
 
 def _mean_row(summary):
-    mean, pooled = summary["mean"], summary["pooled"]
+    mean, pooled = summary.mean, summary.pooled
     rates = [spread(mean[name]) for name in RATES]
-    tested = sum({f["fold"]: f["counts"]["test"] for f in summary["folds"]}.values())
+    tested = sum({f["fold"]: f["counts"]["test"] for f in summary.folds}.values())
     return ["all", *rates, *map(percent, pooled["recall"]), str(tested), ""]
 
 
@@ -282,15 +281,15 @@ def spread(rate: dict) -> str:
 
 
 def _legend(summary):
-    folds = len({f["fold"] for f in summary["folds"]})
+    folds = len({f["fold"] for f in summary.folds})
     last = f"mean ± standard deviation over the {folds} folds" if folds > 1 else "the one fold"
     text = (
         "WA = correct / all; UA = mean of the classes' recalls. In percent; last row: "
         f"{last}, recalls over all utterances."
     )
-    if len(summary["seeds"]) > 1:
-        text += f" Each row is the mean of {intervals.number_of_seeds(summary['intervals'])}."
-    stds = {TITLES[n]: summary["mean"][n]["std_seeds"] for n in RATES}
+    if len(summary.seeds) > 1:
+        text += f" Each row is the mean of {intervals.number_of_seeds(summary.intervals)}."
+    stds = {TITLES[n]: summary.mean[n]["std_seeds"] for n in RATES}
     if None not in stds.values():
         listed = ", ".join(f"{title} {percent(std)}" for title, std in stds.items())
         text += f" Standard deviation over the seeds' means: {listed}."
@@ -298,7 +297,7 @@ def _legend(summary):
 
 
 def _interval_lines(summary):
-    found = summary["intervals"]
+    found = summary.intervals
     head = ["", *TITLES.values()]
     rows = _interval_rows(found) if found["over"] else _part_rows(found["parts"])
     words = intervals.explain(found)
@@ -336,14 +335,14 @@ def bounds(ends, sign: str = "") -> str:
 
 
 def _dataset_lines(summary):
-    found = summary["dataset_versions"]
+    found = summary.dataset_versions
     if len(found) < 2:
         return []
     return [f"**The folds are of different versions of the dataset**: {', '.join(found)}.", ""]
 
 
 def _leakage_lines(summary):
-    found = summary["leakage"]
+    found = summary.leakage
     if found is None:
         return ["Words known from training: not known, for the run started from another model.", ""]
     out = [
@@ -357,19 +356,19 @@ def _leakage_lines(summary):
 
 
 def _other_lines(summary):
-    found = summary["calibration"]
+    found = summary.calibration
     text = f"Expected calibration error {percent(found['ece'])} %"
     if found["ece_scaled"] is not None:
         text += (
             f", {percent(found['ece_scaled'])} % with the temperature fitted on held-out dialogs "
             f"of the training sessions{_read_there(summary)}"
         )
-    elif summary["config"]["init_from"]:
+    elif summary.config["init_from"]:
         text += ", without a temperature, for the model begun with may know the held-out dialogs"
-    elif summary["refit"]:
+    elif summary.refit:
         text += ", without a temperature, for the refit trained on the held-out dialogs"
     lines = [text + " (15 bins; reliability.png).", ""]
-    written = summary["recognition"]
+    written = summary.recognition
     if written and written["wer"] is not None:
         lines += [
             f"The CTC head's greedy transcript: WER {percent(written['wer'])} %, CER "
@@ -381,22 +380,22 @@ def _other_lines(summary):
 
 def _read_there(summary):
     """The words that the held-out dialogs came with when their temperature was fitted."""
-    if "text" not in summary["config"]["model"]["modalities"]:
+    if "text" not in summary.config["model"]["modalities"]:
         return ""
-    return f", read with {TEXT_SOURCES[summary.get('text_source', 'gold')]}"
+    return f", read with {TEXT_SOURCES[summary.text_source]}"
 
 
 def _source_lines(summary):
-    source = summary.get("text_source", "gold")
+    source = summary.text_source
     if source == "gold":
         return []
     return [f"**Tested without transcripts**: the model read {TEXT_SOURCES[source]}.", ""]
 
 
 def _selection_note(summary):
-    if not summary["config"]["train"]["epochs"]:
+    if not summary.config["train"]["epochs"]:
         return "Nothing was trained and no epoch chosen: this is what the run started from."
-    if summary["selection"] == "original":
+    if summary.selection == "original":
         return (
             "**Epoch chosen ON THE TEST SIDE** (selection=original, as the authors' code does):"
             " these figures are optimistic and no estimate of performance on new speakers."
@@ -405,6 +404,6 @@ def _selection_note(summary):
         "Epoch chosen on held-out dialogs of the training side (selection=heldout). Their speakers "
         "train as well, so held-out figures and temperatures are optimistic for new speakers."
     )
-    if summary["refit"]:
+    if summary.refit:
         note += " Then trained anew on all of that side for as many steps (refit)."
     return note

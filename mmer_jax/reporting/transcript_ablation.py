@@ -1,9 +1,12 @@
 """Other words than the transcripts: how often a model is right, and what a missing one costs."""
 
+import dataclasses
+
 import numpy as np
 
 from mmer_jax.metrics import asr, calibration, classification
 from mmer_jax.reporting import embeddings, report
+from mmer_jax.results import FoldResult, scores
 from mmer_jax.runs import FoldRun, Run
 
 
@@ -50,7 +53,7 @@ def _rated(logits, utterances):
     }
 
 
-def evaluate(run: Run, source: str, data_dir: str = "") -> list[dict]:
+def evaluate(run: Run, source: str, data_dir: str = "") -> list[FoldResult]:
     """Results of every finished fold with texts from `source`, from the checkpoints tested before.
 
     Args:
@@ -59,15 +62,15 @@ def evaluate(run: Run, source: str, data_dir: str = "") -> list[dict]:
       data_dir: where the prepared dataset is now; empty: where the run had it.
 
     Returns:
-      As `cross_validation.run` does; `predictions` also have `text`, what was read, and
-      `temperature` is that of `source`, None where the run fitted none for it.
+      As `cross_validation.run` does; `temperature` is that of `source`, None where the run fitted
+      none for it.
 
     Raises:
       UserError: see `embeddings.open_fold`.
     """
     experiment, results = None, []
     for fold in run.folds:
-        print(f"seed {fold.result['seed']}, fold {fold.result['fold']} ...", flush=True)
+        print(f"seed {fold.result.seed}, fold {fold.result.fold} ...", flush=True)
         experiment, state, utterances = embeddings.open_fold(fold, data_dir, experiment)
         results.append(_result(fold, experiment, state, utterances, source))
     return results
@@ -82,26 +85,14 @@ def _text(source, transcript, recognized):
 def _result(fold: FoldRun, experiment, state, utterances, source):
     from mmer_jax.training.loop import predict
 
-    before, names = fold.result["predictions"], fold.result["label_names"]
-    texts = [_text(source, p["transcript"], p["recognized"]) for p in before]
-    given = {u.id: t for u, t in zip(utterances, texts)}
+    result = fold.result
+    given = {p.utterance: _text(source, p.transcript, p.recognized) for p in result.predictions}
     logits = predict(experiment, state, utterances, given)["logits"]
-    probabilities = classification.softmax(logits)
-    rows = [
-        row
-        | {
-            "prediction": names[int(p.argmax())],
-            "probabilities": [round(float(x), 6) for x in p],
-            "logits": [round(float(x), 6) for x in z],
-            "text": words,
-        }
-        for row, p, z, words in zip(before, probabilities, logits, texts)
-    ]
-    matrix = classification.confusion(
-        [u.label for u in utterances], np.argmax(logits, -1), len(names)
+    return dataclasses.replace(
+        result,
+        predictions=[
+            dataclasses.replace(row, **score)
+            for row, score in zip(result.predictions, scores(logits, result.label_names))
+        ],
+        temperature=result.text_sources.get(source, {}).get("temperature"),
     )
-    return fold.result | {
-        "predictions": rows,
-        "confusion": matrix.tolist(),
-        "temperature": fold.result["text_sources"].get(source, {}).get("temperature"),
-    }

@@ -169,7 +169,7 @@ def _shared_path(folder):
 
 def _read_checkpoint(fold):
     """Parameters of the tested checkpoint of an older version; None for the untrained state."""
-    step = fold.result["chosen"]["step"]
+    step = fold.result.chosen["step"]
     if not step:
         return None
     refit = REFIT if fold.config.refit else ""

@@ -5,6 +5,7 @@ import os
 import jax
 
 from mmer_jax import files
+from mmer_jax.data import folds
 from mmer_jax.errors import UserError
 from mmer_jax.models import factory
 from mmer_jax.models.mmer import MMER
@@ -57,12 +58,10 @@ def _read(source, config):
 
 def _seen(found, config):
     """That the model was trained on what this run tests; "" if it was not, or nobody knows."""
-    from mmer_jax.training.cross_validation import selected_folds
-
     fold, protocol = found.card.get("fold"), found.card.get("protocol")
     if fold is None or found.config.data.dataset != config.data.dataset:
         return ""
-    if protocol == config.protocol and [f.number for f in selected_folds(config)] == [fold]:
+    if protocol == config.protocol and [f.number for f in folds.selected(config)] == [fold]:
         return ""
     return (
         f"config.init_from={config.init_from} was trained on all of {config.data.dataset} but "

@@ -7,6 +7,7 @@ import pytest
 from scipy import stats
 
 from mmer_jax.metrics import classification, intervals
+from tests.made_results import fold_result, row
 
 NAMES = ["ang", "hap", "neu"]
 
@@ -17,15 +18,11 @@ def result(fold, seed=0, accuracy=0.7, speakers=2, size=24, dialog="", rng=None)
     label = np.arange(size) % 3
     prediction = np.where(rng.random(size) < accuracy, label, rng.integers(0, 3, size))
     rows = [
-        {"label": NAMES[i], "prediction": NAMES[j], "speaker": f"{fold}-{k % speakers}",
-         "dialog": dialog or f"d{fold}"}
+        row(NAMES[i], NAMES[j], speaker=f"{fold}-{k % speakers}", dialog=dialog or f"d{fold}")
         for k, (i, j) in enumerate(zip(label, prediction))
-    ]  # fmt: skip
-    return {
-        "fold": fold, "seed": seed, "label_names": NAMES, "predictions": rows,
-        "confusion": classification.confusion(label, prediction, 3).tolist(),
-        "counts": {"train": 4 * size, "select": 0, "test": size},
-    }  # fmt: skip
+    ]
+    counts = {"train": 4 * size, "select": 0, "test": size}
+    return fold_result(NAMES, rows, fold, seed, counts=counts)
 
 
 def test_over_folds_the_seeds_of_each_together():
@@ -37,9 +34,9 @@ def test_over_folds_the_seeds_of_each_together():
         np.mean(
             [
                 [
-                    classification.rates(np.array(r["confusion"]))["wa"]
+                    classification.rates(r.confusion)["wa"]
                     for r in one
-                    if r["fold"] == f
+                    if r.fold == f
                 ]
                 for one in (ours, theirs)
             ],
@@ -67,10 +64,7 @@ def test_one_fold_counts_the_chance_of_training():
     assert found["over"] == "speakers and seeds" and found["groups"] == 6
     assert "this training set" in intervals.explain(found)
     wa = found["metrics"]["wa"]
-    runs = [
-        [classification.rates(np.array(r["confusion"]))["wa"] for r in one]
-        for one in (ours, theirs)
-    ]
+    runs = [[classification.rates(r.confusion)["wa"] for r in one] for one in (ours, theirs)]
     chance = sum(np.var(values, ddof=1) / 3 for values in runs)
     by_speaker = [v["wa"] for v in found["parts"]["speaker"].values()]
     assert wa["error"] ** 2 == pytest.approx(stats.sem(by_speaker) ** 2 + chance)
@@ -92,10 +86,10 @@ def test_anything_less_has_its_parts_alone(results):
     for one in found["metrics"].values():
         assert one["value"] and one["interval"] is one["error"] is one["corrected"] is None
     parts = found["parts"]
-    assert set(parts["fold"]) == {r["fold"] for r in results}
-    assert set(parts["seed"]) == {r["seed"] for r in results}
-    assert len(parts["speaker"]) == len({p["speaker"] for r in results for p in r["predictions"]})
-    pooled = classification.rates(sum(np.array(r["confusion"]) for r in results))
+    assert set(parts["fold"]) == {r.fold for r in results}
+    assert set(parts["seed"]) == {r.seed for r in results}
+    assert len(parts["speaker"]) == len({p.speaker for r in results for p in r.predictions})
+    pooled = classification.rates(sum(r.confusion for r in results))
     assert found["metrics"]["ua"]["value"] == pytest.approx(pooled["ua"])
 
 
@@ -106,7 +100,7 @@ def test_folds_of_one_conversation_are_one_unit():
     found = intervals.estimate(results)
     assert found["groups"] == 5 and len(found["folds"]) == 10
     merged = found["metrics"]["wa"]["error"]
-    halves = [sum(np.array(results[f - 1]["confusion"]) for f in unit) for unit in units]
+    halves = [sum(results[f - 1].confusion for f in unit) for unit in units]
     assert merged == pytest.approx(stats.sem([classification.rates(m)["wa"] for m in halves]))
 
 
@@ -139,7 +133,7 @@ def test_a_fold_counts_once_in_the_ratio_however_many_seeds_have_it():
 def test_seeds_are_set_side_by_side_on_the_folds_that_all_have():
     runs = [result(1), result(2), result(2, 1)]
     seeds = intervals.estimate(runs)["parts"]["seed"]
-    expected = [classification.rates(np.array(r["confusion"]))["ua"] for r in runs[1:]]
+    expected = [classification.rates(r.confusion)["ua"] for r in runs[1:]]
     assert [seeds[s]["ua"] for s in (0, 1)] == pytest.approx(expected)
     assert intervals.estimate([result(1), result(2, 1)])["parts"]["seed"] == {}
 
@@ -148,7 +142,7 @@ def test_a_refits_ratio_is_to_all_that_it_was_trained_on():
     def ratio(**trained):
         results = [result(f) for f in range(1, 6)]
         for r in results:
-            r["counts"] |= {"train": 72, "select": 24} | trained
+            r.counts.update({"train": 72, "select": 24} | trained)
         return intervals.estimate(results)["test_to_train"]
 
     assert ratio() == pytest.approx(24 / 72)  # an earlier version's

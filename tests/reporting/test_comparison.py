@@ -6,18 +6,18 @@ import io
 import pytest
 
 from mmer_jax.reporting import comparison, plots
+from tests.made_results import fold_result, row
 
 NAMES = ["ang", "hap"]
 
 
 def result(matrix, seed=0, fold=1):
     rows = [
-        {"label": NAMES[i], "prediction": NAMES[j], "speaker": f"s{fold}{k % 2}",
-         "dialog": f"d{fold}", "transcript": "yes", "recognized": None}
-        for i in range(2) for k, j in enumerate([0] * matrix[i][0] + [1] * matrix[i][1])
-    ]  # fmt: skip
-    return {"seed": seed, "fold": fold, "label_names": NAMES, "confusion": matrix,
-            "predictions": rows, "counts": {"train": 80, "select": 8, "test": 20}}  # fmt: skip
+        row(NAMES[i], NAMES[j], speaker=f"s{fold}{k % 2}", dialog=f"d{fold}")
+        for i in range(2)
+        for k, j in enumerate([0] * matrix[i][0] + [1] * matrix[i][1])
+    ]
+    return fold_result(NAMES, rows, fold, seed, counts={"train": 80, "select": 8, "test": 20})
 
 
 FULL = [result([[9, 1], [1, 9]], seed) for seed in (0, 1)]

@@ -9,34 +9,37 @@ import pytest
 from mmer_jax import configuration, files
 from mmer_jax.errors import UserError
 from mmer_jax.reporting import plots, report
+from tests.made_results import fold_result, row
 
 NAMES = ["ang", "hap"]
 
 
 def result(fold, matrix, seed=0, temperature=2.0):
-    predictions = [
-        {"utterance": f"u{fold}{i}{j}{k}", "session": fold, "speaker": f"s{fold}{k % 2}",
-         "dialog": f"d{fold}{k}", "label": NAMES[i], "prediction": NAMES[j],
-         "probabilities": [1.0 - j, float(j)], "logits": [9.0 - 9 * j, 9.0 * j], "seen": k == 0,
-         "recognized": "YES NO", "transcript": "Yes, no."}
+    rows = [
+        row(NAMES[i], NAMES[j], utterance=f"u{fold}{i}{j}{k}", session=fold,
+            speaker=f"s{fold}{k % 2}", dialog=f"d{fold}{k}", probabilities=[1.0 - j, float(j)],
+            logits=[9.0 - 9 * j, 9.0 * j], seen=k == 0, recognized="YES NO", transcript="Yes, no.")
         for i in range(2) for j in range(2) for k in range(matrix[i][j])
     ]  # fmt: skip
-    return {
-        "fold": fold, "name": f"session {fold}", "seed": seed, "label_names": NAMES,
-        "confusion": matrix, "predictions": predictions, "temperature": temperature,
-        "chosen": {"epoch": 3, "step": 30}, "counts": {"train": 8, "select": 2, "test": 10},
-    }  # fmt: skip
+    return fold_result(NAMES, rows, fold, seed, temperature=temperature)
+
+
+MADE = {"seconds": 1.0, "hardware": "1 x test", "versions": {"jax": "0"}}
+
+
+def summarize(results, config=None):
+    return report.summarize(config or configuration.default(), results, **MADE)
 
 
 RESULTS = [result(1, [[4, 1], [1, 4]]), result(2, [[5, 0], [5, 0]])]
 
 
 def test_mean_and_pooled_figures_by_hand():
-    summary = report.summarize(configuration.default(), RESULTS)
-    assert summary["mean"]["wa"]["mean"] == pytest.approx((0.8 + 0.5) / 2)
-    assert summary["mean"]["ua"]["std"] == pytest.approx(np.std([0.8, 0.5], ddof=1))
-    assert summary["pooled"]["confusion"] == [[9, 1], [6, 4]]
-    assert summary["pooled"]["wa"] == pytest.approx(13 / 20)
+    summary = summarize(RESULTS)
+    assert summary.mean["wa"]["mean"] == pytest.approx((0.8 + 0.5) / 2)
+    assert summary.mean["ua"]["std"] == pytest.approx(np.std([0.8, 0.5], ddof=1))
+    assert summary.pooled["confusion"] == [[9, 1], [6, 4]]
+    assert summary.pooled["wa"] == pytest.approx(13 / 20)
 
 
 def test_predictions_csv_has_a_row_per_utterance():
@@ -54,80 +57,75 @@ def test_predictions_csv_has_a_row_per_utterance():
 
 def test_several_seeds_are_averaged_and_their_deviation_is_told():
     other = [result(1, [[5, 0], [0, 5]], seed=1), result(2, [[5, 0], [0, 5]], seed=1)]
-    summary = report.summarize(configuration.default(), RESULTS + other)
-    assert summary["seeds"] == [0, 1]
-    wa = summary["mean"]["wa"]
+    summary = summarize(RESULTS + other)
+    assert summary.seeds == [0, 1]
+    wa = summary.mean["wa"]
     assert wa["mean"] == pytest.approx((0.9 + 0.75) / 2)
     assert wa["std"] == pytest.approx(np.std([0.9, 0.75], ddof=1))
     assert wa["std_seeds"] == pytest.approx(np.std([0.65, 1.0], ddof=1))
-    summary |= {"seconds": 1.0, "hardware": "1 x test", "versions": {"jax": "0"}}
     table = report.markdown(summary)
     assert "| 1 | 90.0 | 90.0 |" in table and "| 3, 3 |" in table
     assert "over the seeds' means: WA 24.7" in table and "Seeds 0, 1" in table
-    alone = summary["intervals"]["parts"]["seed"]
+    alone = summary.intervals["parts"]["seed"]
     assert [alone[s]["wa"] for s in (0, 1)] == pytest.approx([0.65, 1.0])
     assert "| seed 0 | 65.0 |" in table and "| speaker s10 |" in table
     assert "| 20 |  |" in table  # utterances, each once
 
 
 def test_one_fold_has_no_deviation():
-    summary = report.summarize(configuration.default(), RESULTS[:1])
-    assert summary["mean"]["wa"] == {"mean": 0.8, "std": None, "std_seeds": None}
-    summary |= {"seconds": 1.0, "hardware": "1 x test", "versions": {"jax": "0"}}
+    summary = summarize(RESULTS[:1])
+    assert summary.mean["wa"] == {"mean": 0.8, "std": None, "std_seeds": None}
     table = report.markdown(summary)
     assert "±" not in table and "| all | 80.0 | 80.0 |" in table
     assert "No interval" in table and "| speaker s10 |" in table
 
 
 def test_a_seed_that_lacks_folds_takes_none_away():
-    summary = report.summarize(configuration.default(), [*RESULTS, result(2, [[4, 1], [1, 4]], 1)])
-    wa = summary["mean"]["wa"]
+    summary = summarize([*RESULTS, result(2, [[4, 1], [1, 4]], 1)])
+    wa = summary.mean["wa"]
     assert wa["mean"] == pytest.approx((0.8 + (0.5 + 0.8) / 2) / 2)
     assert wa["std_seeds"] == pytest.approx(np.std([0.5, 0.8], ddof=1))  # of the fold of both
-    summary |= {"seconds": 1.0, "hardware": "1 x test", "versions": {"jax": "0"}}
     assert "| 20 |  |" in report.markdown(summary)
 
 
 def test_five_folds_have_both_intervals():
     five = [result(k, [[n, 10 - n], [10 - n, n]]) for k, n in enumerate((9, 8, 9, 7, 8), 1)]
-    summary = report.summarize(configuration.default(), five)
-    summary |= {"seconds": 1.0, "hardware": "1 x test", "versions": {"jax": "0"}}
-    known = summary["intervals"]["metrics"]["ua"]
+    summary = summarize(five)
+    known = summary.intervals["metrics"]["ua"]
     for ends in (known["interval"], known["corrected"]["interval"]):
-        assert ends[0] < summary["pooled"]["ua"] < ends[1]
+        assert ends[0] < summary.pooled["ua"] < ends[1]
         assert f"{100 * ends[0]:.1f} to {100 * ends[1]:.1f}" in report.markdown(summary)
     assert "share training data" in report.markdown(summary)
 
 
 def test_intervals_leakage_calibration_and_words():
-    summary = report.summarize(configuration.default(), RESULTS)
-    assert summary["intervals"]["over"] is None and len(summary["intervals"]["speakers"]) == 4
-    leak = summary["leakage"]
-    seen = [p for r in RESULTS for p in r["predictions"] if p["seen"]]
+    summary = summarize(RESULTS)
+    assert summary.intervals["over"] is None and len(summary.intervals["speakers"]) == 4
+    leak = summary.leakage
+    seen = [p for r in RESULTS for p in r.predictions if p.seen]
     assert leak["seen"]["count"] == len(seen)
-    assert leak["seen"]["wa"] == np.mean([p["label"] == p["prediction"] for p in seen])
-    assert summary["calibration"]["ece"] > summary["calibration"]["ece_scaled"] > 0
-    assert summary["recognition"] == {"wer": 0.0, "cer": 0.0, "utterances": 20}
+    assert leak["seen"]["wa"] == np.mean([p.label == p.prediction for p in seen])
+    assert summary.calibration["ece"] > summary.calibration["ece_scaled"] > 0
+    assert summary.recognition == {"wer": 0.0, "cer": 0.0, "utterances": 20}
     none = [result(1, [[4, 1], [1, 4]], temperature=None)]
-    assert report.summarize(configuration.default(), none)["calibration"]["ece_scaled"] is None
+    assert summarize(none).calibration["ece_scaled"] is None
 
 
 @pytest.mark.parametrize("selection", ["heldout", "original"])
 def test_the_table_says_how_the_epoch_was_chosen(selection):
     config = configuration.default()
     config.selection = selection
-    summary = report.summarize(config, RESULTS)
-    summary |= {"seconds": 1.0, "hardware": "1 x test", "versions": {"jax": "0"}}
+    summary = summarize(RESULTS, config)
     table = report.markdown(summary)
     assert ("ON THE TEST SIDE" in table) == (selection == "original")
     assert "| 1 | 80.0 | 80.0 |" in table
     assert "65.0 ± 21.2" in table
-    summary["config"]["train"]["epochs"] = 0
+    summary.config["train"]["epochs"] = 0
     assert "Nothing was trained" in report.markdown(summary)
 
 
 def test_the_pictures_are_pngs():
-    summary = report.summarize(configuration.default(), RESULTS)["calibration"]
+    summary = summarize(RESULTS).calibration
     for scaled in (summary["reliability_scaled"], None):
         assert plots.reliability_png(summary["reliability"], scaled)[:4] == b"\x89PNG"
     assert plots.confusion_png(np.array([[9, 1], [0, 0]]), NAMES)[:4] == b"\x89PNG"

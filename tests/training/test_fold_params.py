@@ -120,7 +120,7 @@ def test_a_fold_opens_without_what_it_began_with(run, prepared, tmp_path, monkey
     evaluate.run(str(run), "gold")
     before = [f.result for f in runs.read(str(run)).folds]
     after = json.loads((run / "text_gold" / "results.json").read_text())
-    assert [f["confusion"] for f in after["folds"]] == [f["confusion"] for f in before]
+    assert [f["confusion"] for f in after["folds"]] == [f.confusion.tolist() for f in before]
     export.run(str(fold), str(tmp_path / "out"))
     check = loading.read(str(tmp_path / "out"))
     assert digest(check) == digest(loading.read(str(fold)))
@@ -255,9 +255,9 @@ def test_checkpoints_stay_until_their_parameters_are_whole(
 def test_a_run_of_the_version_before_is_read(checkpointed_run, tiny_run, prepared):
     check_answers(checkpointed_run / "fold5", prepared)
     fold = runs.read(str(checkpointed_run)).of(0, 5)
-    rows = fold.result["predictions"]
-    found = embeddings.extract(fold, rows[0]["utterance"])
-    np.testing.assert_allclose(found.logits, np.array([p["logits"] for p in rows]), atol=1e-4)
+    rows = fold.result.predictions
+    found = embeddings.extract(fold, rows[0].utterance)
+    np.testing.assert_allclose(found.logits, np.array([p.logits for p in rows]), atol=1e-4)
     before, after = (from_run.load_fold(str(d / "fold5")) for d in (checkpointed_run, tiny_run))
     jax.tree.map(np.testing.assert_array_equal, before.params, after.params)
 

@@ -269,16 +269,16 @@ def test_words_are_known_that_the_tested_state_was_trained_on(
     result = cross_validation.run_fold(
         experiment, folds.Fold(5), str(tmp_path / "fold5"), str(tmp_path)
     )
-    seen = {p["transcript"]: p["seen"] for p in result["predictions"]}
+    seen = {p.transcript: p.seen for p in result.predictions}
     assert {w for w in words if seen[w]} == known
-    counts = result["counts"]
+    counts = result.counts
     assert counts["trained"] == counts["train"] + (counts["select"] if refit else 0)
     # And what follows from it: a temperature is that of a state which was not trained on the part.
-    sources = result["text_sources"]
+    sources = result.text_sources
     assert set(sources) == (set() if selection == "original" else {"gold", "ctc", "none"})
     fitted = [found["temperature"] is not None for found in sources.values()]
     assert all(fitted) if not refit else not any(fitted)
-    assert (result["temperature"] is None) == (refit or not sources)
+    assert (result.temperature is None) == (refit or not sources)
 
 
 def test_several_seeds_go_into_folders_of_their_own(prepared, tiny_config, tmp_path):

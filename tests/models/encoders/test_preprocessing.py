@@ -80,11 +80,11 @@ def test_what_cannot_be_looked_for_is_not_guessed(monkeypatch):
     assert factory.normalizes(config) is True
 
 
-@pytest.mark.parametrize("result, expected", [
-    ({"normalized": False}, "none"), ({"normalized": True}, "utterance"), ({}, "utterance"),
-])  # fmt: skip
-def test_a_finished_fold_keeps_its_input(result, expected, tmp_path):
-    """{}: of a version that never read the file, and so normalised."""
+@pytest.mark.parametrize(
+    "normalized, expected", [(False, "none"), (True, "utterance"), (None, "utterance")]
+)
+def test_a_finished_fold_keeps_its_input(normalized, expected, tmp_path):
+    """None: of a version that never read the file, and so normalised."""
     config = _checkpoint(tmp_path, "hubert", json.dumps({"do_normalize": False}))
-    assert factory.as_trained(config, result).data.normalize == expected
+    assert factory.as_trained(config, normalized).data.normalize == expected
     assert config.data.normalize == "auto"

@@ -1,0 +1,191 @@
+"""Results of folds and runs: typed here, JSON in the files, those of every earlier version too."""
+
+import dataclasses
+import functools
+
+import numpy as np
+
+from mmer_jax.metrics import classification, reliability
+
+
+@dataclasses.dataclass(frozen=True)
+class PredictionRow:
+    """The model's prediction for one test utterance.
+
+    Attributes:
+      utterance, session, speaker, dialog, transcript: of the corpus.
+      label, prediction: names of classes.
+      probabilities, logits: c numbers, of 6 digits.
+      seen: whether a training utterance has the same words; None: not known.
+      recognized: greedy transcript of the CTC head; None without a trained one.
+    """
+
+    utterance: str
+    session: int
+    speaker: str
+    dialog: str
+    label: str
+    prediction: str
+    probabilities: list[float]
+    logits: list[float]
+    seen: bool | None
+    recognized: str | None
+    transcript: str
+
+
+def scores(logits: np.ndarray, label_names) -> list[dict]:
+    """`prediction`, `probabilities` and `logits` of a `PredictionRow` for each of logits [n, c]."""
+    return [
+        {
+            "prediction": label_names[int(p.argmax())],
+            "probabilities": [round(float(x), 6) for x in p],
+            "logits": [round(float(x), 6) for x in z],
+        }
+        for p, z in zip(classification.softmax(logits), logits)
+    ]
+
+
+@dataclasses.dataclass(frozen=True)
+class FoldResult:
+    """The content of a fold's result.json.
+
+    Attributes:
+      fold: its number.
+      name: of the test group, for example `session 5`.
+      seed: of its run.
+      label_names: of the c classes, in the order of the logits.
+      counts: utterances: `train`, `select`, `test`, and `trained`, those that the tested state was
+        trained on.
+      chosen: entry of the history that was selected.
+      temperature: of the text that the test utterances came with; None where none was fitted.
+      text_sources: what was measured on held-out dialogs, see `training.heldout.measure`.
+      dataset_version: of the TFDS builder.
+      normalized: whether waveforms were; None: not recorded.
+      pretrained: weights begun with, see `Experiment.pretrained`.
+      history: `step`, `epoch`, `score` and metrics of each epoch.
+      predictions: one per test utterance.
+    """
+
+    fold: int
+    name: str
+    seed: int
+    label_names: list[str]
+    counts: dict[str, int]
+    chosen: dict
+    temperature: float | None
+    text_sources: dict[str, dict]
+    dataset_version: str
+    normalized: bool | None
+    pretrained: dict
+    history: list[dict]
+    predictions: list[PredictionRow]
+
+    @classmethod
+    def from_json(cls, stored: dict, config) -> "FoldResult":
+        """The result in a result.json of any version.
+
+        Before `text_sources` came there was one temperature, and a refit kept that of the state
+        before.
+
+        Args:
+          stored: content of the file.
+          config: of the run.
+        """
+        values = {"dataset_version": "not recorded", "normalized": None, "pretrained": {}}
+        values |= {k: v for k, v in stored.items() if k != "confusion"}
+        if "text_sources" not in stored:
+            refit = config.refit and stored["chosen"]["step"]
+            values["temperature"] = None if refit else stored["temperature"]
+            uses_text = "text" in config.model.modalities
+            values["text_sources"] = reliability.of_old_run(values["temperature"], refit, uses_text)
+        untrained = {} if config.losses.ctc.weight else {"recognized": None}
+        values["predictions"] = [
+            PredictionRow(**{"seen": None, "recognized": None} | row | untrained)
+            for row in stored["predictions"]
+        ]
+        return cls(**values)
+
+    def to_json(self) -> dict:
+        """The content of result.json."""
+        values = dataclasses.asdict(self)
+        ends = {k: values.pop(k) for k in ("history", "predictions")}
+        return values | {"confusion": self.confusion.tolist()} | ends
+
+    @property
+    def key(self) -> tuple[int, int]:
+        """(seed, fold)."""
+        return self.seed, self.fold
+
+    @functools.cached_property
+    def labels(self) -> np.ndarray:
+        """Int [n], the true classes."""
+        return np.array([self.label_names.index(p.label) for p in self.predictions], int)
+
+    @functools.cached_property
+    def predicted(self) -> np.ndarray:
+        """Int [n], the predicted classes."""
+        return np.array([self.label_names.index(p.prediction) for p in self.predictions], int)
+
+    @functools.cached_property
+    def confusion(self) -> np.ndarray:
+        """int64 [c, c], see `classification.confusion`."""
+        return classification.confusion(self.labels, self.predicted, len(self.label_names))
+
+    def probabilities(self, scaled: bool = False) -> np.ndarray:
+        """[n, c]; `scaled` by the fold's temperature, if there is one."""
+        temperature = (self.temperature if scaled else None) or 1.0
+        return classification.softmax(np.array([p.logits for p in self.predictions]) / temperature)
+
+
+@dataclasses.dataclass(frozen=True)
+class RunResult:
+    """The content of a run's results.json; None where an earlier version did not write a field.
+
+    Attributes:
+      name, protocol, selection, refit: of the config; `fingerprint` and `config` are all of it.
+      seed: the only one, or None; `seeds` are all.
+      label_names: of the c classes.
+      folds: per fold and seed its result but for the predictions, with metrics and `ece`.
+      mean: metric -> see `report.mean`.
+      pooled: metrics over all test utterances, and `confusion`.
+      intervals: see `intervals.estimate`.
+      calibration: ECE and reliability, without and with the temperatures.
+      recognition: error rates of the CTC head; None without a trained one.
+      leakage: see `leakage.split_rates`; None where it is not known.
+      dataset_versions: of the folds.
+      pretrained: see `FoldResult`.
+      text_source: the text that the model was given, see `transcript_ablation.TEXT_SOURCES`.
+      seconds, hardware, versions: of the computation.
+    """
+
+    name: str
+    fingerprint: str
+    seed: int | None
+    seeds: list[int]
+    protocol: str
+    selection: str
+    refit: bool
+    label_names: list[str]
+    folds: list[dict]
+    mean: dict
+    pooled: dict
+    intervals: dict
+    calibration: dict
+    recognition: dict | None
+    leakage: dict | None
+    dataset_versions: list[str]
+    pretrained: dict
+    config: dict
+    text_source: str
+    seconds: float
+    hardware: str
+    versions: dict[str, str]
+
+    @classmethod
+    def from_json(cls, stored: dict) -> "RunResult":
+        """The result in a results.json of any version."""
+        return cls(**{f.name: stored.get(f.name) for f in dataclasses.fields(cls)})
+
+    def to_json(self) -> dict:
+        """The content of results.json."""
+        return dataclasses.asdict(self)
