@@ -7,11 +7,10 @@ from mmer_jax.data import folds, text
 from mmer_jax.data.corpus import Corpus
 from mmer_jax.data.loader import Collator
 from mmer_jax.data.preprocessing import SAMPLE_RATE, Preprocessor
-from mmer_jax.inference.model import read_tokenizer
 from mmer_jax.losses import memory_bank
-from mmer_jax.models import factory
+from mmer_jax.models import factory, params_file
 from mmer_jax.models.forward import make_forward
-from mmer_jax.training import params_file, sharding, state, step
+from mmer_jax.training import checkpoint_io, sharding, state, step
 from mmer_jax.training.optimizer import make_optimizer, merge, split_frozen
 
 
@@ -40,7 +39,7 @@ class Experiment:
         self.mesh = sharding.make_mesh(config.mesh)
         sharding.check_batch_size("data.eval_batch_size", config.data.eval_batch_size, self.mesh)
         self.corpus = Corpus(config.data.dir, config.data.dataset, config.data.emotions)
-        tokenizer, self.tokenizer_folder = read_tokenizer(config)
+        tokenizer, self.tokenizer_folder = text.read_tokenizer(config)
         # Now, for it refuses a tokenizer that no finished fold could keep.
         self._tokenizer_digest = tokenizer.digest() if tokenizer else None
         longest = round(config.data.max_seconds * SAMPLE_RATE)
@@ -100,11 +99,8 @@ class Experiment:
           steps_per_epoch, last_step: of this training, for `train.accumulation`; None: one epoch.
         """
         if self._params is None:
-            # Imported here: a model to start from is read by what reads models for prediction.
-            from mmer_jax.training import initial
-
             names = self.corpus.label_names
-            self._params = initial.read_params(self.model, self.config, names)
+            self._params = checkpoint_io.initial_params(self.model, self.config, names)
             self.pretrained = self._origin()
         trained, frozen = self._distribute(self._params)
         # What is made of them is made where it is to lie.
