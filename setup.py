@@ -25,7 +25,11 @@ setup(
     license_files=["LICENSE"],
     python_requires=">=3.10",
     packages=find_packages(include=["mmer_jax", "mmer_jax.*"]),
-    package_data={"mmer_jax.reporting": ["templates/*.j2"]},
+    package_data={
+        "mmer_jax.demo": ["*.txt"],
+        "mmer_jax.inference": ["templates/*.j2"],
+        "mmer_jax.reporting": ["templates/*.j2"],
+    },
     install_requires=[
         "absl-py>=2",
         "array-record>=0.8",
@@ -34,6 +38,7 @@ setup(
         "etils[epath]>=1.9",
         "flax>=0.10.6",
         "grain>=0.2.10",
+        "huggingface_hub>=0.34",
         "jax>=0.6.2",
         "jinja2>=3.1",
         "jiwer>=3.1",

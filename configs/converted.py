@@ -1,4 +1,4 @@
-"""A converted checkpoint of the published code: tested as it is, or trained on.
+"""A converted checkpoint of the authors' code: tested as it is, or trained on.
 
   python -m mmer_jax.convert.released CHECKPOINT.pt OUT_DIR --text-encoder=roberta-base
   python -m mmer_jax.main --config=configs/converted.py:OUT_DIR --config.train.epochs=0   tests it
@@ -8,7 +8,7 @@ It sets config.init_from, which takes a finished fold (runs/x/fold5) and an expo
 beside any config that describes the same encoders and sizes. Classes may be in another order.
 
 With epochs=0 nothing is chosen and nothing trained: take the fold whose session the checkpoint was
-not trained on, for example --config.folds='(5,)'. No released file was at hand: not measured.
+not trained on, for example --config.folds='(5,)'. No original file was at hand: not measured.
 """
 
 from mmer_jax.convert import released

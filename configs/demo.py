@@ -7,7 +7,7 @@
   python -m mmer_jax.main --config=configs/demo.py:wav2vec2        raw waveform instead of log-mel
   python -m mmer_jax.main --config=configs/demo.py:smoke           seconds: does it run at all?
 
-The corpus is synthetic: results show that the machinery works, never how well MMER hears people.
+The corpus is synthetic: results show that the software works, not how well MMER does on people.
 Measured results are in README.md.
 """
 

@@ -88,7 +88,7 @@ WRONG = {
     "python -m mmer_jax.ablate --config=configs/demo.py --variant=x": "variant",
     "python -m mmer_jax.analyze runs/demo --folds=5": "--folds",
     "python -m mmer_jax.analyze": "no arguments",
-    "python -m mmer_jax.predict runs/demo/fold5 a.wav --decoder=best": "--decoder",
+    "python -m mmer_jax.predict runs/demo/fold5 a.wav --texts=x": "--texts",
     "python -m benchmarks.train_step --step 5": "--step",
     "tfds build datasets/iemocap --manual=MANUAL": "--manual",
     "tfds build datasets/iemocup --data_dir=DATA": "no folder datasets/iemocup",

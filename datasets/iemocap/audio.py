@@ -8,7 +8,7 @@ import wave
 import numpy as np
 import soundfile
 
-from .errors import ReleaseError, listing
+from .files import ReleaseError, listing
 
 SAMPLE_RATE = 16_000
 _AGAIN = "unpack or generate it again"

@@ -9,7 +9,7 @@ import pytest
 import soundfile
 
 from . import audio
-from .errors import ReleaseError
+from .files import ReleaseError
 
 
 def wav(samples, rate=16_000, channels=1, width=2) -> bytes:

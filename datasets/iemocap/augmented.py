@@ -7,7 +7,7 @@ import io
 import pathlib
 import re
 
-from .errors import ReleaseError, listing
+from .files import ReleaseError, listing
 
 NEEDED, OPTIONAL = ("utterance", "text"), ("audio", "voice")
 RECORDINGS = (".wav", ".flac")

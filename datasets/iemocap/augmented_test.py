@@ -3,7 +3,7 @@
 import pytest
 
 from .augmented import is_speaker, match_id, read_augmented
-from .errors import ReleaseError
+from .files import ReleaseError
 
 PLAIN, LETTERED = "Ses05M_script01_1_F001", "Ses05M_script01_1b_F001"
 IDS = {PLAIN, LETTERED, "Ses01F_impro01_F000"}

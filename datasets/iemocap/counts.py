@@ -2,7 +2,7 @@
 
 import collections
 
-from .errors import ReleaseError, listing
+from .files import ReleaseError, listing
 from .release import LABELS, Utterance
 
 EMOTIONS4 = ("ang", "hap", "neu", "sad")

@@ -5,7 +5,7 @@ import collections
 import pytest
 
 from . import counts
-from .errors import ReleaseError
+from .files import ReleaseError
 from .release import Utterance
 
 # By label over all sessions, as published; happiness and excitement apart.

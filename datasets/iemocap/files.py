@@ -7,10 +7,9 @@ import tarfile
 import tempfile
 import zlib
 
-from .errors import ReleaseError, listing
-
 ROOT = "IEMOCAP_full_release"
 REQUEST_URL = "https://sail.usc.edu/iemocap/"
+SHOWN = 20  # lines of a message
 
 INSTRUCTIONS = f"""\
 IEMOCAP is licensed: it cannot be downloaded by a program and is not part of this repository.
@@ -37,6 +36,20 @@ _PLACE = re.compile(
     r"Session[^/]*/(?:dialog/(?:EmoEvaluation/[^/]*|transcriptions/.*)|sentences/wav/.*)"
 )
 _MEMBER = re.compile(rf"(?:\./)?(?:{ROOT}[^/]*/)?(?P<path>Session.*)")
+
+
+class ReleaseError(ValueError):
+    """The release or the augmented data cannot be used as they are.
+
+    The message says what was found, what was expected and what to do.
+    """
+
+
+def listing(lines: list[str]) -> str:
+    """Joins `lines`, one indented line each, cut to the first 20 and a count of the rest."""
+    rest = len(lines) - SHOWN
+    shown = lines[:SHOWN] + ([f"... and {rest} more"] if rest > 0 else [])
+    return "\n".join(f"  {line}" for line in shown)
 
 
 def _is_unread(path: str) -> bool:

@@ -5,8 +5,7 @@ import tarfile
 
 import pytest
 
-from .errors import ReleaseError
-from .files import ROOT, Archive, find_release
+from .files import ROOT, Archive, ReleaseError, find_release
 
 
 def contents(files) -> dict[str, bytes]:

@@ -9,7 +9,7 @@ import tensorflow_datasets as tfds
 from absl import logging
 
 from . import audio, augmented, counts, files, release
-from .errors import ReleaseError, listing
+from .files import ReleaseError, listing
 
 FILE_FORMAT = "array_record"
 
@@ -160,8 +160,8 @@ def _wavs(utterances, source, extra: augmented.Augmented) -> Iterator[tuple[str,
 
 def _report(utterances: list[release.Utterance], source) -> None:
     compared = counts.check_counts(utterances, len(release.label_files(source)))
-    verdict = "as published" if compared else "not compared with the release's, being too few"
-    logging.info("Counts of %s, %s:\n%s", source, verdict, counts.render(utterances))
+    status = "as published" if compared else "not compared with the release's, being too few"
+    logging.info("Counts of %s, %s:\n%s", source, status, counts.render(utterances))
     known = {utterance.wav for utterance in utterances}
     spare = [path for path in source.paths if path.endswith(".wav") and path not in known]
     unused = sorted([*source.unread, *spare])

@@ -12,7 +12,7 @@ import soundfile
 import tensorflow_datasets as tfds
 
 from . import iemocap_dataset_builder
-from .errors import ReleaseError
+from .files import ReleaseError
 
 READ = """
 import json, sys

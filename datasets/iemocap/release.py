@@ -4,8 +4,7 @@ import dataclasses
 import pathlib
 import re
 
-from .errors import ReleaseError, listing
-from .files import Archive, Folder
+from .files import Archive, Folder, ReleaseError, listing
 
 LABELS = ("ang", "dis", "exc", "fea", "fru", "hap", "neu", "oth", "sad", "sur", "xxx")
 

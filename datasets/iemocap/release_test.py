@@ -3,8 +3,7 @@
 import pytest
 
 from . import release as parser
-from .errors import ReleaseError
-from .files import find_release
+from .files import ReleaseError, find_release
 
 LINE = b"[6.2901 - 8.2357]\tSes05M_script01_1b_F003\tneu\t[2.5000, 3, 4.5000]"
 

@@ -1,9 +1,9 @@
-"""A released state dict -> our parameters, and the sizes of the model that they belong to.
+"""The authors' state dict -> our parameters, and the sizes of the model that they belong to.
 
 Every size but three is read from the weights. They don't say how wide an attention head is (64, as
 in every wav2vec2 and BERT), which strides the convolutions have (wav2vec2's) and whether an encoder
 with layer norm in its convolutions is pre-norm (as the large wav2vec2 models are). Nor do they say
-how much dropout there was: what is written down here is the published code's.
+how much dropout there was: what is written down here is the original code's.
 """
 
 import dataclasses
@@ -31,7 +31,7 @@ AUDIO_DROPOUTS = {
 }  # fmt: skip
 AUDIO = "model_mmi.wav2vec2."
 
-# Released module -> ours. The released names say "img" and "vis" where they mean audio.
+# The original module -> ours. The original names say "img" and "vis" where they mean audio.
 MODULES = {
     "model_mmi.vismap2text": "fusion/audio_keys",
     "model_mmi.vismap2text_v2": "fusion/audio_queries",
@@ -61,15 +61,15 @@ LAYER_PARTS = {
     "output.LayerNorm": "output_norm",
 }
 UNUSED = {
-    "model_mmi.weights": "weights of encoder layers that the released forward pass never reads",
-    "model_mmi.wav2vec2.masked_spec_embed": "SpecAugment's embedding; the release trains without",
+    "model_mmi.weights": "weights of encoder layers that the original forward pass never reads",
+    "model_mmi.wav2vec2.masked_spec_embed": "SpecAugment's embedding; the authors train without",
 }
 
 
 class GivenFeatures(nn.Module):
     """Stands in a text encoder's place where `text_ids` already holds token states.
 
-    The release reads them from files, so its checkpoint has no text encoder.
+    The original code reads them from files, so its checkpoint has no text encoder.
     """
 
     def __call__(self, features, mask, deterministic: bool = True):
@@ -79,14 +79,14 @@ class GivenFeatures(nn.Module):
 
 @dataclasses.dataclass(frozen=True)
 class Converted:
-    """A released checkpoint in our terms, its text encoder apart.
+    """An original checkpoint in our terms, its text encoder apart.
 
     Attributes:
       params: nested dict of float32 arrays.
       model: the module they belong to; its text encoder is `GivenFeatures`.
       audio_config: HF's `Wav2Vec2Config`.
-      names: released key -> path of our parameter, for every key that is used.
-      unused: released key -> why it was left out.
+      names: original key -> path of our parameter, for every key that is used.
+      unused: original key -> why it was left out.
     """
 
     params: dict
@@ -97,10 +97,10 @@ class Converted:
 
 
 def convert(state: dict[str, np.ndarray], source: str = "the checkpoint") -> Converted:
-    """Parameters and sizes from a released state dict.
+    """Parameters and sizes from the authors' state dict.
 
     Args:
-      state: released key -> array, PyTorch's layout.
+      state: original key -> array, PyTorch's layout.
       source: named in messages.
 
     Raises:
@@ -139,7 +139,7 @@ def _audio_config(state, source):
     if len(kernels) != len(STRIDES):
         raise UserError(
             f"{source} has {len(kernels)} wav2vec2 convolutions; expected {len(STRIDES)}, whose "
-            f"strides are {STRIDES}. Is it a checkpoint of the published MMER?"
+            f"strides are {STRIDES}. Is it a checkpoint of the authors' code?"
         )
     layer_norm = "feature_extractor.conv_layers.1.layer_norm.weight" in state
     positional = _weight_v(state, source)
@@ -174,7 +174,7 @@ def _shape(state, key, source):
         have = ", ".join(sorted(state)[:5]) or "nothing"
         raise UserError(
             f"{source} has no {key} (it begins with: {have}). Expected a checkpoint of the "
-            'published MMER: {"state_dict": {"model_mmi.gate.weight": ..., ...}}.'
+            'authors\' code: {"state_dict": {"model_mmi.gate.weight": ..., ...}}.'
         )
     return state[key].shape
 
@@ -184,7 +184,7 @@ def _count(state, pattern):
 
 
 def _names():
-    """Released key -> our path, of the fusion network and the heads."""
+    """Original key -> our path, of the fusion network and the heads."""
     modules = dict(MODULES)
     for layer, ours in LAYERS.items():
         for part, name in LAYER_PARTS.items():
@@ -208,7 +208,7 @@ def _check(found, shapes, source):
     if missing:
         raise UserError(
             f"{source} lacks {len(missing)} weights of the fusion network and heads (named as "
-            f"here): {', '.join(missing[:8])}. Is it a checkpoint of the published MMER?"
+            f"here): {', '.join(missing[:8])}. Is it a checkpoint of the authors' code?"
         )
     wrong = [
         f"{k} {found[k].shape} instead of {tuple(v.shape)}"
@@ -229,7 +229,7 @@ def _audio_names(state, shapes):
 
 
 def _reason(key):
-    return UNUSED.get(key, "unknown to this converter, NOT a part of the published model")
+    return UNUSED.get(key, "unknown to this converter, NOT a part of the original model")
 
 
 def _example_batch(model):

@@ -1,4 +1,4 @@
-"""The published PyTorch checkpoint of MMER -> a folder with parameters and a config of ours.
+"""The authors' PyTorch checkpoint of MMER -> a folder with parameters and a config of ours.
 
 python -m mmer_jax.convert.released CHECKPOINT.pt OUT_DIR [--text-encoder roberta-base]
 """
@@ -19,14 +19,14 @@ from mmer_jax.models.encoders import pretrained
 from mmer_jax.models.encoders.text import BLOCKS, TextEncoder
 from mmer_jax.models.factory import build_model, reorder_classes
 from mmer_jax.models.mmer import MMER
-from mmer_jax.training.checkpoint import PARAMS_FOLDER, read_params
+from mmer_jax.models.params_file import PARAMS_FOLDER, read_converted
 
 # Below the folder that is written.
 AUDIO_FOLDER, TEXT_FOLDER = "audio_encoder", "text_encoder"
 LABELS_FILE = "labels.json"  # the order that was taken for the checkpoint's outputs
 
 LABELS = ("ang", "hap", "neu", "sad")  # the order of our datasets
-PUBLISHED_LABELS = ("hap", "ang", "neu", "sad")  # of the authors' label table; hap with exc
+ORIGINAL_LABELS = ("hap", "ang", "neu", "sad")  # of the authors' label table; hap includes exc
 
 
 def reorder(params: dict, labels: tuple[str, ...]) -> dict:
@@ -48,7 +48,7 @@ def reorder(params: dict, labels: tuple[str, ...]) -> dict:
 
 
 def config_of(converted: Converted, text_encoder: str) -> ml_collections.ConfigDict:
-    """The released recipe's config with this checkpoint's sizes.
+    """The original recipe's config with this checkpoint's sizes.
 
     Args:
       converted: what `convert` returned.
@@ -67,7 +67,7 @@ def config_of(converted: Converted, text_encoder: str) -> ml_collections.ConfigD
 
 
 def write(converted: Converted, text_encoder: str, folder: str,
-          labels: tuple[str, ...] = PUBLISHED_LABELS) -> None:  # fmt: skip
+          labels: tuple[str, ...] = ORIGINAL_LABELS) -> None:  # fmt: skip
     """Writes `params` (orbax), `config.json` and both encoders' HF configs; whole, or nothing.
 
     Args:
@@ -127,7 +127,7 @@ def load_config(folder: str) -> ml_collections.ConfigDict:
     if not os.path.exists(os.path.join(folder, LABELS_FILE)):
         raise UserError(
             f"{folder} holds no {LABELS_FILE}: an earlier version wrote it, which took the first "
-            "output for anger where the published code has happiness. Convert the checkpoint "
+            "output for anger where the original code has happiness. Convert the checkpoint "
             "again: python -m mmer_jax.convert.released CHECKPOINT.pt OUT_DIR."
         )
     config.init_from = folder
@@ -143,7 +143,7 @@ def load(folder: str) -> tuple[MMER, dict, ml_collections.ConfigDict]:
       UserError: no such folder, or one that this converter did not write whole.
     """
     config = load_config(folder)
-    params = read_params(config.init_from)
+    params = read_converted(config.init_from)
     classes, symbols = (params[head]["linear"]["bias"].shape[0] for head in ("emotion", "ctc"))
     # The text encoder's own config has its vocabulary.
     return build_model(config, classes, symbols, vocab_size=0), params, config
@@ -169,15 +169,15 @@ def main(argv: list[str] | None = None) -> int:
     parser = cli.Parser(
         prog="python -m mmer_jax.convert.released", description=__doc__.split("\n")[0]
     )
-    parser.add_argument("checkpoint", help="the released file, CHECKPOINT.pt")
+    parser.add_argument("checkpoint", help="the authors' file, CHECKPOINT.pt")
     parser.add_argument("out_dir", help="a new folder")
     parser.add_argument(
-        "--text-encoder", default="roberta-base", help="hub name or folder; the release used this"
+        "--text-encoder", default="roberta-base", help="hub name or folder; the authors used this"
     )
     parser.add_argument(
         "--labels",
-        default=",".join(PUBLISHED_LABELS),
-        help="the emotions of its outputs, in their order; default: %(default)s, as published",
+        default=",".join(ORIGINAL_LABELS),
+        help="the emotions of its outputs, in their order; default: %(default)s",
     )
     args = parser.parse_args(argv)
 

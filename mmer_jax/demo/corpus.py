@@ -7,21 +7,24 @@ OUT/corpus.json           options, counts, checksum
 """
 
 import argparse
+import hashlib
 import itertools
-import os
-import shutil
+import json
 import sys
-import tempfile
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from mmer_jax import cli
-from mmer_jax.demo import augmented, manifest, plan, quirks, release, sound, tokenizer, tts
-from mmer_jax.demo.progress import progress_bar
+from tqdm import tqdm
+
+from mmer_jax import cli, files
+from mmer_jax.demo import plan, release, sound, tokenizer, tts
 from mmer_jax.errors import UserError
 
 MAX_PER_SPEAKER_CLASS = 500
+MANIFEST = "corpus.json"
+# Counts up when the same options begin to make another corpus.
+GENERATOR = 2
 
 
 def build(out, seed=0, per_speaker_class=25, awkward=False, progress=True):
@@ -34,7 +37,7 @@ def build(out, seed=0, per_speaker_class=25, awkward=False, progress=True):
         seed: of all that is random, 0 or more.
         per_speaker_class: utterances of each of the ten speakers in each of the four classes.
         awkward: more blemishes, and worse ones, than the real release has.
-        progress: shows a progress bar, or a few lines where there is no terminal.
+        progress: shows a progress bar.
 
     Returns:
         The contents of corpus.json (dict).
@@ -59,44 +62,11 @@ def _options(seed, per_speaker_class, awkward):
 
 def _make(out, options, progress):
     """Returns (corpus.json's contents, whether the corpus was made now)."""
-    found = manifest.find(out, options)
+    found = find_manifest(out, options)
     if found:
         return found, False
-    try:
-        return _make_beside(out, options, progress)
-    except OSError as error:
-        raise UserError(f"cannot write the corpus to {out}: {error}") from error
-
-
-def _make_beside(out, options, progress):
-    out = out.absolute()
-    out.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=f"{out.name}.partial-", dir=out.parent))
-    try:
-        result = _fill(partial, options, progress)
-        _open_to_all_readers(partial)
-        return _publish(partial, out, options, result)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-
-
-def _open_to_all_readers(folder):
-    """Mkdtemp's folders are private; a corpus is as readable as any other new folder."""
-    mask = os.umask(0)
-    os.umask(mask)
-    folder.chmod(0o777 & ~mask)
-
-
-def _publish(partial, out, options, result):
-    try:
-        partial.rename(out)
-        return result, True
-    except OSError:
-        # Another process may have finished the same corpus meanwhile.
-        found = manifest.find(out, options)
-        if not found:
-            raise
-        return found, False
+    with files.new_folder(str(out)) as folder:
+        return _fill(Path(folder), options, progress), True
 
 
 def _fill(root, options, progress):
@@ -107,11 +77,11 @@ def _fill(root, options, progress):
         seconds = _write_sounds(root, espeak, turns, clips, progress)
         version = espeak.version
     _write_release(root, turns, seconds, options["awkward"])
-    augmented.write_table(root, clips)
-    texts = [quirks.joined(turn) for turn in turns]
+    release.write_augmented(root, clips)
+    texts = [release.joined(turn) for turn in turns]
     texts += [turn.text.paraphrase for turn in turns if turn.four_class]
     tokenizer.save(texts, root / "tokenizer")
-    return manifest.write(root, options, version, _counts(turns, clips, seconds))
+    return write_manifest(root, options, version, _counts(turns, clips, seconds))
 
 
 def _write_sounds(root, espeak, turns, clips, progress):
@@ -120,7 +90,7 @@ def _write_sounds(root, espeak, turns, clips, progress):
         (release.wav_path(root, turn), turn, turn.speaker, turn.text.sentence) for turn in turns
     ]
     tasks += [
-        (augmented.wav_path(root, clip), clip, clip.voice, clip.turn.text.paraphrase)
+        (release.clip_path(root, clip), clip, clip.voice, clip.turn.text.paraphrase)
         for clip in clips
     ]
     for folder in {path.parent for path, *_ in tasks}:
@@ -136,7 +106,11 @@ def _write_sounds(root, espeak, turns, clips, progress):
         return len(audio) / sound.SAMPLE_RATE
 
     with ThreadPoolExecutor(espeak.workers) as pool:
-        durations = list(progress_bar(pool.map(work, tasks), len(tasks), "speaking", progress))
+        spoken = tqdm(
+            pool.map(work, tasks), "speaking", len(tasks), disable=not progress,
+            mininterval=0.1 if sys.stderr.isatty() else 10,
+        )  # fmt: skip
+        durations = list(spoken)
     return {turn.utterance: length for turn, length in zip(turns, durations, strict=False)}
 
 
@@ -164,6 +138,80 @@ def _counts(turns, clips, seconds):
     }
 
 
+def _tree_files(root):
+    """Returns the paths of all files of a corpus but its manifest, sorted, relative to root."""
+    paths = (path.relative_to(root) for path in root.rglob("*") if path.is_file())
+    return sorted(path.as_posix() for path in paths if path.as_posix() != MANIFEST)
+
+
+def tree_hash(root):
+    """Returns the SHA-256 over the names and contents of all files of a corpus."""
+    digest = hashlib.sha256()
+    for name in _tree_files(root):
+        content = hashlib.sha256((root / name).read_bytes()).hexdigest()
+        digest.update(f"{content}  {name}\n".encode())
+    return digest.hexdigest()
+
+
+def write_manifest(root, options, espeak, counts):
+    """Writes the manifest of a finished corpus and returns it as a dict."""
+    manifest = {
+        "generator": GENERATOR,
+        "options": options,
+        "espeak": espeak,
+        "counts": counts,
+        "files": len(_tree_files(root)),
+        "sha256": tree_hash(root),
+    }
+    (root / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
+    return manifest
+
+
+def find_manifest(out, options):
+    """Returns the manifest of a finished corpus made with the same options, None if out is free.
+
+    Args:
+        out: Path of the corpus.
+        options: dict of the options that decide its bytes.
+
+    Raises:
+        UserError: something else is there. Nothing is ever deleted.
+    """
+    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+        return None
+    manifest = _read_manifest(out)
+    made = {"generator": manifest["generator"], **manifest["options"]}
+    wanted = {"generator": GENERATOR, **options}
+    if made != wanted:
+        raise UserError(
+            f"{out} holds a corpus made with {_words(made)}, but {_words(wanted)} is asked for: "
+            "name another folder, or remove this one first"
+        )
+    count = len(_tree_files(out))
+    if count != manifest["files"]:
+        raise UserError(
+            f"{out} holds {count} files where the corpus that was written there has "
+            f"{manifest['files']}: remove the folder and make the corpus again"
+        )
+    return manifest
+
+
+def _read_manifest(out):
+    try:
+        manifest = json.loads((out / MANIFEST).read_text(encoding="utf-8"))
+        manifest["generator"], manifest["files"], dict(manifest["options"])
+    except (OSError, ValueError, KeyError, TypeError):
+        raise UserError(
+            f"{out} exists and is not a corpus of this program (no readable {MANIFEST} in it): "
+            "name a folder that is empty or does not exist"
+        ) from None
+    return manifest
+
+
+def _words(options):
+    return ", ".join(f"{name}={value}" for name, value in options.items())
+
+
 def summary(out, counts):
     """Returns the table of what a corpus holds."""
     labels = list(sound.MEANS)
@@ -175,7 +223,7 @@ def summary(out, counts):
         f"{counts['utterances']} utterances ({counts['hours'] * 60:.0f} minutes) in "
         f"{counts['dialogs']} dialogs; {counts['four_class']} of them in the four classes",
         f"release    {out / release.ROOT}",
-        f"augmented  {out / augmented.FOLDER} ({counts['augmented_wavs']} wavs)",
+        f"augmented  {out / release.AUGMENTED} ({counts['augmented_wavs']} wavs)",
         f"tokenizer  {out / 'tokenizer'}",
     ]
     return "\n".join(lines)

@@ -42,28 +42,3 @@ def png_size(png: bytes) -> tuple[int, int]:
     if png[:8] != b"\x89PNG\r\n\x1a\n":
         raise ValueError("not a PNG file")
     return struct.unpack(">II", png[16:24])
-
-
-def _part(name, *args):
-    # As str, not Markup, which would escape the HTML that it is joined with.
-    return str(getattr(environment().get_template("parts.html.j2").module, name)(*args))
-
-
-def picture(png: bytes, description: str, caption: str = "") -> str:
-    """A picture within the page, with its description for screen readers."""
-    return _part("picture", image(png), description, caption)
-
-
-def small(text: str) -> str:
-    """A paragraph in the manner of a caption; nothing for an empty one."""
-    return _part("small", text)
-
-
-def note(text: str) -> str:
-    """A box that can't be overlooked; line breaks stay."""
-    return _part("note", text)
-
-
-def table(head, rows, wide=()) -> str:
-    """A table that scrolls; each row becomes a card on a narrow page if columns are `wide`."""
-    return _part("table", head, rows, wide)

@@ -5,7 +5,7 @@ import csv
 import pytest
 from transformers import AutoTokenizer
 
-from mmer_jax.demo import plan, quirks, tokenizer
+from mmer_jax.demo import plan, release, tokenizer
 
 
 @pytest.fixture(params=["plain", "awkward"])
@@ -20,7 +20,7 @@ def test_no_text_of_the_corpus_has_an_unknown_token(made):
     loaded = AutoTokenizer.from_pretrained(root / "tokenizer", local_files_only=True)
     with (root / "augmented" / "augmented.csv").open(newline="", encoding="utf-8") as file:
         texts = [row["text"] for row in csv.DictReader(file)]
-    texts += [quirks.joined(turn) for turn in turns]
+    texts += [release.joined(turn) for turn in turns]
     assert all(loaded.unk_token_id not in ids for ids in loaded(texts)["input_ids"])
 
 
