@@ -81,18 +81,7 @@ def digest(model: LoadedModel) -> str:
     return found.hexdigest()[:16]
 
 
-def read_tokenizer(config) -> tuple[text.Tokenizer | None, str]:
-    """The tokenizer that a config names, and its name; (None, "") for a model of speech alone.
-
-    Raises:
-      UserError: it can't be had.
-    """
-    if "text" not in config.model.modalities:
-        return None, ""
-    source = config.text.tokenizer or config.text.pretrained
-    options = config.text
-    reader = text.Tokenizer(source, options.max_tokens, options.keep_events, options.keep_brackets)
-    return reader, source
+read_tokenizer = text.read_tokenizer
 
 
 def build(config, classes: int, tokenizer: text.Tokenizer | None) -> MMER:

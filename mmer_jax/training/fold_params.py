@@ -30,13 +30,13 @@ ADVICE = (
 )
 
 
-def write(experiment, state, folder: str, run: str) -> None:
+def write(trainer, state, folder: str, run: str) -> None:
     """Writes the tested state's parameters; every process calls it, the first one writes.
 
     Without a training step everything is as it was before, so everything is shared.
 
     Args:
-      experiment: the run's.
+      trainer: of the run.
       state: the tested one.
       folder: of the fold.
       run: the run's workdir, above its seeds.
@@ -53,8 +53,8 @@ def write(experiment, state, folder: str, run: str) -> None:
     path = os.path.join(shared, f"{params_file.params_digest(frozen)}.safetensors")
     whole = _is_whole(path)
     # The file comes after the parts; a folder that came with it may still have lost some.
-    if not whole or _lacking_parts(shared, experiment.config):
-        _write_parts(experiment, shared)
+    if not whole or _lacking_parts(shared, trainer.config):
+        _write_parts(trainer, shared)
     if not whole:
         params_file.write(path, frozen, {})
     # Last, for it makes the rest count.
@@ -73,9 +73,10 @@ def _lacking_parts(shared, config):
     return [path for path in paths if not files.exists(path)]
 
 
-def _write_parts(experiment, shared):
+def _write_parts(trainer, shared):
     with tempfile.TemporaryDirectory() as made:
-        model_folder.write_parts(experiment.model, experiment.tokenizer_folder, made)
+        source = trainer.tokenizer.source if trainer.tokenizer else ""
+        model_folder.write_parts(trainer.model, source, made)
         for name in os.listdir(made):
             files.copy_files(os.path.join(made, name), os.path.join(shared, name))
 

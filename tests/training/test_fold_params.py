@@ -16,7 +16,7 @@ from mmer_jax.inference import from_run, loading
 from mmer_jax.inference.model import digest
 from mmer_jax.reporting import embeddings
 from mmer_jax.training import fold_params, params_file
-from mmer_jax.training.trainer import Experiment
+from mmer_jax.training.trainer import Trainer
 
 
 def size(folder):
@@ -143,9 +143,9 @@ def test_a_fold_copied_alone_names_what_it_lacks(run, tmp_path):
 
 
 @pytest.fixture(scope="module")
-def experiment(prepared, tiny_config):
+def trainer(prepared, tiny_config):
     """One of `tiny_run`'s config; only to be read."""
-    return Experiment(tiny_config(prepared))
+    return Trainer.for_corpus(tiny_config(prepared))
 
 
 class Killed(BaseException):
@@ -159,14 +159,14 @@ def killed(*_):
 @pytest.fixture
 def no_training(monkeypatch):
     """Whatever is still to do, no step is trained."""
-    made = main._experiment
+    made = main._trainer
 
-    def experiment(config):
+    def trainer(config):
         found = made(config)
         monkeypatch.setattr(found, "train_step", lambda *_: pytest.fail("it was trained again"))
         return found
 
-    monkeypatch.setattr(main, "_experiment", experiment)
+    monkeypatch.setattr(main, "_trainer", trainer)
 
 
 def killed_after(function):
@@ -195,14 +195,14 @@ def test_nothing_is_lost_whenever_it_is_killed(
     config.train.epochs, config.folds = 1, (5,)
     place, name, replacement, finished_by_then = MOMENTS[moment]
     with monkeypatch.context() as patch, pytest.raises(Killed):
-        patch.setattr(main, "_experiment", Experiment)
+        patch.setattr(main, "_trainer", Trainer.for_corpus)
         patch.setattr(place, name, replacement)
         main.run(config, str(tmp_path))
     fold = tmp_path / "fold5"
     assert (fold / "checkpoints").exists()
     assert (fold / "result.json").exists() == finished_by_then
     if finished_by_then:
-        monkeypatch.setattr(main, "_experiment", lambda _: pytest.fail("it was tested again"))
+        monkeypatch.setattr(main, "_trainer", lambda _: pytest.fail("it was tested again"))
         check_answers(fold, prepared)
     main.run(config, str(tmp_path))
     assert not (fold / "checkpoints").exists() and not list(tmp_path.rglob("*.tmp"))
@@ -212,7 +212,7 @@ def test_nothing_is_lost_whenever_it_is_killed(
 
 @pytest.mark.parametrize("lost", ["tokenizer", "audio_encoder", "text_encoder"])
 def test_a_lost_part_of_the_run_comes_with_the_next_fold(
-    lost, tiny_run, checkpointed_run, experiment, tmp_path
+    lost, tiny_run, checkpointed_run, trainer, tmp_path
 ):
     run = shutil.copytree(tiny_run, tmp_path / "copy")
     fold, checkpoints = run / "fold5", run / "fold5" / "checkpoints"
@@ -221,19 +221,19 @@ def test_a_lost_part_of_the_run_comes_with_the_next_fold(
     params = from_run.load_fold(str(fold)).params
     shutil.rmtree(run / "shared" / lost)
     with pytest.raises(UserError, match=f"no {run}/shared/{lost}/.*delete the fold's result.json"):
-        fold_params.clean_up(str(fold), experiment.config)
+        fold_params.clean_up(str(fold), trainer.config)
     assert list(checkpoints.iterdir())
-    state = experiment.trained_state(params).replace(step=np.int32(1))
-    fold_params.write(experiment, state, str(fold), str(run))
-    fold_params.clean_up(str(fold), experiment.config)
+    state = trainer.trained_state(params).replace(step=np.int32(1))
+    fold_params.write(trainer, state, str(fold), str(run))
+    fold_params.clean_up(str(fold), trainer.config)
     assert not checkpoints.exists()
     assert digest(loading.read(str(fold))) == expected
 
 
 def test_checkpoints_stay_until_their_parameters_are_whole(
-    checkpointed_run, tiny_run, tmp_path, experiment
+    checkpointed_run, tiny_run, tmp_path, trainer
 ):
-    fold, config = tmp_path / "fold5", experiment.config
+    fold, config = tmp_path / "fold5", trainer.config
     shutil.copy(tiny_run / "config.json", tmp_path)
     shutil.copytree(tiny_run / "fold5", fold)
     shutil.copytree(checkpointed_run / "fold5" / "checkpoints", fold / "checkpoints")
@@ -335,7 +335,7 @@ def test_what_is_not_trained_is_kept_once(prepared, pretrained, tmp_path):
 
 
 def test_checkpoints_that_cannot_be_deleted_are_no_traceback(
-    tiny_run, checkpointed_run, tmp_path, monkeypatch, capsys, experiment
+    tiny_run, checkpointed_run, tmp_path, monkeypatch, capsys, trainer
 ):
     fold = shutil.copytree(tiny_run, tmp_path / "copy") / "fold5"
     shutil.copytree(checkpointed_run / "fold5" / "checkpoints", fold / "checkpoints")
@@ -344,11 +344,11 @@ def test_checkpoints_that_cannot_be_deleted_are_no_traceback(
         raise OSError("Read-only file system")
 
     monkeypatch.setattr(files, "remove_folder", refused)
-    fold_params.clean_up(str(fold), experiment.config)
+    fold_params.clean_up(str(fold), trainer.config)
     assert "fold5/checkpoints is not needed any more" in capsys.readouterr().out
 
 
-def test_a_run_in_a_bucket(tiny_run, experiment, tmp_path, monkeypatch):
+def test_a_run_in_a_bucket(tiny_run, trainer, tmp_path, monkeypatch):
     """gs:// paths end in a folder, if they go through epath."""
     bucket = shutil.copytree(tiny_run, tmp_path / "bucket")
     shutil.rmtree(bucket / "shared")
@@ -365,11 +365,11 @@ def test_a_run_in_a_bucket(tiny_run, experiment, tmp_path, monkeypatch):
     monkeypatch.setattr(epath, "Path", path)
     monkeypatch.chdir(tmp_path)
     expected = from_run.load_fold(str(tiny_run / "fold5")).params
-    state = experiment.trained_state(expected).replace(step=np.int32(1))
-    fold_params.clean_up("gs://bucket/fold5", experiment.config)
+    state = trainer.trained_state(expected).replace(step=np.int32(1))
+    fold_params.clean_up("gs://bucket/fold5", trainer.config)
     assert (bucket / "fold5" / "checkpoints").exists()
-    fold_params.write(experiment, state, "gs://bucket/fold5", "gs://bucket")
-    fold_params.clean_up("gs://bucket/fold5", experiment.config)
+    fold_params.write(trainer, state, "gs://bucket/fold5", "gs://bucket")
+    fold_params.clean_up("gs://bucket/fold5", trainer.config)
     assert not (bucket / "fold5" / "checkpoints").exists()
     config, params = fold_params.read(runs.read("gs://bucket").of(0, 5))
     jax.tree.map(np.testing.assert_array_equal, params, expected)
@@ -380,7 +380,7 @@ def test_a_run_in_a_bucket(tiny_run, experiment, tmp_path, monkeypatch):
 def started_from(source, config):
     """The state before training of a run that starts from a model."""
     config.init_from = str(source)
-    state = Experiment(config).initial_state(1)
+    state = Trainer.for_corpus(config).initial_state(1)
     return jax.device_get((state.params, state.frozen))
 
 
@@ -407,7 +407,7 @@ def test_a_run_keeps_what_it_was_started_from(tiny_run, prepared, tiny_config):
     """The path alone says nothing: another model may lie there by now."""
     config = tiny_config(prepared)
     config.init_from = str(tiny_run / "fold5")
-    started = Experiment(config)
+    started = Trainer.for_corpus(config)
     started.initial_state(1)
     params = from_run.load_fold(config.init_from).params
     assert started.pretrained["init_from"] == {
@@ -439,10 +439,10 @@ def test_a_run_does_not_go_on_with_another_input(tiny_run, prepared, tiny_config
 def test_each_fold_is_tested_with_its_own_input(tiny_run, tmp_path):
     run = shutil.copytree(tiny_run, tmp_path / "copy")
     _with_other_input(run, 4)
-    experiment, kinds = None, []
+    trainer, kinds = None, []
     for fold in runs.read(str(run)).folds:
-        experiment, _, _ = embeddings.open_fold(fold, experiment=experiment)
-        kinds.append(experiment.collator.preprocessor.normalized)
+        trainer, _, _ = embeddings.open_fold(fold, trainer=trainer)
+        kinds.append(trainer.collator.preprocessor.normalized)
     assert kinds == [True, False]
 
 
@@ -473,7 +473,7 @@ def test_another_model_to_start_from_is_one_message(
     config.init_from = str(tiny_run / "fold5")
     change(config)
     with pytest.raises(UserError, match=message) as e:
-        Experiment(config).initial_state(1)
+        Trainer.for_corpus(config).initial_state(1)
     assert "\n" not in str(e.value)
 
 
@@ -482,7 +482,7 @@ def test_a_model_of_other_classes_to_start_from_is_one_message(
 ):
     config = tiny_config(prepared)
     config.init_from = str(tiny_run / "fold5")
-    experiment = Experiment(config)
-    experiment.corpus.label_names += ("exc",)
+    trainer = Trainer.for_corpus(config)
+    trainer.label_names += ("exc",)
     with pytest.raises(UserError, match=r"has 4 classes \(ang, hap, neu, sad\), the dataset 5"):
-        experiment.initial_state(1)
+        trainer.initial_state(1)
