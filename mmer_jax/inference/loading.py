@@ -15,7 +15,7 @@ from mmer_jax.training.checkpoint import PARAMS_FOLDER
 
 EXPECTED = (
     "a finished fold of a run (runs/demo/fold5), a model folder (config.json and "
-    "model.safetensors), a folder written by mmer_jax.convert.original, or a model on the "
+    "model.safetensors), a folder written by mmer_jax.convert.released, or a model on the "
     "Hugging Face hub (owner/name)"
 )
 # What a model folder may hold; nothing that is executed or unpickled is fetched.
@@ -97,14 +97,14 @@ def _entries(folder):
 
 def _converted(folder):
     # Imported late: few need it.
-    from mmer_jax.convert import original
+    from mmer_jax.convert import released
 
-    model, params, config = original.load(folder)
+    model, params, config = released.load(folder)
     tokenizer, tokenizer_folder = read_tokenizer(config)
     factory.check_limits(model, config, tokenizer)
     card = {"name": config.name, "protocol": config.protocol, "selection": config.selection}
     return LoadedModel(
-        folder, config, model, params, original.LABELS, {}, tokenizer, tokenizer_folder, card
+        folder, config, model, params, released.LABELS, {}, tokenizer, tokenizer_folder, card
     )
 
 

@@ -46,12 +46,12 @@ def read_params(model: MMER, config, label_names: tuple[str, ...]) -> dict:
 def _read(source, config):
     """(parameters, names of its classes, a warning or "")."""
     # Imported late: only a run that starts from a model needs them.
-    from mmer_jax.convert import original
+    from mmer_jax.convert import released
     from mmer_jax.inference import loading
 
     if files.exists(os.path.join(files.resolve(source), checkpoint.PARAMS_FOLDER)):
-        original.load_config(source)  # refuses a folder that the converter did not write so
-        return checkpoint.read_params(source), original.LABELS, ""
+        released.load_config(source)  # refuses a folder that the converter did not write so
+        return checkpoint.read_params(source), released.LABELS, ""
     found = loading.read(source)
     return found.params, found.label_names, _seen(found, config)
 

@@ -1,4 +1,4 @@
-"""The Flax model, filled through the converter, is the original model: values and gradients."""
+"""The Flax model, filled through the converter, is the published model: values and gradients."""
 
 import importlib.util
 import pathlib
@@ -43,7 +43,7 @@ def compute(converted):
 
 @pytest.fixture(scope="module", params=["equal", "padded"])
 def case(request, converted, compute):
-    """Expected numbers, and ours: outputs, losses, gradient norms by original key."""
+    """Expected numbers, and ours: outputs, losses, gradient norms by released key."""
     golden = golden_numbers.case(request.param)
     (total, (losses, out)), grads = jax.device_get(
         compute(converted.params, golden_numbers.batch(golden))

@@ -1,4 +1,4 @@
-"""The original model's numbers (golden.npz) and the seeded weights behind them."""
+"""The published model's numbers (golden.npz) and the seeded weights behind them."""
 
 import pathlib
 import zlib
@@ -41,7 +41,7 @@ def draw(key: str, shape: tuple[int, ...], seed: int = 0) -> np.ndarray:
 
 
 def weights() -> dict[str, np.ndarray]:
-    """The original state dict that golden.npz was computed with."""
+    """The released state dict that golden.npz was computed with."""
     rows = [line.split() for line in (HERE / "keys.tsv").read_text().splitlines()[1:]]
     return {key: draw(key, tuple(map(int, shape.split("x")))) for key, shape in rows}
 
@@ -61,7 +61,7 @@ def batch(golden: dict) -> dict:
     return {
         "audio": golden["in_audio"],
         "audio_length": golden["in_audio_length"].astype(np.int32),
-        "text_ids": golden["in_text"],  # features: the original model has no text encoder
+        "text_ids": golden["in_text"],  # features: the released model has no text encoder
         "text_mask": golden["in_text_mask"].astype(np.int32),
         "aug_audio": golden["in_aug_audio"],
         "aug_audio_length": golden["in_aug_audio_length"].astype(np.int32),
