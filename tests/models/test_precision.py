@@ -1,4 +1,4 @@
-"""`model.precision` reaches every product of every program; some are always the highest."""
+"""`loaded_model.precision` reaches every product of every program; some are always the highest."""
 
 import re
 
@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from benchmarks import train_step
+from benchmarks import common
 from mmer_jax import configuration
 from mmer_jax.inference import stablehlo
 from mmer_jax.losses import contrastive
@@ -15,12 +15,11 @@ from mmer_jax.losses.ctc import ctc
 from mmer_jax.models import factory
 from mmer_jax.models.encoders.whisper import log_mel
 from mmer_jax.models.forward import make_forward
-from mmer_jax.training import sharding, state, step
-from mmer_jax.training.optimizer import make_optimizer, split_frozen
+from mmer_jax.training.trainer import Trainer
 
 # StableHLO's names of what the options ask for.
 NAMES = {"default": "DEFAULT", "tensorfloat32": "HIGH", "float32": "HIGHEST"}
-CLASSES, SYMBOLS = train_step.CLASSES, train_step.SYMBOLS
+CLASSES, SYMBOLS = common.CLASSES, common.SYMBOLS
 
 
 def _model(precision, audio="wav2vec2"):
@@ -35,25 +34,20 @@ def _model(precision, audio="wav2vec2"):
 
 def _batch():
     rng = np.random.default_rng(0)
-    return train_step.make_batch([0.5, 0.6], [0.6, 0.5], train_step.TINY, rng)
+    return common.make_batch([0.5, 0.6], [0.6, 0.5], 60, rng)
 
 
 def _programs(precision, audio):
     """Name -> text of each program that applies the model, before any compilation."""
     model, config = _model(precision, audio)
-    mesh, batch, optimizer = sharding.make_mesh(), _batch(), make_optimizer(config.optimizer)
-    shapes = factory.param_shapes(model)
-    fresh = jax.eval_shape(
-        lambda a, b: state.create(a, b, optimizer, 10, {}, 0), *split_frozen(shapes, ())
-    )
-    shardings = sharding.state_shardings(fresh, mesh)
-    train = step.make_train_step(model, optimizer, config, mesh, shardings)
+    batch, shapes = _batch(), factory.param_shapes(model)
+    trainer = Trainer(config, model, range(CLASSES))
     speech, text = ({k: batch[k] for k in batch if k.startswith(x)} for x in ("audio", "text"))
     encode = make_forward(model, ("audio_hidden", "audio_mask", "log_probs"))
     encoded = jax.eval_shape(encode, shapes, speech)
     encoded.pop("log_probs")
     lowered = {
-        "train": train.lower(fresh, batch),
+        "train": trainer.train_step.lower(trainer.shapes, batch),
         "eval": make_forward(model, ("logits", "symbols")).lower(shapes, batch),
         "encode": encode.lower(shapes, speech),
         "decide": make_forward(model).lower(shapes, encoded | text),
