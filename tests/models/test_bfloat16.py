@@ -58,5 +58,5 @@ def test_a_frozen_text_encoder_computes_in_float32():
     model, c = _model("whisper", "bert", "bfloat16")
     assert model.text_encoder.dtype == model.audio_encoder.dtype == jnp.bfloat16
     c.optimizer.frozen = ("text_encoder/.*",)
-    model = factory.build_model(c, train_step.CLASSES, train_step.SYMBOLS, 60)
+    model = factory.build_model(c, common.CLASSES, common.SYMBOLS, 60)
     assert model.text_encoder.dtype == jnp.float32 and model.audio_encoder.dtype == jnp.bfloat16
