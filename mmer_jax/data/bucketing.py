@@ -6,7 +6,7 @@ import numpy as np
 
 FILL = -1  # an index that only fills a batch
 SHORTEST = 8_000  # samples of the smallest bucket: enough frames for every encoder
-FRAME = 320  # samples of one encoder frame, 20 ms, in both families: finer edges save nothing
+FRAME = 320  # samples of edges' steps, 20 ms, an encoder's frame: finer edges save nothing
 MOST = 32  # buckets that an automatic choice may make; each is a compilation
 NEARLY = 0.01  # of padding share: what fewer compilations are worth where the aim is out of reach
 

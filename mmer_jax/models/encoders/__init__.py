@@ -152,6 +152,11 @@ ENCODERS = {
 }
 
 
+def frame(encoder) -> int:
+    """Samples from one frame to the next of an audio encoder, a module of the registry's."""
+    return ENCODERS[encoder.config.model_type].frame
+
+
 def names(modality: str) -> tuple[str, ...]:
     """The `model_type`s of a modality."""
     return tuple(name for name, encoder in ENCODERS.items() if encoder.modality == modality)
