@@ -11,7 +11,7 @@ from etils import epath
 from mmer_jax import configuration, processes
 from mmer_jax.data import folds, loader
 from mmer_jax.errors import UserError
-from mmer_jax.metrics import classification
+from mmer_jax.metrics import METRICS, classification
 from mmer_jax.reporting import transcript_ablation
 from mmer_jax.training import sharding
 from mmer_jax.training.checkpoint import Checkpoints
@@ -146,7 +146,7 @@ def _train(trainer, phase, folder):
                 entry = _validate(trainer, state, phase.validation, step, epoch_steps)
                 history.append(entry)
                 if phase.validation is not None:
-                    writer.write(step, {f"select/{k}": entry[k] for k in ("ua", "wa", "loss")})
+                    writer.write(step, {f"select/{k}": entry[k] for k in (*METRICS, "loss")})
                 line = _line(entry, config, _epochs(total, batches))
                 progress.say(f"{line} ({100 * waiting:.1f} % waiting for data)")
                 # 2. save
@@ -227,7 +227,8 @@ def _validate(trainer, state, utterances, step, epoch_steps):
     found = classification.rates(
         classification.confusion(label, logits.argmax(-1), logits.shape[1])
     )
-    entry |= {"ua": found["ua"], "wa": found["wa"], "loss": classification.log_loss(logits, label)}
+    entry |= {name: found[name] for name in METRICS}
+    entry["loss"] = classification.log_loss(logits, label)
     metric = trainer.config.selection_metric
     ranked = -entry["loss"] if metric == "loss" else entry[metric]
     # Held-out parts are small and rates on them tie often: the lower loss, then the earlier epoch.

@@ -9,9 +9,9 @@ from mmer_jax.data import folds, loader, text
 from mmer_jax.data.corpus import Corpus
 from mmer_jax.data.preprocessing import SAMPLE_RATE, Preprocessor
 from mmer_jax.losses import memory_bank
-from mmer_jax.models import factory
+from mmer_jax.models import factory, params_file
 from mmer_jax.models.forward import make_forward
-from mmer_jax.training import initial, params_file, sharding, state, step
+from mmer_jax.training import checkpoint_io, sharding, state, step
 from mmer_jax.training.optimizer import make_optimizer, merge, split_frozen
 
 
@@ -132,7 +132,7 @@ class Trainer:
         Args:
           total_steps: batches that the learning rate's schedule spans.
           steps_per_epoch, last_step: of this training, for `train.accumulation`; None: one epoch.
-          params: host arrays; None: those that the config says, see `initial.read_params`.
+          params: host arrays; None: those that the config says, see `checkpoint_io.initial_params`.
 
         Raises:
           UserError: no model is where `config.init_from` says, or another than the config's.
@@ -154,7 +154,7 @@ class Trainer:
 
     def _configured_params(self):
         if self._params is None:
-            self._params = initial.read_params(self.model, self.config, self.label_names)
+            self._params = checkpoint_io.initial_params(self.model, self.config, self.label_names)
             self.pretrained = self._provenance()
         return self._params
 

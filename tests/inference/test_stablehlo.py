@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 
 from mmer_jax.errors import UserError
-from mmer_jax.inference import model_folder, stablehlo
-from mmer_jax.inference.model import build
+from mmer_jax.inference import stablehlo
+from mmer_jax.training import model_folder
+from mmer_jax.training.loaded_model import build
 from tests.inference.tiny_models import batch, made
 
 BUCKETS = (stablehlo.Bucket(2, 8_000, 8), stablehlo.Bucket(3, 16_000, 8))
@@ -61,7 +62,7 @@ def given(modality, rows=2, samples=8_000, tokens=6):
 
 
 def expected(model, inputs):
-    """`model.apply` on just these rows, unpadded."""
+    """`loaded_model.apply` on just these rows, unpadded."""
     return jax.jit(model.model.apply)({"params": model.params}, inputs)
 
 
@@ -118,6 +119,20 @@ def test_published_padding_is_kept_out(place, tmp_path):
     folder = written(tmp_path, "out", model, (stablehlo.Bucket(2, 9_600, 0),))
     inputs = given("audio", 1, 8_000)
     check(model, stablehlo.run(str(folder), **inputs), inputs)
+
+
+def test_the_readme_names_what_the_model_has(place, model):
+    def readme(of):
+        return stablehlo._readme(of)
+
+    assert "`ctc` for what `ctc_logits` spell" in readme(model) and "`gold`" in readme(model)
+    untrained = model.config.copy_and_resolve_references()
+    untrained.losses.ctc.weight = 0.0
+    untrained = dataclasses.replace(model, config=untrained)
+    assert "`ctc`" not in readme(untrained) and "mean nothing" in readme(untrained)
+    text = readme(made(place, "text"))
+    assert "ctc_logits" not in text and "16 kHz" not in text and "`gold`" in text
+    assert "text_ids" not in readme(made(place, "audio"))
 
 
 def run_python(code, folder):

@@ -1,4 +1,4 @@
-"""`model.precision` reaches every product of every program; some are always the highest."""
+"""`loaded_model.precision` reaches every product of every program; some are always the highest."""
 
 import re
 

@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 
 from mmer_jax import main
-from mmer_jax.inference import from_run
-from mmer_jax.training import accumulation, loop
+from mmer_jax.training import accumulation, checkpoint_io, loop
 from mmer_jax.training.optimizer import learning_rate
 from mmer_jax.training.trainer import Trainer
 
@@ -70,7 +69,7 @@ def test_the_parameters_move_once_per_group_at_its_rate(config):
 def test_a_run_is_resumed_and_read(config, tmp_path):
     """The second epoch of a run of two, from the checkpoint of the first, is the whole run's."""
     main.run(config, str(tmp_path / "whole"))
-    assert from_run.load_fold(str(tmp_path / "whole/fold5")).params
+    assert checkpoint_io.read_fold(str(tmp_path / "whole/fold5")).params
     lines = (tmp_path / "whole/fold5/metrics.jsonl").read_text().splitlines()
     with pytest.MonkeyPatch.context() as patch:
         save = loop.Checkpoints.save
