@@ -179,7 +179,8 @@ class Trainer:
         )
 
     def _split(self, params):
-        return split_frozen(params, tuple(self.config.optimizer.frozen))
+        options = self.config.optimizer
+        return split_frozen(params, tuple(options.frozen), tuple(options.groups))
 
     def _fresh(self, trained, frozen, total_steps, groups):
         past = memory_bank.create(self.config.losses.memory.size, self.config.model.width)
