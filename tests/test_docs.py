@@ -181,6 +181,13 @@ def test_links_of_the_readme_lead_somewhere():
     assert not [x for x in links if "://" not in x and not (ROOT / x).exists()]
 
 
+def test_paths_in_the_pages_exist():
+    pattern = r"`((?:benchmarks|configs|datasets|docs|mmer_jax|notebooks|tests)/[\w./]*)[`:]"
+    named = [(p.name, path) for p in PAGES for path in re.findall(pattern, p.read_text("utf-8"))]
+    assert len(named) > 50
+    assert not [(page, path) for page, path in named if not (ROOT / path).exists()]
+
+
 @pytest.fixture(scope="module")
 def built(tmp_path_factory):
     """A folder with the pages, as `make docs` builds them."""
