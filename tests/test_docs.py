@@ -210,7 +210,7 @@ def test_every_option_is_in_the_built_page(built):
     from mmer_jax import configuration
 
     page = unescape(re.sub(r"<[^>]+>", "", (built / "configs.html").read_text()))
-    options = configuration._flat(configuration.to_json(configuration.default()))
+    options = configuration.flat(configuration.to_json(configuration.default()))
     assert len(options) > 70
     assert not [option for option in options if f"\n{option}\n" not in page]
 
@@ -284,7 +284,7 @@ def _python(words):
     except ModuleNotFoundError as e:
         return str(e)
     if not arguments:
-        return "" if name in ("mmer_jax.main", *_WITHOUT_ARGUMENTS) else "no arguments"
+        return "" if name in (*ABSL, *_WITHOUT_ARGUMENTS) else "no arguments"
     return _argparse(name, arguments)
 
 
