@@ -275,7 +275,7 @@ def _check_losses(config):
     for name in LOSSES:
         if losses.memory.size and losses[name].get("form") == "original":
             raise UserError(
-                f"config.losses.{name}.form=original knows no memory of past embeddings; set "
+                f"config.losses.{name}.form=original has no memory bank; set "
                 "config.losses.memory.size=0 or the form to standard."
             )
 

@@ -24,7 +24,7 @@ import pytest
 
 from mmer_jax import app
 from mmer_jax.errors import UserError
-from mmer_jax.inference import app_views, attention, model_folder
+from mmer_jax.inference import app_views, model_folder
 from mmer_jax.inference.prediction import Prediction, Window
 from mmer_jax.inference.predictor import Predictor
 from mmer_jax.reporting import html
@@ -205,7 +205,7 @@ def test_models_without_attention_say_why(folder, model, tmp_path):
     predictor = Predictor(tiny_models.made(folder, "audio"), batch_sizes=(1,))
     text = app.answer(predictor, upload(tmp_path), None, None)
     assert "there is no attention from text to speech" in text and len(pngs(text)) == 1
-    assert "side by side" in attention.lacking(changed(model, model__fusion="concat"))
+    assert "side by side" in app_views.lacks_attention(changed(model, model__fusion="concat"))
 
 
 def test_an_address_in_place_of_an_upload_is_not_fetched():

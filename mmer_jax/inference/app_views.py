@@ -4,13 +4,15 @@ import os
 
 import numpy as np
 
+from mmer_jax.data.bucketing import FRAME
 from mmer_jax.data.preprocessing import SAMPLE_RATE
 from mmer_jax.errors import UserError
-from mmer_jax.inference import attention, audio_io
+from mmer_jax.inference import audio_io
 from mmer_jax.inference.model_card import CLASSES
 from mmer_jax.metrics import reliability
 from mmer_jax.reporting import html, plots
 from mmer_jax.reporting.analysis import is_synthetic
+from mmer_jax.reporting.embeddings import spelled
 
 _TOKENS = 40  # of the attention's picture
 _EXPECTED = "expected a recording, for example wav, flac, ogg or mp3"
@@ -155,9 +157,20 @@ def clock(seconds: float) -> str:
     return f"{tenths // 600}:{tenths // 10 % 60:02d}.{tenths % 10}"
 
 
+def lacks_attention(model) -> str:
+    """Why a `LoadedModel` has no attention from text to speech; "" if it has."""
+    modalities = model.config.model.modalities
+    if len(modalities) == 1:
+        one = {"audio": "speech", "text": "text"}[modalities[0]]
+        return f"This model uses {one} alone: there is no attention from text to speech to show."
+    if model.config.model.fusion == "concat":
+        return "This model puts speech and text side by side: there is no attention between them."
+    return ""
+
+
 def _picture(predictor, prediction, wave):
     """(heading, image, description, caption) of the attention, or of the waveform alone."""
-    reason = attention.lacking(predictor.model)
+    reason = lacks_attention(predictor.model)
     if not reason and not any(w.text.strip() for w in prediction.timeline):
         reason = "The model read no words that could attend to anything."
     if prediction.label is None or reason:
@@ -166,19 +179,18 @@ def _picture(predictor, prediction, wave):
     shares = [w.probabilities.get(prediction.label, 0.0) for w in prediction.timeline]
     window = prediction.timeline[int(np.argmax(shares))]
     part = wave[round(window.start * SAMPLE_RATE) : round(window.end * SAMPLE_RATE)]
-    found = attention.Reader(predictor)(part, window.text)
-    image = html.image(
-        plots.attention_png(part, found.weights[:_TOKENS], found.tokens[:_TOKENS], found.frame)
-    )
+    weights, ids = predictor.attention(part, window.text)
+    tokens = spelled(predictor.model.tokenizer_folder, ids[:_TOKENS])
+    png = plots.attention_png(part, weights[:_TOKENS], tokens, FRAME / SAMPLE_RATE)
     caption = (
         "Each row is a piece of the text: the brighter, the more it attends to that moment of the "
         "speech; 1 would be an even spread. Attention is not an explanation of the answer."
     )
     if len(shares) > 1:
         caption += (
-            f" Shown is the most confident window, {clock(window.start)}–{clock(window.end)}."
+            f" Shown is {clock(window.start)}–{clock(window.end)}, the most confident window."
         )
-    if len(found.tokens) > _TOKENS:
-        caption += f" Shown are the first {_TOKENS} of {len(found.tokens)} pieces."
+    if len(ids) > _TOKENS:
+        caption += f" Shown are the first {_TOKENS} of {len(ids)} pieces."
     description = "attention of each piece of the text over the waveform"
-    return "Where the words look in the speech", image, description, caption
+    return "Where the words look in the speech", html.image(png), description, caption

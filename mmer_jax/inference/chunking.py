@@ -1,4 +1,4 @@
-"""How a recording longer than the model hears at once is cut, and who answers for which part."""
+"""Windows of a recording that is longer than the model takes at once."""
 
 import dataclasses
 
@@ -7,7 +7,7 @@ from mmer_jax.data.bucketing import FRAME
 
 @dataclasses.dataclass(frozen=True)
 class Span:
-    """One window, in samples: it hears [start, end) and answers for [own_start, own_end).
+    """One window, in samples: its input is [start, end), and it answers for [own_start, own_end).
 
     The windows' own parts lie side by side and cover the recording once.
     """
@@ -19,16 +19,16 @@ class Span:
 
     @property
     def weight(self) -> int:
-        """Samples it answers for: what its verdict counts."""
+        """Samples it answers for: the weight of its prediction."""
         return self.own_end - self.own_start
 
     def own_part(self, margin: int = 0) -> slice:
-        """Which of its samples are its own part, and `margin` more on either side."""
+        """The samples that are its own part, and `margin` more on either side."""
         first = max(self.own_start - margin, self.start) - self.start
         return slice(first, min(self.own_end + margin, self.end) - self.start)
 
     def own_frames(self) -> slice:
-        """Which of its encoder frames, 20 ms each, begin in its own part."""
+        """Those of its encoder frames, 20 ms each, that begin in its own part."""
         first = -(-(self.own_start - self.start) // FRAME)
         last = -(-(self.own_end - self.start) // FRAME)
         return slice(first, None if self.own_end == self.end else last)
@@ -38,8 +38,8 @@ def cut(samples: int, longest: int) -> list[Span]:
     """The windows of a recording.
 
     One, if it is no longer than `longest`. Otherwise windows of that length, each half of it
-    after the one before, the last one aligned to the end. Two neighbours share the part that both
-    hear at its middle: every moment belongs to the window that hears the most around it.
+    after the one before, the last one aligned to the end. What two neighbours
+    overlap in is divided at its middle: every moment belongs to the window with the most context.
 
     Args:
       samples: of the recording, at least 1.

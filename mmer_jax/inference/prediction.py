@@ -1,4 +1,4 @@
-"""What a prediction says, for programs and as JSON."""
+"""The prediction for a recording, for programs and as JSON."""
 
 import dataclasses
 
@@ -7,14 +7,14 @@ import numpy as np
 
 @dataclasses.dataclass(frozen=True)
 class Window:
-    """What the model made of one stretch of a recording.
+    """The prediction for one stretch of a recording.
 
     Attributes:
       start, end: seconds.
       label: the most probable class; None without speech.
       probabilities: of the classes by name, with the temperature of the whole prediction; {}
         without speech.
-      text: what the text branch read; "" without speech, where the CTC head wrote it.
+      text: input of the text branch; "" without speech, where the CTC head wrote it.
       speech: whether there is speech in the part that it answers for; None where nobody looked.
     """
 
@@ -28,7 +28,7 @@ class Window:
 
 @dataclasses.dataclass(frozen=True)
 class Prediction:
-    """What the model made of one recording.
+    """The prediction for one recording.
 
     Attributes:
       label: the most probable class; None for a recording without speech.
@@ -38,14 +38,14 @@ class Prediction:
         window, with this text source (its own text as the greedy decoder writes it).
       logits: float32 [c], before any temperature; of several windows the mean of those with
         speech, each weighted with the seconds it answers for. Mean logits and mean
-        log-probabilities are the same verdict: they differ by a constant.
+        log-probabilities are the same prediction: they differ by a constant.
       text: the given one, or what the CTC head wrote where there is speech, or "", also for a given
         one without a word, such as [LAUGHTER].
       text_source: `given`, `ctc` or `none`.
       seconds: of the recording.
-      timeline: the windows, one for a recording that the model hears as a whole.
+      timeline: the windows, one for a recording no longer than a window.
       timings: seconds of `read` (and resample), `speech` (look for it), `encode`, `text`
-        (transcribe and tokenise) and `decide` (text, fusion, verdict). A batch's time is shared by
+        (transcribe and tokenise) and `decide` (text, fusion, logits). A batch's time is shared by
         its rows; the first of a shape includes its compilation.
       speech: whether there is any; None where nobody looked: the model reads text alone, or
         `detect_speech=False`.

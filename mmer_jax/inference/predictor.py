@@ -5,6 +5,7 @@ import itertools
 import time
 from collections.abc import Iterable, Iterator
 
+import jax
 import numpy as np
 
 from mmer_jax.data import bucketing
@@ -13,10 +14,10 @@ from mmer_jax.data.text import CTC_BLANK, ctc_text
 from mmer_jax.errors import UserError
 from mmer_jax.inference import audio_io, chunking
 from mmer_jax.inference.model import LoadedModel
-from mmer_jax.inference.network import Network
 from mmer_jax.inference.prediction import Prediction, Window
 from mmer_jax.metrics import reliability
 from mmer_jax.metrics.classification import softmax
+from mmer_jax.models.forward import make_forward
 
 # What is read before it is computed with. The more, the fuller the batches of one length are, and
 # the longer the first answer takes.
@@ -63,7 +64,7 @@ class Predictor:
 
     Attributes:
       model: as given.
-      network, preprocessor: its compiled halves, and the maker of their input.
+      preprocessor: makes its inputs.
 
     Raises:
       UserError: a wrong batch size, or the detector of speech isn't installed.
@@ -75,14 +76,19 @@ class Predictor:
         self.model = model
         self._detector = audio_io.SpeechDetector() if detect_speech and model.uses_audio else None
         self._sizes = _checked_sizes(batch_sizes)
-        self.network = Network(model.model, model.params)
+        self._params = jax.device_put(model.params)
+        # Speech is encoded once, whether its transcript is given or still to be written.
+        self._encode, self._decide, self._attend = (
+            make_forward(model.model, keep, standard_padding=True)
+            for keep in (("audio_hidden", "audio_mask", "log_probs"), ("logits",), ("attention",))
+        )
         self.preprocessor = model.preprocessor
         self._edges = bucketing.prediction_edges(self.preprocessor.max_samples)
 
     @property
     def compiled(self) -> int:
         """How many programs have been compiled so far: one call of a known shape adds none."""
-        return self.network.compiled
+        return self._encode._cache_size() + self._decide._cache_size()
 
     def predict(self, audio, text=None, rate: float | None = None):
         """The prediction for a recording, or those for a list of recordings.
@@ -199,44 +205,70 @@ class Predictor:
             yield (job.index, self._finished(job)) if isinstance(job, _Job) else job
 
     def _compute(self, rows, size):
-        """Fills in what the network makes of rows that share a batch."""
+        """Fills in texts and logits of rows that share a batch."""
         clock = _Clock(rows)
-        encoded = self.network.encode(*self.speech_batch([row.wave for row in rows], size))
+        encoded = self._encoded([row.wave for row in rows], size)
         clock.stop("encode")
         self._transcribed(rows, encoded)
-        tokens = self.text_batch([row.text for row in rows], size)
+        tokens = self._tokens([row.text for row in rows], size)
         clock.stop("text")
-        logits = self.network.decide(encoded, *tokens)
+        logits = self._decided(self._decide, encoded, tokens)["logits"]
         clock.stop("decide")
         for row, values in zip(rows, logits):
             row.logits, row.wave = values, None
 
-    def speech_batch(self, waves, size: int) -> tuple[np.ndarray, np.ndarray]:
-        """Waves [n] of one bucket -> audio float32 [size, n] and its lengths [size]."""
+    def _encoded(self, waves, size):
+        """Waves [n] of one bucket -> `audio_hidden`, `audio_mask`, `log_probs` on the device.
+
+        {} where the model uses text alone.
+        """
+        if not self.model.uses_audio:
+            return {}
         length = self._edges[bucketing.bucket_of(max(map(len, waves)), self._edges)]
         examples = [self.preprocessor.example(wave=wave) for wave in waves]
-        batch = self._collate(examples, bucketing.Bucket(samples=length), size)
-        return batch["audio"], batch["audio_length"]
+        batch = self._collated(examples, bucketing.Bucket(samples=length), size)
+        batch = {name: batch[name] for name in ("audio", "audio_length")}
+        return jax.block_until_ready(self._encode(self._params, batch))
 
-    def text_batch(self, texts, size: int) -> tuple[np.ndarray, np.ndarray]:
-        """Texts -> ids and mask, int32 [size, s]."""
-        examples = [self.preprocessor.example(text=words) for words in texts]
+    def _tokens(self, texts, size):
+        """Texts -> `text_ids` and `text_mask`, int32 [size, s]."""
+        examples = [self.preprocessor.example(text=text) for text in texts]
         longest = max(len(example["text_ids"]) for example in examples)
         tokens = min(bucketing.rounded(longest, 16), self.model.config.text.max_tokens)
-        batch = self._collate(examples, bucketing.Bucket(tokens=tokens), size)
-        return batch["text_ids"], batch["text_mask"]
+        batch = self._collated(examples, bucketing.Bucket(tokens=tokens), size)
+        return {name: batch[name] for name in ("text_ids", "text_mask")}
 
-    def _collate(self, examples, bucket, size):
+    def _collated(self, examples, bucket, size):
         return self.preprocessor.collate(examples + [None] * (size - len(examples)), bucket)
+
+    def _decided(self, forward, encoded, tokens):
+        speech = {k: encoded[k] for k in ("audio_hidden", "audio_mask") if k in encoded}
+        return jax.device_get(forward(self._params, tokens | speech))
+
+    def attention(self, wave: np.ndarray, text: str) -> tuple[np.ndarray, np.ndarray]:
+        """Where in the speech each token looks; of a model with cross-modal fusion.
+
+        Args:
+          wave: float32 [n], 16 kHz, one window.
+          text: what the text branch reads.
+
+        Returns:
+          Weights float32 [s, t], the mean over the heads, and the tokens' ids [s]; no padding.
+        """
+        encoded, tokens = self._encoded([wave], 1), self._tokens([text], 1)
+        weights = self._decided(self._attend, encoded, tokens)["attention"][0]
+        count, frames = int(tokens["text_mask"].sum()), int(encoded["audio_mask"].sum())
+        return weights[:count, :frames], tokens["text_ids"][0, :count]
 
     def _transcribed(self, rows, encoded):
         """Fills in the texts that the CTC head is to write."""
         if all(row.job.text is not None for row in rows):
             return
-        for row, log_probs in zip(rows, self.network.symbols(encoded)):
+        host = jax.device_get((encoded["log_probs"], encoded["audio_mask"]))
+        for row, log_probs, mask in zip(rows, *host):
             if row.job.text is None:
-                row.text = transcribe(log_probs)
-                row.log_probs = log_probs[row.span.own_frames()]
+                row.text = transcribe(log_probs[mask])
+                row.log_probs = log_probs[mask][row.span.own_frames()]
 
     def _finished(self, job):
         mean = _mean(job.rows)
@@ -247,7 +279,7 @@ class Predictor:
         held_out = self.model.held_out(source)
         temperature = held_out.get("temperature")
         speech = None if self._detector is None else any(row.speech for row in job.rows)
-        label, probabilities = self._decided(mean, temperature, speech)
+        label, probabilities = self._labelled(mean, temperature, speech)
         return Prediction(
             label=label,
             probabilities=probabilities,
@@ -281,7 +313,7 @@ class Predictor:
             return spoken[0].text
         return transcribe(np.concatenate([row.log_probs for row in spoken]))
 
-    def _decided(self, logits, temperature, speech):
+    def _labelled(self, logits, temperature, speech):
         """(label, probabilities); of a stretch without speech nothing is said."""
         if speech is False:
             return None, {}
@@ -290,7 +322,7 @@ class Predictor:
         return names[int(p.argmax())], dict(zip(names, p.tolist()))
 
     def _window(self, row, temperature):
-        label, probabilities = self._decided(row.logits, temperature, row.speech)
+        label, probabilities = self._labelled(row.logits, temperature, row.speech)
         start, end = (x / SAMPLE_RATE for x in (row.span.start, row.span.end))
         # What the CTC head writes without speech, nobody said.
         text = "" if row.job.text is None and row.speech is False else row.text

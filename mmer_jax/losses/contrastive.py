@@ -75,7 +75,7 @@ def augmented_contrastive(z, z_aug, valid, temperature: float = 0.07, memory=Non
     """Contrast of each utterance with its augmented view (NT-Xent between views), unreduced.
 
     Half the sum of -log softmax_j(z_i z'_j / tau) at j = i and the same from z' to z, on unit
-    vectors. A row with nothing to be told from is masked.
+    vectors. A row without a negative is masked.
 
     Args:
       z: embeddings of the originals [b, d].

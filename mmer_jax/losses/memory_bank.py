@@ -1,4 +1,4 @@
-"""Embeddings of past steps as further company in the contrastive losses.
+"""A memory bank: embeddings of past steps as further candidates in the contrastive losses.
 
 Source: Wang et al., "Cross-Batch Memory for Embedding Learning" (CVPR 2020).
 """
@@ -10,7 +10,7 @@ EMPTY = -1  # the utterance index of a place that holds nothing yet
 
 
 def create(size: int, width: int) -> dict:
-    """An empty memory of `size` utterances, {} where size is 0.
+    """An empty memory bank of `size` utterances, {} where size is 0.
 
     Returns:
       projection and aug_projection float32 [m, d], label int32 [m], valid and aug_valid bool [m],
@@ -29,7 +29,7 @@ def create(size: int, width: int) -> dict:
 
 
 def push(memory: dict, embeddings: dict, batch: dict) -> dict:
-    """The memory with a batch in front, as long as before: the oldest fall out.
+    """The memory bank with a batch in front, as long as before: the oldest fall out.
 
     Args:
       memory: see `create`.
@@ -56,5 +56,5 @@ def push(memory: dict, embeddings: dict, batch: dict) -> dict:
 
 
 def usable(memory: dict, started: jax.Array) -> dict:
-    """The memory, all of it invalid until `started`: early embeddings drift too fast to keep."""
+    """The memory bank, invalid until `started`: early embeddings drift too fast to keep."""
     return memory | {name: memory[name] & started for name in ("valid", "aug_valid") if memory}

@@ -5,7 +5,7 @@ import io
 
 import numpy as np
 
-from mmer_jax.metrics import classification, intervals
+from mmer_jax.metrics import METRICS, classification, intervals
 from mmer_jax.reporting import report
 from mmer_jax.results import FoldResult
 
@@ -73,7 +73,7 @@ def _figures(results):
         "seeds": sorted({r.seed for r in results}),
         "folds": sorted({r.fold for r in results}),
         "wer": (report.recognition_of(results) or {}).get("wer"),
-        **{n: report.mean(runs, n) | {"values": [r[n] for r in runs]} for n in report.RATES},
+        **{n: report.mean(runs, n) | {"values": [r[n] for r in runs]} for n in METRICS},
     }
 
 
@@ -200,7 +200,7 @@ def csv_text(found: dict[str, dict], titles: dict[str, str], extra: dict[str, di
       extra: name -> more columns.
     """
     columns = ["name", "title", *next(iter(extra.values())), "runs", "seeds", "folds"]
-    columns += [f"{rate}_{kind}" for rate in report.RATES for kind in _MEANS]
+    columns += [f"{rate}_{kind}" for rate in METRICS for kind in _MEANS]
     columns += ["wer", "over", "primary", f"{RATE}_difference", *(f"{RATE}_{k}" for k in TESTED)]
     columns += [f"{RATE}_nb_{k}" for k in TESTED if k != "degrees"]
     out = io.StringIO()
@@ -219,7 +219,7 @@ def _numbers(figures):
         return {"runs": 0}
     row = {"runs": figures["runs"], "wer": figures["wer"]}
     row |= {name: " ".join(map(str, figures[name])) for name in ("seeds", "folds")}
-    for rate in report.RATES:
+    for rate in METRICS:
         row |= {f"{rate}_{kind}": figures[rate][key] for kind, key in _MEANS.items()}
     d = figures["difference"]
     if d:

@@ -15,7 +15,6 @@ from mmer_jax.metrics import METRICS, asr, calibration, classification, interval
 from mmer_jax.reporting import plots
 from mmer_jax.results import FoldResult, RunResult
 
-RATES = tuple(METRICS)
 TITLES = {name: metric.title for name, metric in METRICS.items()}
 TEXT_SOURCES = {
     "gold": "the transcripts",
@@ -120,7 +119,7 @@ def summarize(config, results: list[FoldResult], text_source: str = "gold", seco
         refit=config.refit,
         label_names=results[0].label_names,
         folds=per_fold,
-        mean={name: mean(per_fold, name) for name in RATES},
+        mean={name: mean(per_fold, name) for name in METRICS},
         pooled={**classification.rates(pooled), "confusion": pooled.tolist()},
         intervals=intervals.estimate(results),
         calibration=_calibration(results),
@@ -260,7 +259,7 @@ def percent(value) -> str:
 
 def _fold_row(summary, number):
     same = [f for f in summary.folds if f["fold"] == number]
-    rates = [percent(np.mean([f[name] for f in same])) for name in RATES]
+    rates = [percent(np.mean([f[name] for f in same])) for name in METRICS]
     recalls = classification.rates(np.sum([f["confusion"] for f in same], axis=0))["recall"]
     epochs = ", ".join(str(f["chosen"]["epoch"]) for f in same)
     tested = str(same[0]["counts"]["test"])
@@ -269,7 +268,7 @@ def _fold_row(summary, number):
 
 def _mean_row(summary):
     mean, pooled = summary.mean, summary.pooled
-    rates = [spread(mean[name]) for name in RATES]
+    rates = [spread(mean[name]) for name in METRICS]
     tested = sum({f["fold"]: f["counts"]["test"] for f in summary.folds}.values())
     return ["all", *rates, *map(percent, pooled["recall"]), str(tested), ""]
 
@@ -289,7 +288,7 @@ def _legend(summary):
     )
     if len(summary.seeds) > 1:
         text += f" Each row is the mean of {intervals.number_of_seeds(summary.intervals)}."
-    stds = {TITLES[n]: summary.mean[n]["std_seeds"] for n in RATES}
+    stds = {TITLES[n]: summary.mean[n]["std_seeds"] for n in METRICS}
     if None not in stds.values():
         listed = ", ".join(f"{title} {percent(std)}" for title, std in stds.items())
         text += f" Standard deviation over the seeds' means: {listed}."
@@ -308,10 +307,10 @@ def _interval_lines(summary):
 
 def _interval_rows(found):
     known = found["metrics"]
-    rows = [_rates_row("all test utterances", {n: known[n]["value"] for n in RATES})]
-    rows += [["95 % interval", *(bounds(known[n]["interval"]) for n in RATES)]]
+    rows = [_rates_row("all test utterances", {n: known[n]["value"] for n in METRICS})]
+    rows += [["95 % interval", *(bounds(known[n]["interval"]) for n in METRICS)]]
     if found["test_to_train"]:
-        larger = [(known[n]["corrected"] or {}).get("interval") for n in RATES]
+        larger = [(known[n]["corrected"] or {}).get("interval") for n in METRICS]
         rows += [["95 % interval (NB)", *map(bounds, larger)]]
     return rows
 
@@ -320,13 +319,13 @@ def _part_rows(parts):
     """Speakers and seeds by themselves; the folds are in the table above."""
     rows = [_rates_row(f"speaker {name}", values) for name, values in parts["speaker"].items()]
     if len(rows) > MOST_PARTS:
-        rows = [[f"{len(rows)} speakers: in results.json", *[""] * len(RATES)]]
+        rows = [[f"{len(rows)} speakers: in results.json", *[""] * len(METRICS)]]
     seeds = parts["seed"].items() if len(parts["seed"]) > 1 else ()
     return rows + [_rates_row(f"seed {seed}", values) for seed, values in seeds]
 
 
 def _rates_row(title, values):
-    return [title, *(percent(values[n]) for n in RATES)]
+    return [title, *(percent(values[n]) for n in METRICS)]
 
 
 def bounds(ends, sign: str = "") -> str:
@@ -351,7 +350,7 @@ def _leakage_lines(summary):
         "",
     ]
     parts = [(name, found[name]) for name in ("seen", "unseen") if found[name]]
-    rows = [[n, str(f["count"]), *(percent(f[r]) for r in RATES)] for n, f in parts]
+    rows = [[n, str(f["count"]), *(percent(f[r]) for r in METRICS)] for n, f in parts]
     return [*out, *table(["transcript", "utterances", *TITLES.values()], rows), ""]
 
 

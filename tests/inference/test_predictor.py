@@ -227,6 +227,22 @@ def test_wrong_texts_are_refused(predictor, text, message):
         predictor.predict([wave(0.6)] * 2, text)
 
 
+def test_the_attention_is_the_models_own(random_model):
+    predictor, text = Predictor(random_model), "it was you"
+    samples, _ = wave(0.9)
+    weights, ids = predictor.attention(samples, text)
+    np.testing.assert_array_equal(ids, random_model.tokenizer.ids(text))
+    batch = {
+        "audio": samples[None], "audio_length": np.array([len(samples)]), "text_ids": ids[None],
+        "text_mask": np.ones_like(ids)[None],
+    }  # fmt: skip
+    _, out = jax.jit(random_model.model.apply)({"params": random_model.params}, batch)
+    frames = int(out["audio_mask"].sum())
+    expected = out["text_to_audio_attention"].mean(1)[0, :, :frames]
+    np.testing.assert_allclose(weights, expected, atol=1e-5)
+    np.testing.assert_allclose(weights.sum(-1), 1, atol=1e-5)
+
+
 def test_odd_texts_are_read(random_model):
     predictor = Predictor(random_model)
     for text in ("\ud800 half", "x" * 100_000, "\x00\n", "🙂 [LAUGHTER]", "  "):
