@@ -24,8 +24,8 @@ from benchmarks import machine, torch_mmer, train_step
 from benchmarks.apart import Apart
 from mmer_jax import configuration
 from mmer_jax.data import preprocessing, text
-from mmer_jax.inference.model import LoadedModel
 from mmer_jax.inference.predictor import Predictor
+from mmer_jax.training.loaded_model import LoadedModel
 
 WORDS_PER_SECOND, VOCABULARY, MAX_TOKENS = 2.6, 1000, 128
 LABELS = ("angry", "happy", "neutral", "sad")

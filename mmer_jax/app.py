@@ -127,7 +127,7 @@ def serve(name: str, host: str = "127.0.0.1", port: int = 7860, max_mb: float = 
     """Serves the page until the process is told to stop.
 
     Args:
-      name: of the model, see `loading.read`.
+      name: of the model, see `checkpoint_io.read`.
       host: address to listen on.
       port: of it.
       max_mb: of an uploaded recording.

@@ -30,13 +30,14 @@ def run(source: str, out: str, fold: int | None = None, seed: int | None = None,
     folder = fold_folder(source, fold, seed)
     _say(f"reading the model of {folder} ...")
     # Imported late: a wrong option is reported at once, without seconds of imports.
-    from mmer_jax.inference import from_run, model_folder
+    from mmer_jax.inference import model_card
     from mmer_jax.inference import stablehlo as programs
+    from mmer_jax.training import checkpoint_io, model_folder
 
     with files.new_folder(out) as made:
-        model = from_run.load_fold(folder)
+        model = checkpoint_io.read_fold(folder)
         buckets = programs.buckets_of(model, seconds, rows) if stablehlo else ()
-        model_folder.write(model, made)
+        model_folder.write(model, made, model_card.markdown(model))
         if stablehlo:
             _say(f"exporting programs of {len(buckets)} shapes; this takes a while ...")
             programs.export(model, made, buckets)

@@ -57,15 +57,15 @@ def run(config, workdir: str, on_fold=None) -> str:
 
     workdir = files.resolve(workdir)
     whole = finished.open_workdir(workdir, config)
-    experiments = _Experiments()
+    trainers = _Trainers()
     results = []
     with _log_file(workdir):
         for one, folder in _by_seed(config, workdir):
             if folder != workdir:
                 finished.open_workdir(folder, one)
-            make = functools.partial(experiments.get, one)
+            make = functools.partial(trainers.get, one)
             results += cross_validation.run(one, folder, make, on_fold, workdir)
-    seconds = time.monotonic() - began if experiments.needed else None
+    seconds = time.monotonic() - began if trainers.needed else None
     everything = finished.with_earlier(results, workdir)
     earlier = [r for r in everything if r.key not in {done.key for done in results}]
     if earlier:
@@ -85,8 +85,8 @@ def _by_seed(config, workdir):
     return runs
 
 
-class _Experiments:
-    """Makes one experiment when it is first needed and lends it to every seed."""
+class _Trainers:
+    """Makes one trainer when it is first needed and lends it to every seed."""
 
     def __init__(self):
         self._made = None
@@ -98,7 +98,7 @@ class _Experiments:
 
     def get(self, config):
         if self._made is None:
-            self._made = _experiment(config)
+            self._made = _trainer(config)
         self._made.reseed(config)
         return self._made
 
@@ -134,12 +134,12 @@ def _log_file(workdir):
         shown.setLevel(levels[1])
 
 
-def _experiment(config):
-    from mmer_jax.training.trainer import Experiment
+def _trainer(config):
+    from mmer_jax.training.trainer import Trainer
 
     print("reading the corpus and building the model ...", flush=True)
-    experiment = Experiment(config)
-    f = experiment.collator
+    trainer = Trainer.for_corpus(config)
+    f = trainer.collator
     edges = ", ".join(f"{n / 16000:.1f}" for n in f.edges)
     print(
         f"{len(f.corpus.utterances)} utterances, {len(f.edges)} buckets of {edges} s, "
@@ -154,7 +154,7 @@ def _experiment(config):
         rows = f"too few utterances are of like length for batches of {config.data.batch_size}."
         reason = views if f.choice.floor > limit else rows
         print(f"config.data.max_padding={limit} is out of reach here: {reason}", flush=True)
-    return experiment
+    return trainer
 
 
 def _about_views(config, collator):

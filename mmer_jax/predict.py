@@ -78,14 +78,15 @@ def _predict(args):
     if args.removed:
         _say("note: the beam search was removed, as it wrote no better; texts are greedy")
     # Imported late: a wrong option is reported at once, without seconds of imports.
-    from mmer_jax.inference import loading, tables
-    from mmer_jax.inference.model import digest
+    from mmer_jax.inference import tables
     from mmer_jax.inference.predictor import Predictor
+    from mmer_jax.training import checkpoint_io
+    from mmer_jax.training.loaded_model import digest
 
     items = tables.expand(args.inputs, "" if args.no_text else args.text)
     cli.cache_compilations()
     print(f"loading {args.checkpoint} ...", file=sys.stderr, flush=True)
-    model = loading.read(args.checkpoint)
+    model = checkpoint_io.read(args.checkpoint)
     predictor = Predictor(model, (1, args.batch_size), detect_speech=not args.assume_speech)
     writer = tables.WRITERS[writer_name](model.label_names)
     file = None

@@ -61,7 +61,7 @@ class FoldResult:
       text_sources: what was measured on held-out dialogs, see `training.heldout.measure`.
       dataset_version: of the TFDS builder.
       normalized: whether waveforms were; None: not recorded.
-      pretrained: weights begun with, see `Experiment.pretrained`.
+      pretrained: weights begun with, see `Trainer.pretrained`.
       history: `step`, `epoch`, `score` and metrics of each epoch.
       predictions: one per test utterance.
     """

@@ -113,12 +113,16 @@ def finished_folds(workdir: str) -> tuple[FoldRun, ...]:
     By what is there, not by its config: a run may have been continued with other seeds, or with
     seeds at all. A fold that is finished both ways is taken from its seed's folder.
     """
-    if not files.exists(workdir):
-        return ()
-    folders = (f for top in (workdir, *_numbered(workdir, "seed")) for f in _numbered(top, "fold"))
-    folds = map(_fold, (f for f in folders if files.exists(os.path.join(f, RESULT))))
-    by_key = {fold.result.key: fold for fold in folds}
+    by_key = {fold.result.key: fold for fold in map(_fold, fold_folders(workdir))}
     return tuple(by_key[key] for key in sorted(by_key))
+
+
+def fold_folders(workdir: str) -> list[str]:
+    """Paths of the finished folds of a workdir, those of its seeds last; none without a workdir."""
+    if not files.exists(workdir):
+        return []
+    folders = (f for top in (workdir, *_numbered(workdir, "seed")) for f in _numbered(top, "fold"))
+    return [f for f in folders if files.exists(os.path.join(f, RESULT))]
 
 
 def read_fold(folder: str) -> FoldRun:
@@ -223,8 +227,9 @@ def _of_all_calls(before, config, name, either):
 
 def _numbered(folder, prefix):
     """Folders `prefix`1, `prefix`2, ..."""
-    names = (p.name for p in epath.Path(folder).iterdir())
-    return [os.path.join(folder, n) for n in names if re.fullmatch(rf"{prefix}\d+", n)]
+    names = (p.name for p in epath.Path(folder).iterdir() if re.fullmatch(rf"{prefix}\d+", p.name))
+    in_order = sorted(names, key=lambda name: int(name.removeprefix(prefix)))
+    return [os.path.join(folder, name) for name in in_order]
 
 
 def _fold(folder):

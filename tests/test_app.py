@@ -24,10 +24,11 @@ import pytest
 
 from mmer_jax import app
 from mmer_jax.errors import UserError
-from mmer_jax.inference import app_views, model_folder
+from mmer_jax.inference import app_views
 from mmer_jax.inference.prediction import Prediction, Window
 from mmer_jax.inference.predictor import Predictor
 from mmer_jax.reporting import html
+from mmer_jax.training import model_folder
 from tests.inference import odd_recordings as odd
 from tests.inference import tiny_models
 

@@ -34,9 +34,9 @@ def test_the_transcripts_give_what_was_stored_and_others_do_not(run):
     gold, none = (transcript_ablation.evaluate(found, source) for source in ("gold", "none"))
     np.testing.assert_allclose(logits(gold), stored, atol=1e-5)
     assert np.abs(logits(none) - stored).max() > 1e-3
-    experiment, state, utterances = embeddings.open_fold(found.folds[0])
+    trainer, state, utterances = embeddings.open_fold(found.folds[0])
     texts = {p.utterance: p.recognized.lower() for p in found.folds[0].result.predictions}
-    expected = loop.predict(experiment, state, utterances, texts)["logits"]
+    expected = loop.predict(trainer, state, utterances, texts)["logits"]
     np.testing.assert_allclose(
         logits(transcript_ablation.evaluate(found, "ctc")), expected, atol=1e-5
     )
@@ -46,17 +46,17 @@ def test_each_source_has_the_figures_of_its_own_texts_on_held_out_dialogs(run):
     fold = runs.read(str(run)).folds[0]
     stored = fold.result.text_sources
     assert list(stored) == ["gold", "ctc", "none"]
-    experiment, state, _ = embeddings.open_fold(fold)
-    held = experiment.split(folds.Fold(5)).validation
+    trainer, state, _ = embeddings.open_fold(fold)
+    held = trainer.split(folds.Fold(5)).validation
     label = np.array([u.label for u in held])
-    written = loop.predict(experiment, state, held)["recognized"]
+    written = loop.predict(trainer, state, held)["recognized"]
     texts = {
         "gold": {},
         "ctc": {u.id: w.lower() for u, w in zip(held, written)},
         "none": {u.id: "" for u in held},
     }
     for source, given in texts.items():
-        logits = loop.predict(experiment, state, held, given)["logits"]
+        logits = loop.predict(trainer, state, held, given)["logits"]
         rates = classification.rates(classification.confusion(label, logits.argmax(-1), 4))
         found = stored[source]
         assert found["ua"] == pytest.approx(rates["ua"]) and found["utterances"] == len(held)

@@ -13,7 +13,8 @@ import pytest
 import mmer_jax
 from mmer_jax import configuration, export
 from mmer_jax.errors import UserError
-from mmer_jax.inference import from_run, model_folder, stablehlo
+from mmer_jax.inference import stablehlo
+from mmer_jax.training import checkpoint_io, model_folder
 from tests.inference import odd_recordings as odd
 
 
@@ -27,7 +28,7 @@ def exported(tiny_run, tmp_path_factory):
 
 
 def test_the_folder_holds_the_tested_model(tiny_run, exported):
-    before = from_run.load_fold(str(tiny_run / "fold5"))
+    before = checkpoint_io.read_fold(str(tiny_run / "fold5"))
     after = model_folder.read(str(exported))
     jax.tree.map(np.testing.assert_array_equal, before.params, after.params)
     result = json.loads((tiny_run / "fold5" / "result.json").read_text())

@@ -1,13 +1,13 @@
 """Paths on a disk and in a bucket; the bucket is a stand-in, as none can be reached in a test."""
 
 import json
+from unittest import mock
 
 import pytest
 from etils import epath
 
 from mmer_jax import configuration, files, runs
-from mmer_jax.training import cross_validation
-from mmer_jax.training.logging import JsonlWriter
+from mmer_jax.training import cross_validation, logging
 from tests.made_results import fold_result, row
 
 
@@ -50,13 +50,16 @@ def test_a_workdir_in_a_bucket(bucket):
     assert set(bucket) == {"gs://b/run/config.json", "gs://b/run/fold3/result.json"}
 
 
-def test_lines_of_metrics_in_a_bucket(bucket):
-    for step in (1, 2):
-        writer = JsonlWriter("gs://b/metrics.jsonl")
-        writer.write_scalars(step, {"loss": 0.5})
+def test_lines_of_metrics_in_a_bucket(bucket, monkeypatch):
+    monkeypatch.setattr(logging.metric_writers, "SummaryWriter", mock.MagicMock())
+    for resumed_at in (0, 1):
+        writer = logging.MetricsWriter("gs://b", resumed_at)
+        for step in (1 + resumed_at, 2 + resumed_at):  # the second is done again when it resumes
+            writer.write(step, {"loss": 0.5 + resumed_at})
         writer.close()
     lines = bucket["gs://b/metrics.jsonl"].decode().splitlines()
-    assert [json.loads(line) for line in lines] == [{"step": s, "loss": 0.5} for s in (1, 2)]
+    expected = [(1, 0.5), (2, 1.5), (3, 1.5)]
+    assert [json.loads(line) for line in lines] == [{"step": s, "loss": x} for s, x in expected]
 
 
 def test_a_file_is_whole_or_not_there(tmp_path, monkeypatch):

@@ -11,8 +11,9 @@ import time
 import pytest
 
 from mmer_jax import predict
-from mmer_jax.inference import model_folder, tables
+from mmer_jax.inference import tables
 from mmer_jax.inference.predictor import Predictor
+from mmer_jax.training import model_folder
 from tests.inference import odd_recordings as odd
 from tests.inference.tiny_models import made
 

@@ -9,7 +9,8 @@ import pytest
 import mmer_jax
 from mmer_jax import predict
 from mmer_jax.errors import UserError
-from mmer_jax.inference import audio_io, model_folder
+from mmer_jax.inference import audio_io
+from mmer_jax.training import model_folder
 from tests.inference import odd_recordings as odd
 from tests.inference.tiny_models import made
 

@@ -10,7 +10,7 @@ import pytest
 from mmer_jax import predict
 from mmer_jax.data import table
 from mmer_jax.errors import UserError
-from mmer_jax.inference import model_folder
+from mmer_jax.training import model_folder
 from tests.inference import odd_recordings as odd
 from tests.inference.tiny_models import made
 

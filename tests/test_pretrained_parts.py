@@ -14,9 +14,9 @@ from mmer_jax import export, main
 from mmer_jax.data.text import Tokenizer
 from mmer_jax.demo import tokenizer
 from mmer_jax.errors import UserError
-from mmer_jax.inference import model_folder
 from mmer_jax.models import factory
 from mmer_jax.models.encoders import pretrained
+from mmer_jax.training import model_folder
 from tests.inference.tiny_models import made
 
 SIZE = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2,

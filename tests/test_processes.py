@@ -15,8 +15,8 @@ import pytest
 
 from mmer_jax import processes
 from mmer_jax.errors import UserError
-from mmer_jax.inference import from_run
 from mmer_jax.inference.predictor import Predictor
+from mmer_jax.training import checkpoint_io
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 
@@ -107,7 +107,7 @@ def test_two_processes_give_one_processes_results(prepared, tmp_path):
 
     # What lay in halves on four devices is whole in the fold's folder, and nothing else is there.
     assert not (two / "fold5" / "checkpoints").exists()
-    models = [from_run.load_fold(str(d / "fold5")) for d in (one, two)]
+    models = [checkpoint_io.read_fold(str(d / "fold5")) for d in (one, two)]
     shapes = [jax.tree.map(np.shape, m.params) for m in models]
     assert shapes[0] == shapes[1]
     row = json.loads((two / "fold5" / "result.json").read_text())["predictions"][0]

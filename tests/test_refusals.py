@@ -13,7 +13,7 @@ import pytest
 
 import mmer_jax
 from mmer_jax import cli, errors
-from mmer_jax.inference import model_folder
+from mmer_jax.training import model_folder
 from tests.inference import odd_recordings as odd
 from tests.inference.tiny_models import made
 

@@ -19,7 +19,7 @@ from mmer_jax.models.encoders import pretrained
 from mmer_jax.models.encoders.text import BLOCKS, TextEncoder
 from mmer_jax.models.factory import build_model, reorder_classes
 from mmer_jax.models.mmer import MMER
-from mmer_jax.training.checkpoint import PARAMS_FOLDER, read_params
+from mmer_jax.models.params_file import PARAMS_FOLDER, read_converted
 
 # Below the folder that is written.
 AUDIO_FOLDER, TEXT_FOLDER = "audio_encoder", "text_encoder"
@@ -143,7 +143,7 @@ def load(folder: str) -> tuple[MMER, dict, ml_collections.ConfigDict]:
       UserError: no such folder, or one that this converter did not write whole.
     """
     config = load_config(folder)
-    params = read_params(config.init_from)
+    params = read_converted(config.init_from)
     classes, symbols = (params[head]["linear"]["bias"].shape[0] for head in ("emotion", "ctc"))
     # The text encoder's own config has its vocabulary.
     return build_model(config, classes, symbols, vocab_size=0), params, config

@@ -82,7 +82,7 @@ class Tokenizer:
 
     def __init__(self, source: str, max_tokens: int, keep_events: bool = False,
                  keep_brackets: bool = True):  # fmt: skip
-        self._source = source
+        self.source = source
         self._hf = load_tokenizer(source)
         self.max_tokens = max_tokens
         self.keep_events = keep_events
@@ -113,9 +113,23 @@ class Tokenizer:
         Raises:
           UserError: see `save_tokenizer`.
         """
-        state = json.loads(_backend(self._hf, self._source).to_str())
+        state = json.loads(_backend(self._hf, self.source).to_str())
         state |= {"truncation": None, "padding": None}
         return hashlib.sha256(json.dumps(state, sort_keys=True).encode()).hexdigest()
+
+
+def read_tokenizer(config) -> tuple[Tokenizer | None, str]:
+    """The tokenizer that a config names, and its name; (None, "") for a model of speech alone.
+
+    Raises:
+      UserError: see `Tokenizer`.
+    """
+    if "text" not in config.model.modalities:
+        return None, ""
+    options = config.text
+    source = options.tokenizer or options.pretrained
+    reader = Tokenizer(source, options.max_tokens, options.keep_events, options.keep_brackets)
+    return reader, source
 
 
 def load_tokenizer(source: str):

@@ -1,13 +1,12 @@
 """The README.md of a model folder; its words are in `templates/model_card.md.j2`."""
 
-import re
 from importlib import metadata
 from pathlib import Path
 
-from mmer_jax.inference.model import LoadedModel
 from mmer_jax.metrics import reliability
 from mmer_jax.reporting.analysis import is_synthetic
 from mmer_jax.reporting.report import TITLES
+from mmer_jax.training.loaded_model import LoadedModel, hub_names
 
 TEMPLATE = Path(__file__).parent / "templates" / "model_card.md.j2"
 VERSIONS = ("mmer_jax", "jax", "flax", "transformers")
@@ -45,12 +44,6 @@ def markdown(model: LoadedModel) -> str:
         tested=", ".join(f"{k} {card[k]}" for k in ("fold", "seed") if k in card),
         metrics=_metrics(model),
     )).rstrip() + "\n"  # fmt: skip
-
-
-def hub_names(config) -> list[str]:
-    """Names on the hub of the encoders that training began with; local paths are left out."""
-    names = (getattr(config, part).pretrained for part in config.model.modalities)
-    return [n for n in names if re.fullmatch(r"[\w-][\w.-]*(/[\w-][\w.-]*)?", n)]
 
 
 def _text_rows(model):

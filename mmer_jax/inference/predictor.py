@@ -13,11 +13,11 @@ from mmer_jax.data.preprocessing import SAMPLE_RATE
 from mmer_jax.data.text import CTC_BLANK, ctc_text
 from mmer_jax.errors import UserError
 from mmer_jax.inference import audio_io, chunking
-from mmer_jax.inference.model import LoadedModel
 from mmer_jax.inference.prediction import Prediction, Window
 from mmer_jax.metrics import reliability
 from mmer_jax.metrics.classification import softmax
 from mmer_jax.models.forward import make_forward
+from mmer_jax.training.loaded_model import LoadedModel
 
 # What is read before it is computed with. The more, the fuller the batches of one length are, and
 # the longer the first answer takes.
@@ -58,7 +58,7 @@ class Predictor:
     overlapping windows (see `chunking.cut`), and its logits are the mean of those with speech.
 
     Args:
-      model: see `loading.read`.
+      model: see `checkpoint_io.read`.
       batch_sizes: rows that a batch may have, 1 among them; each is compiled per shape.
       detect_speech: whether to look for speech first; False takes every recording for speech.
 

@@ -81,7 +81,7 @@ def export(model, folder: str, buckets) -> None:
     Raises:
       UserError: not a model folder, or it has `stablehlo/` already.
     """
-    from mmer_jax.inference import model_folder
+    from mmer_jax.training import model_folder
 
     if not model_folder.is_model_folder(folder):
         raise UserError(f"{folder} is no model folder; write it first.")

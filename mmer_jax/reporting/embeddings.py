@@ -1,20 +1,18 @@
 """What the model makes of one fold's test utterances inside: embeddings, gate, attention."""
 
 import dataclasses
-import functools
 
 import jax
 import numpy as np
 
-from mmer_jax.data import loader, preprocessing
+from mmer_jax.data import preprocessing
 from mmer_jax.data.bucketing import FRAME
 from mmer_jax.data.text import load_tokenizer
 from mmer_jax.errors import UserError
 from mmer_jax.models import factory
 from mmer_jax.runs import FoldRun
-from mmer_jax.training import fold_params, sharding
-from mmer_jax.training.optimizer import merge
-from mmer_jax.training.trainer import Experiment
+from mmer_jax.training import fold_params, loop
+from mmer_jax.training.trainer import Trainer
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,20 +62,20 @@ def extract(fold: FoldRun, utterance: str, data_dir: str = "") -> Features:
     Raises:
       UserError: checkpoint, dataset or tokenizer are gone, or another corpus is there now.
     """
-    experiment, state, utterances = open_fold(fold, data_dir)
-    return _run(experiment, state, utterances, utterance)
+    trainer, state, utterances = open_fold(fold, data_dir)
+    return _run(trainer, state, utterances, utterance)
 
 
-def open_fold(fold: FoldRun, data_dir: str = "", experiment: Experiment | None = None):
+def open_fold(fold: FoldRun, data_dir: str = "", trainer: Trainer | None = None):
     """The state of a fold that was tested, and its test utterances.
 
     Args:
       fold: a finished one.
       data_dir: where the prepared dataset is now; empty: where the run had it.
-      experiment: of another fold of the same run, which is gone on with where it fits.
+      trainer: of another fold of the same run, which is gone on with where it fits.
 
     Returns:
-      (Experiment, state, utterances in the order of the fold's predictions).
+      (Trainer, state, utterances in the order of the fold's predictions).
 
     Raises:
       UserError: checkpoint, dataset or tokenizer are gone, or another corpus is there now.
@@ -89,11 +87,11 @@ def open_fold(fold: FoldRun, data_dir: str = "", experiment: Experiment | None =
     if data_dir:
         config.data.dir = data_dir
     # Each prepares waveforms in one way; folds of different versions may differ in it.
-    if experiment is None or experiment.config.data.normalize != config.data.normalize:
-        experiment = Experiment(config)
-    experiment.reseed(config)
-    state = experiment.initial_state(1) if params is None else experiment.trained_state(params)
-    return experiment, state, _utterances(experiment.corpus, fold)
+    if trainer is None or trainer.config.data.normalize != config.data.normalize:
+        trainer = Trainer.for_corpus(config)
+    trainer.reseed(config)
+    state = trainer.initial_state(1) if params is None else trainer.trained_state(params)
+    return trainer, state, _utterances(trainer.corpus, fold)
 
 
 def _utterances(corpus, fold):
@@ -110,38 +108,30 @@ def _utterances(corpus, fold):
     return tuple(known[name] for name in names)
 
 
-def _run(experiment, state, utterances, wanted):
-    forward = experiment.make_forward(("logits", "fused", "mean_gate", "attention", "frames"))
-    params = merge(state.params, state.frozen)
-    options = experiment.config.data
-    batches = loader.EvalBatches(experiment.collator, utterances, options.eval_batch_size)
-    place = functools.partial(sharding.place, mesh=experiment.mesh)
+def _run(trainer, state, utterances, wanted):
+    forward = trainer.make_forward(("logits", "fused", "mean_gate", "attention", "frames"))
     rows, attention = {}, None
-    with loader.device_iterator(batches, place, options.threads, options.prefetch) as placed:
-        for i, batch in enumerate(placed):
-            found = forward(params, batch)
-            weights = found.pop("attention", None)  # large: only one row of it leaves the device
-            found = jax.device_get(found)
-            for row, at in enumerate(batches.row_indices(i)):
-                if at < 0:
-                    continue
-                rows[at] = {name: values[row] for name, values in found.items()}
-                if weights is not None and utterances[at].id == wanted:
-                    size = int(found["frames"][row])
-                    shown = np.asarray(weights[row])[:, :size]
-                    attention = _attention(experiment, utterances[at], shown)
+    for indices, out in loop.outputs(trainer, forward, state, utterances):
+        weights = out.pop("attention", None)  # large: only one row of it leaves the device
+        out = jax.device_get(out)
+        for row, index in enumerate(indices):
+            if index < 0:
+                continue
+            rows[index] = {name: values[row] for name, values in out.items()}
+            if weights is not None and utterances[index].id == wanted:
+                shown = np.asarray(weights[row])[:, : out["frames"][row]]
+                attention = _attention(trainer, utterances[index], shown)
     columns = {name: np.stack([rows[i][name] for i in range(len(rows))]) for name in rows[0]}
-    return Features(
-        columns["logits"], columns["fused"].astype(np.float32), columns.get("mean_gate"), attention
-    )
+    fused = columns["fused"].astype(np.float32)
+    return Features(columns["logits"], fused, columns.get("mean_gate"), attention)
 
 
-def _attention(experiment, utterance, weights):
-    preprocessor, options = experiment.collator.preprocessor, experiment.config.text
+def _attention(trainer, utterance, weights):
+    preprocessor, options = trainer.collator.preprocessor, trainer.config.text
     ids = preprocessor.text_ids(utterance.transcript)
     tokens = spelled(options.tokenizer or options.pretrained, ids)
     wave = preprocessing.to_float(
-        experiment.corpus.recordings(utterance)[0][: preprocessor.max_samples]
+        trainer.corpus.recordings(utterance)[0][: preprocessor.max_samples]
     )
     return Attention(utterance.id, weights[: len(ids)], tokens, wave)
 

@@ -10,11 +10,11 @@ from mmer_jax.results import FoldResult, scores
 from mmer_jax.runs import FoldRun, Run
 
 
-def heldout(experiment, state, utterances) -> dict[str, dict]:
+def heldout(trainer, state, utterances) -> dict[str, dict]:
     """Temperature and rates of a state on held-out utterances, with each text source.
 
     Args:
-      experiment: the run's.
+      trainer: of the run.
       state: of which nothing was trained on the utterances.
       utterances: of its corpus; their speakers may have trained, which makes all figures better
         than they are for new speakers.
@@ -27,13 +27,13 @@ def heldout(experiment, state, utterances) -> dict[str, dict]:
     from mmer_jax.training.loop import predict
 
     found = {}
-    usual, *others = report.text_sources(experiment.config)
-    answers = predict(experiment, state, utterances)
+    usual, *others = report.text_sources(trainer.config)
+    answers = predict(trainer, state, utterances)
     found[usual] = _rated(answers["logits"], utterances)
     for source in others:
         written = answers["recognized"] or [None] * len(utterances)
         texts = {u.id: _text(source, u.transcript, w) for u, w in zip(utterances, written)}
-        logits = predict(experiment, state, utterances, texts)["logits"]
+        logits = predict(trainer, state, utterances, texts)["logits"]
         found[source] = _rated(logits, utterances)
         if source == "ctc":
             transcripts = [u.transcript for u in utterances]
@@ -68,11 +68,11 @@ def evaluate(run: Run, source: str, data_dir: str = "") -> list[FoldResult]:
     Raises:
       UserError: see `embeddings.open_fold`.
     """
-    experiment, results = None, []
+    trainer, results = None, []
     for fold in run.folds:
         print(f"seed {fold.result.seed}, fold {fold.result.fold} ...", flush=True)
-        experiment, state, utterances = embeddings.open_fold(fold, data_dir, experiment)
-        results.append(_result(fold, experiment, state, utterances, source))
+        trainer, state, utterances = embeddings.open_fold(fold, data_dir, trainer)
+        results.append(_result(fold, trainer, state, utterances, source))
     return results
 
 
@@ -82,12 +82,12 @@ def _text(source, transcript, recognized):
     return transcript if source == "gold" else recognized.lower()
 
 
-def _result(fold: FoldRun, experiment, state, utterances, source):
+def _result(fold: FoldRun, trainer, state, utterances, source):
     from mmer_jax.training.loop import predict
 
     result = fold.result
     given = {p.utterance: _text(source, p.transcript, p.recognized) for p in result.predictions}
-    logits = predict(experiment, state, utterances, given)["logits"]
+    logits = predict(trainer, state, utterances, given)["logits"]
     return dataclasses.replace(
         result,
         predictions=[

@@ -12,25 +12,6 @@ from mmer_jax import files
 from mmer_jax.errors import UserError
 from mmer_jax.training.optimizer import merge
 
-PARAMS_FOLDER = "params"  # of a folder with parameters alone
-
-
-def read_params(folder: str) -> dict:
-    """The parameters that a converter wrote into `folder`, as host arrays.
-
-    Raises:
-      UserError: there are none, or they can't be read.
-    """
-    path = os.path.join(files.resolve(folder), PARAMS_FOLDER)
-    try:
-        with ocp.StandardCheckpointer() as checkpointer:
-            return jax.device_get(checkpointer.restore(path))
-    except Exception as e:  # orbax raises what the layer below it raised
-        raise UserError(
-            f"{path} can't be read as parameters ({str(e).splitlines()[0][:200]}). Convert the "
-            "checkpoint again: python -m mmer_jax.convert.released CHECKPOINT.pt OUT_DIR."
-        ) from e
-
 
 def read_step_params(folder: str, step: int) -> dict:
     """The parameters alone of a checkpoint that `Checkpoints` wrote, as host arrays.

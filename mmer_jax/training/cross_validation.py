@@ -10,13 +10,13 @@ from mmer_jax.metrics import leakage
 from mmer_jax.results import FoldResult, PredictionRow, scores
 
 
-def run(config, workdir: str, make_experiment, on_fold=None, top: str = "") -> list[FoldResult]:
+def run(config, workdir: str, make_trainer, on_fold=None, top: str = "") -> list[FoldResult]:
     """Results of the config's folds in their order, each stored in `workdir/fold<k>/result.json`.
 
     Args:
       config: a validated config.
       workdir: see `runs.open_workdir`.
-      make_experiment: called before each fold that is left to run.
+      make_trainer: called before each fold that is left to run.
       on_fold: called with each fold's result as soon as it is there.
       top: of the whole run, where what its seeds share goes; empty: `workdir`.
 
@@ -33,9 +33,9 @@ def run(config, workdir: str, make_experiment, on_fold=None, top: str = "") -> l
             print(f"fold {fold.number}: finished before, read from {path}", flush=True)
             result = runs.read_result(folder, config)
         else:
-            experiment = make_experiment()
-            _check_input(experiment, top or workdir)
-            result = run_fold(experiment, fold, folder, top or workdir)
+            trainer = make_trainer()
+            _check_input(trainer, top or workdir)
+            result = run_fold(trainer, fold, folder, top or workdir)
             runs.write_result(result, folder)
         fold_params.clean_up(folder, config)
         results.append(result)
@@ -44,55 +44,55 @@ def run(config, workdir: str, make_experiment, on_fold=None, top: str = "") -> l
     return results
 
 
-def _check_input(experiment, workdir):
+def _check_input(trainer, workdir):
     """Raises UserError where a finished fold was given waveforms prepared in another way.
 
     `data.normalize=auto` did not always mean the same, and a table is of one kind of input.
     """
     from mmer_jax.models import factory
 
-    if "audio" not in experiment.config.model.modalities:
+    if "audio" not in trainer.config.model.modalities:
         return
-    now = experiment.collator.preprocessor.normalized
+    now = trainer.collator.preprocessor.normalized
     for fold in runs.finished_folds(workdir):
         if factory.normalizes(factory.as_trained(fold.config, fold.result.normalized)) != now:
             words = {True: "normalised", False: "as they are"}
             raise UserError(
                 f"{fold.folder} was trained with waveforms {words[not now]}, and the folds still "
                 f"to run would get them {words[now]}: config.data.normalize="
-                f"{experiment.config.data.normalize} means something else in this version, or for "
+                f"{trainer.config.data.normalize} means something else in this version, or for "
                 "the encoder that is there now. Name another --workdir, there with "
                 f"--config.data.normalize={'none' if now else 'utterance'} for the input of that "
                 "fold."
             )
 
 
-def run_fold(experiment, fold: Fold, folder: str, top: str) -> FoldResult:
+def run_fold(trainer, fold: Fold, folder: str, top: str) -> FoldResult:
     """Trains and tests one fold and writes its parameters; returns its result."""
     # Imported here: results are read and reported without jax.
     from mmer_jax.training import fold_params
     from mmer_jax.training.loop import train_fold
 
-    trained = train_fold(experiment, fold, folder)
-    fold_params.write(experiment, trained["state"], folder, top)
+    trained = train_fold(trainer, fold, folder)
+    fold_params.write(trainer, trained["state"], folder, top)
     return FoldResult(
         fold=fold.number,
         name=fold.name,
-        seed=experiment.config.seed,
-        label_names=list(experiment.corpus.label_names),
-        dataset_version=experiment.corpus.version,
-        normalized=experiment.collator.preprocessor.normalized,
-        pretrained=experiment.pretrained,
-        predictions=_rows(experiment, trained),
+        seed=trainer.config.seed,
+        label_names=list(trainer.corpus.label_names),
+        dataset_version=trainer.corpus.version,
+        normalized=trainer.collator.preprocessor.normalized,
+        pretrained=trainer.pretrained,
+        predictions=_rows(trainer, trained),
         **{k: trained[k] for k in ("counts", "chosen", "temperature", "text_sources", "history")},
     )
 
 
-def _rows(experiment, trained):
+def _rows(trainer, trained):
     utterances, known = trained["utterances"], trained["train_texts"]
-    label_names = experiment.corpus.label_names
+    label_names = trainer.corpus.label_names
     seen = recognized = [None] * len(utterances)
-    if trained["answers"]["recognized"] and experiment.config.losses.ctc.weight:
+    if trained["answers"]["recognized"] and trainer.config.losses.ctc.weight:
         recognized = trained["answers"]["recognized"]
     if known is not None:
         seen = leakage.seen(known, [u.transcript for u in utterances]).tolist()

@@ -16,9 +16,9 @@ from flax import traverse_util
 
 from mmer_jax import files, processes
 from mmer_jax.errors import UserError
-from mmer_jax.inference import model_folder
+from mmer_jax.models import params_file, parts
 from mmer_jax.runs import FoldRun
-from mmer_jax.training import checkpoint, params_file, sharding
+from mmer_jax.training import checkpoint, sharding
 from mmer_jax.training.optimizer import merge
 
 PARAMS, SHARED = "params.safetensors", "shared"
@@ -30,13 +30,13 @@ ADVICE = (
 )
 
 
-def write(experiment, state, folder: str, run: str) -> None:
+def write(trainer, state, folder: str, run: str) -> None:
     """Writes the tested state's parameters; every process calls it, the first one writes.
 
     Without a training step everything is as it was before, so everything is shared.
 
     Args:
-      experiment: the run's.
+      trainer: of the run.
       state: the tested one.
       folder: of the fold.
       run: the run's workdir, above its seeds.
@@ -53,8 +53,8 @@ def write(experiment, state, folder: str, run: str) -> None:
     path = os.path.join(shared, f"{params_file.params_digest(frozen)}.safetensors")
     whole = _is_whole(path)
     # The file comes after the parts; a folder that came with it may still have lost some.
-    if not whole or _lacking_parts(shared, experiment.config):
-        _write_parts(experiment, shared)
+    if not whole or _lacking_parts(shared, trainer.config):
+        _write_parts(trainer, shared)
     if not whole:
         params_file.write(path, frozen, {})
     # Last, for it makes the rest count.
@@ -69,13 +69,14 @@ def _is_whole(path):
 
 
 def _lacking_parts(shared, config):
-    paths = (os.path.join(shared, name) for name in model_folder.parts(config.model.modalities))
+    paths = (os.path.join(shared, name) for name in parts.paths(config.model.modalities))
     return [path for path in paths if not files.exists(path)]
 
 
-def _write_parts(experiment, shared):
+def _write_parts(trainer, shared):
     with tempfile.TemporaryDirectory() as made:
-        model_folder.write_parts(experiment.model, experiment.tokenizer_folder, made)
+        source = trainer.tokenizer.source if trainer.tokenizer else ""
+        parts.write(trainer.model, source, made)
         for name in os.listdir(made):
             files.copy_files(os.path.join(made, name), os.path.join(shared, name))
 
@@ -150,7 +151,7 @@ def read(fold: FoldRun):
         return config, _read_checkpoint(fold)
     check_whole(fold.folder, config)
     shared = _shared_path(fold.folder)
-    model_folder.use_parts(config, os.path.dirname(shared))
+    parts.use(config, os.path.dirname(shared))
     trained, _ = params_file.read(os.path.join(fold.folder, PARAMS), ADVICE)
     frozen, _ = params_file.read(shared, ADVICE)
     return config, traverse_util.unflatten_dict(trained | frozen, sep="/")

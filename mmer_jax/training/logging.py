@@ -1,8 +1,12 @@
-"""Metrics of a run, to JSONL and TensorBoard, through clu's writers."""
+"""What a training tells: metrics to JSONL and TensorBoard, and how far it is to the terminal."""
 
 import contextlib
 import json
 import os
+import sys
+import time
+
+import tqdm
 
 from mmer_jax import files, processes
 
@@ -25,86 +29,111 @@ def _silent_stderr():
 with _silent_stderr():
     import tensorflow as tf
     from clu import metric_writers
-    from clu.metric_writers import interface
 
 
-class JsonlWriter(interface.MetricWriter):
-    """A line of JSON per step: {"step": 20, "loss": 1.2, ...}. Only scalars and texts are kept."""
+class MetricsWriter:
+    """Scalars by step, to `folder/metrics.jsonl` and to TensorBoard in `folder/tensorboard`.
 
-    def __init__(self, path: str):
-        self._path = path
-        # An object can't be appended to: there the lines are kept and written as a whole.
-        self._lines = files.read_text(path) if files.exists(path) else ""
-        self._file = None if files.is_remote(path) else open(path, "a", encoding="utf-8")
-
-    def write_scalars(self, step, scalars):
-        """Appends a line; on disk at once, so that a killed run keeps it."""
-        line = {"step": step} | {name: float(value) for name, value in scalars.items()}
-        if self._file is None:
-            self._lines += json.dumps(line) + "\n"
-        else:
-            self._file.write(json.dumps(line) + "\n")
-            self._file.flush()
-
-    def write_summaries(self, step, values, metadata=None):
-        """Not kept."""
-
-    def write_images(self, step, images):
-        """Not kept."""
-
-    def write_videos(self, step, videos):
-        """Not kept."""
-
-    def write_audios(self, step, audios, *, sample_rate):
-        """Not kept."""
-
-    def write_texts(self, step, texts):
-        """Not kept."""
-
-    def write_histograms(self, step, arrays, num_buckets=None):
-        """Not kept."""
-
-    def write_pointcloud(self, step, point_clouds, *, point_colors=None, configs=None):
-        """Not kept."""
-
-    def write_hparams(self, hparams):
-        """Not kept: the config has a file of its own."""
-
-    def flush(self):
-        """Writes what waits: nothing on a disk, all in an object store."""
-        if self._file is None:
-            files.replace_file(self._path, self._lines)
-
-    def close(self):
-        """Closes the file."""
-        self.flush()
-        if self._file is not None:
-            self._file.close()
-
-
-def make_writer(folder: str, resumed_at: int) -> interface.MetricWriter:
-    """Writes `folder/metrics.jsonl` and TensorBoard events in `folder/tensorboard`.
+    A line of JSON per step: {"step": 20, "train/loss": 1.2, ...}. Processes but the first write
+    nothing.
 
     Args:
       folder: exists.
       resumed_at: lines after this step, left by an interrupted run, are dropped.
-
-    Returns:
-      The writer; in all processes but the first, one that writes nothing.
     """
-    if not processes.is_first():
-        return metric_writers.MultiWriter([])
-    path = os.path.join(folder, "metrics.jsonl")
-    _drop_after(path, resumed_at)
-    # tensorflow only writes event files here; left alone it would take the whole GPU.
-    tf.config.set_visible_devices([], "GPU")
-    events = metric_writers.SummaryWriter(os.path.join(folder, "tensorboard"))
-    return metric_writers.MultiWriter([JsonlWriter(path), events])
+
+    def __init__(self, folder: str, resumed_at: int):
+        self._path = os.path.join(folder, "metrics.jsonl")
+        self._file = self._events = None
+        if not processes.is_first():
+            return
+        # An object can't be appended to: there the lines are kept and written as a whole.
+        self._lines = self._begin(resumed_at)
+        if not files.is_remote(folder):
+            self._file = open(self._path, "a", encoding="utf-8")
+        # tensorflow only writes event files here; left alone it would take the whole GPU.
+        tf.config.set_visible_devices([], "GPU")
+        self._events = metric_writers.SummaryWriter(os.path.join(folder, "tensorboard"))
+
+    def _begin(self, step):
+        if not files.exists(self._path):
+            return ""
+        lines = files.read_text(self._path).splitlines(keepends=True)
+        kept = [x for x in lines if x.endswith("\n") and json.loads(x)["step"] <= step]
+        files.replace_file(self._path, "".join(kept))
+        return "".join(kept)
+
+    def write(self, step: int, scalars: dict) -> None:
+        """Appends a line; on disk at once, so that a killed run keeps it."""
+        if self._events is None:
+            return
+        scalars = {name: float(value) for name, value in scalars.items()}
+        line = json.dumps({"step": step} | scalars) + "\n"
+        self._lines += line
+        if self._file is not None:
+            self._file.write(line)
+            self._file.flush()
+        self._events.write_scalars(step, scalars)
+
+    def close(self) -> None:
+        """Writes what waits, and closes the files."""
+        if self._events is None:
+            return
+        if self._file is not None:
+            self._file.close()
+        else:
+            files.replace_file(self._path, self._lines)
+        self._events.close()
 
 
-def _drop_after(path, step):
-    if not files.exists(path):
-        return
-    lines = files.read_text(path).splitlines(keepends=True)
-    kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= step]
-    files.replace_file(path, "".join(kept))
+class Progress:
+    """A bar on a terminal, a plain line now and then elsewhere: loss, speed and time left.
+
+    Args:
+      title: what is running, e.g. `fold 5`.
+      total: steps of the whole run.
+      start: steps that an earlier run did.
+      every: seconds between two plain lines.
+    """
+
+    def __init__(self, title: str, total: int, start: int, every: float = 20.0):
+        self._title, self._total, self._start, self._every = title, total, start, every
+        self._step, self._utterances = start, 0
+        self._began = self._said = time.monotonic()
+        self._bar = None
+        if sys.stderr.isatty() and processes.is_first():
+            self._bar = tqdm.tqdm(total=total, initial=start, desc=title, unit="step")
+
+    def update(self, step: int, utterances: int, loss: float | None = None) -> None:
+        """After each step: its number from 1, its utterances, and the loss where it is known."""
+        self._utterances += utterances
+        if self._bar is not None:
+            self._bar.update(step - self._step)
+        self._step = step
+        if loss is not None:
+            self._show(loss)
+
+    def say(self, text: str) -> None:
+        """A line that stays."""
+        if self._bar is not None:
+            self._bar.write(f"{self._title}: {text}")
+        else:
+            print(f"{self._title}: {text}", flush=True)
+
+    def _show(self, loss):
+        now = time.monotonic()
+        rate = self._utterances / max(now - self._began, 1e-9)
+        if self._bar is not None:
+            self._bar.set_postfix_str(f"loss {loss:.3f}, {rate:.0f} utterances/s")
+        elif now - self._said > self._every:
+            self._said = now
+            per_step = (now - self._began) / max(self._step - self._start, 1)
+            self.say(
+                f"step {self._step}/{self._total}, loss {loss:.3f}, {rate:.0f} utterances/s, "
+                f"{per_step * (self._total - self._step):.0f} s left"
+            )
+
+    def close(self) -> None:
+        """Takes the bar away."""
+        if self._bar is not None:
+            self._bar.close()

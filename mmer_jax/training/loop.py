@@ -1,4 +1,4 @@
-"""The training of one fold, and the choice of its epoch."""
+"""Trains one fold and selects its epoch."""
 
 import dataclasses
 import functools
@@ -16,76 +16,75 @@ from mmer_jax.metrics import classification
 from mmer_jax.reporting import transcript_ablation
 from mmer_jax.training import sharding
 from mmer_jax.training.checkpoint import Checkpoints
-from mmer_jax.training.logging import make_writer
+from mmer_jax.training.logging import MetricsWriter, Progress
 from mmer_jax.training.optimizer import merge
-from mmer_jax.training.progress import Progress
-from mmer_jax.training.trainer import Experiment
+from mmer_jax.training.trainer import Trainer
 
-# What is "chosen" where train.epochs is 0: what the run starts from.
+# The selected entry where train.epochs is 0: the state that the run starts from.
 UNTRAINED = {"step": 0, "epoch": 0}
 
 
 @dataclasses.dataclass(frozen=True)
-class Course:
+class TrainingPhase:
     """One training from the first step to the last.
 
     Attributes:
-      title: what the progress calls it.
+      title: for the progress.
       train: utterances.
-      select: utterances that choose the epoch; None: the last epoch counts.
+      validation: utterances by which the epoch is selected; None: the last epoch is.
       steps: how many; None: as many as `config.train.epochs` are.
       schedule: steps that the learning rate's schedule spans; None: as many as are done.
     """
 
     title: str
     train: tuple
-    select: tuple | None
+    validation: tuple | None
     steps: int | None = None
     schedule: int | None = None
 
 
-def train_fold(experiment: Experiment, fold: folds.Fold, folder: str) -> dict:
-    """Trains on a fold, goes on where an earlier run stopped, and tests the chosen epoch.
+def train_fold(trainer: Trainer, fold: folds.Fold, folder: str) -> dict:
+    """Trains on a fold, resuming an earlier run, and tests the selected epoch.
 
-    With `config.refit` a second training follows, on the held-out dialogs as well, for as many
-    steps as were chosen and on the same schedule; its last state is tested.
+    With `config.refit` a second phase follows, on the validation utterances as well, for as many
+    steps as were selected and on the same schedule; its last state is tested.
 
     Args:
-      experiment: what the folds share.
-      fold: who tests.
+      trainer: of the run, with a corpus.
+      fold: which utterances are tested.
       folder: for checkpoints and metrics; made if missing.
 
     Returns:
-      `answers` to the test utterances (see `predict`) and those `utterances`; `chosen` (the
-      history's entry that was selected), `history`, `counts` of the three parts and of what the
-      tested state was `trained` on, `train_texts` of that (see `folds.training_texts`; None where
-      it is not known, for the run started from another model), `text_sources`, what
-      `transcript_ablation.heldout` found for the chosen state, and `temperature`, that of the
-      transcripts or of the only source. Each temperature is None where the tested state was, or may
-      have been, trained on the held-out dialogs: after a refit, and from `init_from`. Where nothing
-      is held out `text_sources` is empty. `state` is the tested one.
+      `state`, the tested one; `answers`, its outputs for the test utterances (see `predict`), and
+      those `utterances`; `chosen` (the history's selected entry), `history`; `counts` of the three
+      splits and of what the tested state was `trained` on; `train_texts` of that (see
+      `folds.training_texts`; None where it is not known, for the run started from another model);
+      `text_sources`, see `transcript_ablation.heldout`, of the selected state, {} where nothing is
+      held out; and `temperature`, that of the transcripts or of the only source. Each temperature
+      is None where the tested state was, or may have been, trained on the validation utterances:
+      after a refit, and from `init_from`.
 
     Raises:
       UserError: training diverged, or a checkpoint can't be read.
     """
-    config = experiment.config
-    split = experiment.split(fold)
-    course = Course(f"fold {fold.number}", split.train, split.validation)
-    state, history, total = _train(experiment, course, folder)
+    config = trainer.config
+    split = trainer.split(fold)
+    phase = TrainingPhase(f"fold {fold.number}", split.train, split.validation)
+    state, history, total = _train(trainer, phase, folder)
     chosen = max(history, key=lambda entry: entry["score"], default=UNTRAINED)
     trained = split.train if chosen["step"] else ()
     sources = {}
     if config.selection == "heldout":
-        sources = transcript_ablation.heldout(experiment, state, split.validation)
+        sources = transcript_ablation.heldout(trainer, state, split.validation)
     if config.refit and chosen["step"]:
         trained = split.train + split.validation
-        again = Course(f"{course.title}, refit", trained, None, chosen["step"], total)
-        state, _, _ = _train(experiment, again, os.path.join(folder, "refit"))
+        refit = TrainingPhase(f"{phase.title}, refit", trained, None, chosen["step"], total)
+        state, _, _ = _train(trainer, refit, os.path.join(folder, "refit"))
     if config.init_from or (config.refit and chosen["step"]):
         sources = {name: found | {"temperature": None} for name, found in sources.items()}
     return {
         "state": state,
-        "answers": predict(experiment, state, split.test),
+        "answers": predict(trainer, state, split.test),
         "utterances": split.test,
         "chosen": chosen,
         "history": history,
@@ -99,33 +98,33 @@ def train_fold(experiment: Experiment, fold: folds.Fold, folder: str) -> dict:
         },
         "train_texts": None
         if config.init_from
-        else folds.training_texts(trained, experiment.collator.augmented),
+        else folds.training_texts(trained, trainer.collator.augmented),
     }
 
 
-def _train(experiment, course, folder):
-    """(state of the chosen epoch, history, steps); resumes what `folder` holds.
+def _train(trainer, phase, folder):
+    """(state of the selected epoch, history, steps); resumes what `folder` holds.
 
     The order within a pass of the loop is a contract: evaluate, save, refresh the ASR
-    transcripts, next batch, step, log. They depend on the saved state alone, so a resumed run reads
+    transcripts, next batch, step, log. They depend on the saved state alone, so a resumed run has
     the same.
     """
-    config = experiment.config
+    config = trainer.config
     rows = None
-    if config.train.epochs:  # what is only tested has no batches of training
-        sharding.check_batch_size("data.batch_size", config.data.batch_size, experiment.mesh)
-        sharding.check_batch_size("train.chunk_size", config.train.chunk_size, experiment.mesh)
-        rows = sharding.process_rows(config.data.batch_size, experiment.mesh)
+    if config.train.epochs:  # else there are no batches of training
+        sharding.check_batch_size("data.batch_size", config.data.batch_size, trainer.mesh)
+        sharding.check_batch_size("train.chunk_size", config.train.chunk_size, trainer.mesh)
+        rows = sharding.process_rows(config.data.batch_size, trainer.mesh)
     if processes.is_first():
         epath.Path(folder).mkdir(parents=True, exist_ok=True)
     batches = loader.TrainBatches(
-        experiment.collator, course.train, config.data.batch_size, config.train.epochs,
+        trainer.collator, phase.train, config.data.batch_size, config.train.epochs,
         config.seed, rows,
     )  # fmt: skip
-    total = len(batches) if course.steps is None else min(course.steps, len(batches))
+    total = len(batches) if phase.steps is None else min(phase.steps, len(batches))
     epoch_steps = batches.steps_per_epoch
-    iterator = _to_devices(experiment, batches)
-    state = experiment.initial_state(max(course.schedule or total, 1), epoch_steps, total)
+    iterator = _to_devices(trainer, batches)
+    state = trainer.initial_state(max(phase.schedule or total, 1), epoch_steps, total)
     history = []
 
     checkpoints = Checkpoints(os.path.join(folder, "checkpoints"))
@@ -133,9 +132,9 @@ def _train(experiment, course, folder):
     if start:
         state, history = checkpoints.restore(start, state, iterator)
         if start < total:
-            iterator = refresh_transcripts(experiment, state, course.train, batches, iterator)
-    writer = make_writer(folder, start)
-    progress = Progress(course.title, total, start)
+            iterator = refresh_transcripts(trainer, state, phase.train, batches, iterator)
+    writer = MetricsWriter(folder, start)
+    progress = Progress(phase.title, total, start)
     if start:
         progress.say(f"goes on after epoch {-(-start // epoch_steps)} of {_epochs(total, batches)}")
 
@@ -145,10 +144,10 @@ def _train(experiment, course, folder):
             if step > start and (step % epoch_steps == 0 or step == total):
                 # 1. evaluate
                 waiting = clock.share()
-                entry = _select(experiment, state, course.select, step, epoch_steps)
+                entry = _validate(trainer, state, phase.validation, step, epoch_steps)
                 history.append(entry)
-                if course.select is not None:
-                    writer.write_scalars(step, _named("select", entry, ("ua", "wa", "loss")))
+                if phase.validation is not None:
+                    writer.write(step, {f"select/{k}": entry[k] for k in ("ua", "wa", "loss")})
                 line = _line(entry, config, _epochs(total, batches))
                 progress.say(f"{line} ({100 * waiting:.1f} % waiting for data)")
                 # 2. save
@@ -156,23 +155,21 @@ def _train(experiment, course, folder):
                 checkpoints.save(step, state, iterator, plain, history, entry["score"])
                 # 3. refresh the ASR transcripts
                 if step < total:
-                    iterator = refresh_transcripts(
-                        experiment, state, course.train, batches, iterator
-                    )
+                    iterator = refresh_transcripts(trainer, state, phase.train, batches, iterator)
                 clock = Clock(iterator)
             if step == total:
                 break
             # 4. next batch
             batch = next(iterator)
             # 5. step
-            state, values = experiment.train_step(state, batch)
+            state, values = trainer.train_step(state, batch)
             # 6. log
             pending.append(values)
             progress.update(step + 1, batches.num_valid(step))
             if (step + 1) % config.train.log_every == 0 or (step + 1) % epoch_steps == 0:
                 means = _means(pending, step + 1)  # waits for the steps: the clock counts them
                 pending = []
-                writer.write_scalars(step + 1, _named("train", means, means))
+                writer.write(step + 1, {f"train/{k}": mean for k, mean in means.items()})
                 progress.update(step + 1, 0, means["loss"])
         if history:
             checkpoints.wait()
@@ -191,62 +188,76 @@ def _epochs(total, batches):
     return -(-total // batches.steps_per_epoch)
 
 
-def refresh_transcripts(experiment, state, utterances, batches, iterator):
+def refresh_transcripts(trainer, state, utterances, batches, iterator):
     """The iterator that goes on from here, with the ASR transcripts of the CTC head as it is now.
 
     Without `config.train.ctc_texts` it is the one given; else a new one, because the one given has
     batches ahead already.
     """
-    if not experiment.config.train.ctc_texts:
+    if not trainer.config.train.ctc_texts:
         return iterator
     position = iterator.get_state()
     iterator.close()
-    texts = predict(experiment, state, utterances)["recognized"]
+    texts = predict(trainer, state, utterances)["recognized"]
     batches.asr_transcripts = {u.id: words.lower() for u, words in zip(utterances, texts)}
-    iterator = _to_devices(experiment, batches)
+    iterator = _to_devices(trainer, batches)
     iterator.set_state(position)
     return iterator
 
 
-def predict(experiment: Experiment, state, utterances, texts=None) -> dict:
-    """Answers to utterances, in their order.
+def predict(trainer: Trainer, state, utterances, texts=None) -> dict:
+    """The model's outputs for utterances, in their order.
 
     Args:
-      experiment: the run's.
-      state: whose parameters answer.
-      utterances: of its corpus.
-      texts: utterance id -> what the text encoder reads in its transcript's place.
+      trainer: of the run, with a corpus.
+      state: with the parameters.
+      utterances: n of its corpus.
+      texts: utterance id -> input of the text encoder in its transcript's place.
 
     Returns:
-      `logits` float32 [n, c], and `recognized`: what the CTC head wrote, n texts, or None where
-      the model has none.
+      `logits` float32 [n, c], and `recognized`: the CTC head's n texts, or None where the model
+      has none.
     """
-    size = experiment.config.data.eval_batch_size
-    rows = sharding.process_rows(size, experiment.mesh)
-    batches = loader.EvalBatches(experiment.collator, utterances, size, rows, texts)
-    logits = np.zeros((len(utterances), len(experiment.corpus.label_names)), np.float32)
-    recognized = [""] * len(utterances)
-    params, found = merge(state.params, state.frozen), {}
-    with _to_devices(experiment, batches) as placed:
+    logits = np.zeros((len(utterances), len(trainer.label_names)), np.float32)
+    recognized, out = [""] * len(utterances), {}
+    for indices, out in outputs(trainer, trainer.eval_step, state, utterances, texts):
+        # The rows of all processes: each fills in the same whole table.
+        out = jax.device_get(out)
+        logits[indices[indices >= 0]] = out["logits"][indices >= 0]
+        for index, symbols in zip(indices, out.get("symbols", ())):
+            if index >= 0:
+                recognized[index] = text.ctc_text(symbols)
+    return {"logits": logits, "recognized": recognized if "symbols" in out else None}
+
+
+def outputs(trainer: Trainer, forward, state, utterances, texts=None):
+    """A forward pass over utterances, batch by batch.
+
+    Args:
+      forward: see `Trainer.make_forward`.
+      trainer, state, utterances, texts: see `predict`.
+
+    Yields:
+      Row indices int [b], which of the utterances each row is, -1 where it fills the batch; and the
+      outputs, on the devices.
+    """
+    size = trainer.config.data.eval_batch_size
+    rows = sharding.process_rows(size, trainer.mesh)
+    batches = loader.EvalBatches(trainer.collator, utterances, size, rows, texts)
+    params = merge(state.params, state.frozen)
+    with _to_devices(trainer, batches) as placed:
         for i, batch in enumerate(placed):
-            # Of every process's rows: each fills in the same whole table.
-            found = jax.device_get(experiment.eval_step(params, batch))
-            at = batches.row_indices(i)
-            logits[at[at >= 0]] = found["logits"][at >= 0]
-            for position, symbols in zip(at, found.get("symbols", ())):
-                if position >= 0:
-                    recognized[position] = text.ctc_text(symbols)
-    return {"logits": logits, "recognized": recognized if "symbols" in found else None}
+            yield batches.row_indices(i), forward(params, batch)
 
 
-def _to_devices(experiment, batches):
-    options = experiment.config.data
-    place = functools.partial(sharding.place, mesh=experiment.mesh)
+def _to_devices(trainer, batches):
+    options = trainer.config.data
+    place = functools.partial(sharding.place, mesh=trainer.mesh)
     return loader.device_iterator(batches, place, options.threads, options.prefetch)
 
 
 class Clock:
-    """The share of the time, from now on, in which the training stood waiting for a batch."""
+    """The share of the time, from now on, for which the training waited for batches."""
 
     def __init__(self, iterator):
         self._iterator = iterator
@@ -258,21 +269,18 @@ class Clock:
         return (self._iterator.waited - self._waited) / max(passed, 1e-9)
 
 
-def _labels(utterances):
-    return np.array([u.label for u in utterances])
-
-
-def _select(experiment, state, utterances, step, epoch_steps):
-    """The history's entry for an epoch: its figures on the utterances that choose it."""
+def _validate(trainer, state, utterances, step, epoch_steps):
+    """The history's entry for an epoch: its metrics on the validation utterances."""
     entry = {"step": step, "epoch": -(-step // epoch_steps)}
     if utterances is None:
         return entry | {"score": float(step)}
-    logits, label = predict(experiment, state, utterances)["logits"], _labels(utterances)
+    logits = predict(trainer, state, utterances)["logits"]
+    label = np.array([u.label for u in utterances])
     found = classification.rates(
         classification.confusion(label, logits.argmax(-1), logits.shape[1])
     )
     entry |= {"ua": found["ua"], "wa": found["wa"], "loss": classification.log_loss(logits, label)}
-    metric = experiment.config.selection_metric
+    metric = trainer.config.selection_metric
     ranked = -entry["loss"] if metric == "loss" else entry[metric]
     # Held-out parts are small and rates on them tie often: the lower loss, then the earlier epoch.
     entry["score"] = ranked - 1e-6 * min(entry["loss"], 100.0) - 1e-12 * step
@@ -289,10 +297,6 @@ def _means(pending, step):
             "config.optimizer.clip_norm."
         )
     return means
-
-
-def _named(prefix, values, names):
-    return {f"{prefix}/{name}": values[name] for name in names}
 
 
 def _line(entry, config, epochs):

@@ -23,7 +23,7 @@ def make_train_step(model, optimizer, config, mesh, shardings):
       mesh: see `sharding.make_mesh`.
       shardings: of the state, see `sharding.state_shardings`.
     """
-    gradients, every = _gradients(model, config, mesh), config.train.accumulation
+    gradients, every = make_gradients(model, config, mesh), config.train.accumulation
 
     def train_step(state: TrainState, batch):
         loss, metrics, embeddings, grads = gradients(state, batch)
@@ -53,27 +53,11 @@ def make_train_step(model, optimizer, config, mesh, shardings):
     )
 
 
-def make_gradients(model, config, mesh, shardings):
-    """A jitted (state, batch) -> (loss, metrics, gradients), what a train step starts with."""
-    gradients = _gradients(model, config, mesh)
+def make_gradients(model, config, mesh):
+    """A function (state, batch) -> loss, metrics, embeddings [b, d] by name, and gradients.
 
-    def compute(state, batch):
-        loss, metrics, _, grads = gradients(state, batch)
-        return loss, metrics, grads
-
-    whole = sharding.replicated(mesh)
-    rows = sharding.batch_sharding(mesh)
-    return jit_at(
-        compute,
-        model.precision,
-        in_shardings=(shardings, rows),
-        out_shardings=whole,
-        compiler_options=schedule.compiler_options(),
-    )
-
-
-def _gradients(model, config, mesh):
-    """(state, batch) -> loss, metrics, embeddings, gradients; in chunks where config says so."""
+    In chunks of `config.train.chunk_size` rows, where that is less than b.
+    """
     losses, chunk_size = config.losses, config.train.chunk_size
 
     def constrain(x):

@@ -1,4 +1,4 @@
-"""What the folds of a run share: corpus, batches, model and compiled steps."""
+"""Model, optimiser and compiled steps of a config on all devices; they need no corpus."""
 
 import jax
 
@@ -7,66 +7,100 @@ from mmer_jax.data import folds, text
 from mmer_jax.data.corpus import Corpus
 from mmer_jax.data.loader import Collator
 from mmer_jax.data.preprocessing import SAMPLE_RATE, Preprocessor
-from mmer_jax.inference.model import read_tokenizer
 from mmer_jax.losses import memory_bank
-from mmer_jax.models import factory
+from mmer_jax.models import factory, params_file
 from mmer_jax.models.forward import make_forward
-from mmer_jax.training import params_file, sharding, state, step
+from mmer_jax.training import checkpoint_io, sharding, state, step
 from mmer_jax.training.optimizer import make_optimizer, merge, split_frozen
 
 
-class Experiment:
+class Trainer:
     """A config made runnable. One object serves all folds, so each shape is compiled once.
 
-    Attributes:
+    Args:
       config: the whole config.
-      corpus: every utterance of the prepared dataset.
-      collator: makes batches of them.
-      tokenizer_folder: hub name or folder of its tokenizer; "" for speech alone.
       model: the Flax module.
-      mesh, shardings: all devices, and where each leaf of the state lies on them.
-      train_step: jitted, see `training/step.py`.
-      eval_step: jitted, of all parameters and a batch, see `make_forward`.
+      label_names: of the c classes, in the order of the logits.
+      collator: makes batches of a corpus; None where no corpus is trained on or evaluated.
+
+    Attributes:
+      tokenizer: the collator's; None without one, and for a model of speech alone.
+      optimizer: see `make_optimizer`.
+      mesh, shapes, shardings: all devices; each leaf of the state, and where it lies on them.
+      train_step: jitted (state, batch) -> (state, metrics), see `make_train_step`.
+      eval_step: jitted (all parameters, batch) -> `logits` and `symbols`, see `make_forward`.
       pretrained: where the training began, {} before it does: which weights were read, see
         `factory.provenance`, or with `config.init_from` those of `init_from`, and `tokenizer`, each
         with `source` and `sha256`; the former's is that of all parameters, its first 16 digits.
 
     Raises:
-      UserError: no dataset, no tokenizer, no checkpoint, or options that don't go together.
+      UserError: options that don't go together.
     """
 
-    def __init__(self, config):
-        self.config = config
-        self.mesh = sharding.make_mesh(config.mesh)
-        sharding.check_batch_size("data.eval_batch_size", config.data.eval_batch_size, self.mesh)
-        self.corpus = Corpus(config.data.dir, config.data.dataset, config.data.emotions)
-        tokenizer, self.tokenizer_folder = read_tokenizer(config)
+    def __init__(self, config, model, label_names, collator: Collator | None = None):
+        self.config, self.model, self.label_names = config, model, tuple(label_names)
+        self.collator = collator
+        self.tokenizer = collator.preprocessor.tokenizer if collator else None
         # Now, for it refuses a tokenizer that no finished fold could keep.
-        self._tokenizer_digest = tokenizer.digest() if tokenizer else None
-        longest = round(config.data.max_seconds * SAMPLE_RATE)
-        self.collator = Collator.from_config(
-            config,
-            self.corpus,
-            Preprocessor(tokenizer, longest, factory.normalizes(config)),
-            two_views=bool(losses.of_two_views(config.losses)),
-        )
-        self.pretrained = {}
-        self.model = factory.build_model(
-            config,
-            classes=len(self.corpus.label_names),
-            symbols=len(text.CTC_SYMBOLS),
-            vocab_size=tokenizer.vocab_size if tokenizer else 1,
-        )
-        factory.check_limits(self.model, config, tokenizer, self.collator.edges[-1])
+        self._tokenizer_digest = self.tokenizer.digest() if self.tokenizer else None
+        self.pretrained, self._params = {}, None
+        self.mesh = sharding.make_mesh(config.mesh)
         self.optimizer = make_optimizer(config.optimizer)
-        shapes = jax.eval_shape(
-            self._fresh, *self._split(factory.param_shapes(self.model)), 1, (1, 1)
+        parts = self._split(factory.param_shapes(model))
+        self.shapes = jax.eval_shape(self._fresh, *parts, 1, (1, 1))
+        self.shardings = sharding.state_shardings(self.shapes, self.mesh)
+        self.train_step = step.make_train_step(
+            model, self.optimizer, config, self.mesh, self.shardings
         )
-        self.shardings = sharding.state_shardings(shapes, self.mesh)
-        everything = (self.mesh, self.shardings)
-        self.train_step = step.make_train_step(self.model, self.optimizer, config, *everything)
         self.eval_step = self.make_forward(("logits", "symbols"))
-        self._params = None
+
+    @classmethod
+    def from_config(cls, config, label_names, vocab_size: int, collator=None) -> "Trainer":
+        """Builds the model.
+
+        Args:
+          config: see `mmer_jax/configuration.py`.
+          label_names: of the c classes.
+          vocab_size: of the tokenizer; used by a text encoder from scratch.
+          collator: see `Trainer`.
+
+        Raises:
+          UserError: no such encoder, or options that don't go together.
+        """
+        model = factory.build_model(config, len(label_names), len(text.CTC_SYMBOLS), vocab_size)
+        return cls(config, model, label_names, collator)
+
+    @classmethod
+    def for_corpus(cls, config) -> "Trainer":
+        """Reads the corpus that the config names, and its tokenizer, for training and evaluation.
+
+        Raises:
+          UserError: no dataset, no tokenizer, or options that don't go together.
+        """
+        corpus = Corpus(config.data.dir, config.data.dataset, config.data.emotions)
+        tokenizer, _ = text.read_tokenizer(config)
+        longest = round(config.data.max_seconds * SAMPLE_RATE)
+        preprocessor = Preprocessor(tokenizer, longest, factory.normalizes(config))
+        two_views = bool(losses.of_two_views(config.losses))
+        collator = Collator.from_config(config, corpus, preprocessor, two_views)
+        vocab_size = tokenizer.vocab_size if tokenizer else 1
+        trainer = cls.from_config(config, corpus.label_names, vocab_size, collator)
+        sharding.check_batch_size("data.eval_batch_size", config.data.eval_batch_size, trainer.mesh)
+        factory.check_limits(trainer.model, config, tokenizer, collator.edges[-1])
+        return trainer
+
+    @property
+    def corpus(self) -> Corpus:
+        """Every utterance of the prepared dataset."""
+        return self.collator.corpus
+
+    def split(self, fold: folds.Fold) -> folds.Split:
+        """The utterances that a fold trains on, selects the epoch by, and tests."""
+        c = self.config
+        return folds.split(
+            self.corpus.utterances, fold, c.selection, c.heldout_fraction, c.seed,
+            c.exclude_seen_transcripts,
+        )  # fmt: skip
 
     def make_forward(self, keep):
         """`make_forward` of the model over the mesh; every device has a copy of the outputs."""
@@ -78,42 +112,32 @@ class Experiment:
             out_shardings=sharding.replicated(self.mesh),
         )
 
-    def split(self, fold: folds.Fold) -> folds.Split:
-        """The utterances that a fold trains on, chooses the epoch by, and tests."""
-        c = self.config
-        return folds.split(
-            self.corpus.utterances, fold, c.selection, c.heldout_fraction, c.seed,
-            c.exclude_seen_transcripts,
-        )  # fmt: skip
-
     def reseed(self, config) -> None:
         """Goes on with a config that differs from the one so far by its seed alone."""
         self.config = config
         self._params = None
 
     def initial_state(self, total_steps: int, steps_per_epoch: int | None = None,
-                      last_step: int | None = None) -> state.TrainState:  # fmt: skip
+                      last_step: int | None = None,
+                      params: dict | None = None) -> state.TrainState:  # fmt: skip
         """The state before training, the same for every fold, on the mesh.
 
         Args:
           total_steps: batches that the learning rate's schedule spans.
           steps_per_epoch, last_step: of this training, for `train.accumulation`; None: one epoch.
-        """
-        if self._params is None:
-            # Imported here: a model to start from is read by what reads models for prediction.
-            from mmer_jax.training import initial
+          params: host arrays; None: those that the config says, see `checkpoint_io.initial_params`.
 
-            names = self.corpus.label_names
-            self._params = initial.read_params(self.model, self.config, names)
-            self.pretrained = self._origin()
-        trained, frozen = self._distribute(self._params)
+        Raises:
+          UserError: no model is where `config.init_from` says, or another than the config's.
+        """
+        trained, frozen = self._distribute(params or self._configured_params())
         # What is made of them is made where it is to lie.
         groups = (steps_per_epoch or total_steps, last_step or total_steps)
         fresh = jax.jit(self._fresh, out_shardings=self.shardings)
         return fresh(trained, frozen, total_steps, groups)
 
     def trained_state(self, params: dict) -> state.TrainState:
-        """A state on the mesh that answers with all parameters of a trained model.
+        """A state on the mesh with all parameters of a trained model, to evaluate.
 
         Raises:
           UserError: they are another model's.
@@ -121,7 +145,13 @@ class Experiment:
         factory.check_params(self.model, params, "The run")
         return state.for_evaluation(*self._distribute(params))
 
-    def _origin(self):
+    def _configured_params(self):
+        if self._params is None:
+            self._params = checkpoint_io.initial_params(self.model, self.config, self.label_names)
+            self.pretrained = self._provenance()
+        return self._params
+
+    def _provenance(self):
         """See `pretrained`."""
         source = self.config.init_from
         if source:
@@ -129,9 +159,9 @@ class Experiment:
             origin = {"init_from": {"source": source, "sha256": digest}}
         else:
             origin = factory.provenance(self.model, self.config)
-        if self._tokenizer_digest:
-            words = {"source": self.tokenizer_folder, "sha256": self._tokenizer_digest}
-            origin["tokenizer"] = words
+        if self.tokenizer:
+            names = {"source": self.tokenizer.source, "sha256": self._tokenizer_digest}
+            origin["tokenizer"] = names
         return origin
 
     def _distribute(self, params):
@@ -142,11 +172,11 @@ class Experiment:
         )
 
     def _split(self, params):
-        options = self.config.optimizer
-        return split_frozen(params, tuple(options.frozen), tuple(options.groups))
+        return split_frozen(params, tuple(self.config.optimizer.frozen))
 
     def _fresh(self, trained, frozen, total_steps, groups):
         past = memory_bank.create(self.config.losses.memory.size, self.config.model.width)
-        seed = self.config.seed
         groups = groups if self.config.train.accumulation > 1 else None
-        return state.create(trained, frozen, self.optimizer, total_steps, past, seed, groups)
+        return state.create(
+            trained, frozen, self.optimizer, total_steps, past, self.config.seed, groups
+        )

@@ -17,7 +17,7 @@ from mmer_jax import configuration, evaluate, main
 from mmer_jax.convert import mapping, released
 from mmer_jax.errors import UserError
 from mmer_jax.training.optimizer import merge
-from mmer_jax.training.trainer import Experiment
+from mmer_jax.training.trainer import Trainer
 
 torch = pytest.importorskip("torch")
 
@@ -293,9 +293,9 @@ def test_main_starts_from_the_folder(text_encoder, prepared, tmp_path):
     config.data.dir = str(prepared / "tfds")
     config.folds, config.train.epochs = (5,), 0
     config.data.max_seconds, config.data.buckets = 1.0, 1
-    experiment = Experiment(config)
+    trainer = Trainer.for_corpus(config)
     expected = released.load(folder)[1]
-    state = experiment.initial_state(1)
+    state = trainer.initial_state(1)
     jax.tree.map(np.testing.assert_array_equal, merge(state.params, state.frozen), expected)
     run = tmp_path / "run"
     table = main.run(config, str(run))
@@ -308,7 +308,7 @@ def test_main_starts_from_the_folder(text_encoder, prepared, tmp_path):
             assert {row["prediction"] for row in csv.DictReader(f)} == {"hap"}
     config.model.ffn = 32
     with pytest.raises(UserError, match="another model than the config describes"):
-        Experiment(config).initial_state(1)
+        Trainer.for_corpus(config).initial_state(1)
 
 
 def _tokenizer(prepared, folder):

@@ -10,8 +10,9 @@ import pytest
 import mmer_jax
 from mmer_jax import configuration, main
 from mmer_jax.errors import UserError
-from mmer_jax.inference import from_run, loading, model_folder
-from mmer_jax.inference.model import digest
+from mmer_jax.inference import loading
+from mmer_jax.training import checkpoint_io, model_folder
+from mmer_jax.training.loaded_model import digest
 from tests.inference import odd_recordings as odd
 from tests.inference.tiny_models import made
 
@@ -33,7 +34,7 @@ def edit(folder, change):
 def test_a_fold_needs_no_dataset(copy):
     edit(copy, lambda c: c["data"].update(dir="/nowhere"))
     shutil.rmtree(copy / "fold4")
-    found = from_run.load_fold(str(copy / "fold5"))
+    found = checkpoint_io.read_fold(str(copy / "fold5"))
     assert (
         found.label_names == ("ang", "hap", "neu", "sad")
         and found.text_sources["gold"]["temperature"] > 0
@@ -46,11 +47,11 @@ def test_a_fold_needs_no_dataset(copy):
     right = [p["label"] == p["prediction"] for p in result["predictions"]]
     assert found.card["rates"]["wa"] == pytest.approx(np.mean(right))
     # Its workdir names the one fold that is left.
-    assert digest(loading.read(str(copy))) == digest(found)
+    assert digest(checkpoint_io.read(str(copy))) == digest(found)
 
 
 def test_folds_differ_and_a_workdir_of_several_names_them(tiny_run):
-    four, five = (loading.read(str(tiny_run / f"fold{k}")) for k in (4, 5))
+    four, five = (checkpoint_io.read(str(tiny_run / f"fold{k}")) for k in (4, 5))
     assert digest(four) != digest(five)
     with pytest.raises(UserError, match="2 finished folds.*: fold4, fold5. Name one"):
         mmer_jax.load(str(tiny_run))
@@ -62,7 +63,7 @@ def test_a_refit_of_a_seed_gives_the_tested_checkpoint(prepared, tiny_config, tm
     main.run(config, str(tmp_path))
     shutil.copytree(tmp_path / "seed3", tmp_path / "seed4")
     with pytest.raises(UserError, match="seed3/fold5, seed4/fold5"):
-        loading.read(str(tmp_path))
+        checkpoint_io.read(str(tmp_path))
     predictor = loading.load(str(tmp_path / "seed3" / "fold5"))
     assert predictor.model.card["seed"] == 3
     result = json.loads((tmp_path / "seed3" / "fold5" / "result.json").read_text())
@@ -133,7 +134,7 @@ def test_what_is_gone_is_named(copy, part):
         (copy / "config.json").unlink()
         message = f"there is no {copy}/config.json. Copy"
     with pytest.raises(UserError, match=message):
-        loading.read(str(fold))
+        checkpoint_io.read(str(fold))
 
 
 def test_a_fold_beside_its_like_of_a_seed_is_itself(copy):
@@ -143,20 +144,20 @@ def test_a_fold_beside_its_like_of_a_seed_is_itself(copy):
     shutil.copy(copy / "config.json", copy / "seed0")
     result = json.loads((copy / "fold5" / "result.json").read_text())
     (beside / "result.json").write_text(json.dumps(result | {"text_sources": {}}))
-    assert loading.read(str(copy / "fold5")).text_sources == result["text_sources"] != {}
+    assert checkpoint_io.read(str(copy / "fold5")).text_sources == result["text_sources"] != {}
 
 
 def test_a_folder_that_is_not_named_as_a_fold_is_one_message(copy):
     (copy / "fold5").rename(copy / "fold5_copy")
     with pytest.raises(UserError, match="fold5_copy is not named as a fold"):
-        loading.read(str(copy / "fold5_copy"))
+        checkpoint_io.read(str(copy / "fold5_copy"))
 
 
 def test_damaged_parameters_are_one_message(copy):
     path = copy / "fold5" / "params.safetensors"
     path.write_bytes(path.read_bytes()[:-10])
     with pytest.raises(UserError, match="fold5/params.safetensors can't be read .* truncated"):
-        loading.read(str(copy / "fold5"))
+        checkpoint_io.read(str(copy / "fold5"))
 
 
 @pytest.mark.parametrize(
@@ -177,10 +178,10 @@ def test_a_wrong_name_is_one_message(name, message):
 
 def test_another_folder_is_one_message(tmp_path):
     with pytest.raises(UserError, match="holds nothing; expected a finished fold"):
-        loading.read(str(tmp_path))
+        checkpoint_io.read(str(tmp_path))
     (tmp_path / "notes.txt").write_text("x")
     with pytest.raises(UserError, match="holds notes.txt; expected"):
-        loading.read(str(tmp_path))
+        checkpoint_io.read(str(tmp_path))
 
 
 def test_a_hub_name_is_downloaded_as_a_model_folder(tmp_path, monkeypatch):
@@ -192,13 +193,13 @@ def test_a_hub_name_is_downloaded_as_a_model_folder(tmp_path, monkeypatch):
         asked[name] = allow_patterns
         return str(tmp_path / ("hub" if name == "owner/name" else "other"))
 
-    monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
-    assert digest(loading.read("owner/name")) == digest(model)
+    monkeypatch.setattr(checkpoint_io, "snapshot_download", snapshot_download)
+    assert digest(checkpoint_io.read("owner/name")) == digest(model)
     assert not [p for p in asked["owner/name"] if p.endswith((".bin", ".pt", ".pkl", "*"))]
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "README.md").write_text("x")
     with pytest.raises(UserError, match="holds README.md; expected config.json"):
-        loading.read("owner/other")
+        checkpoint_io.read("owner/other")
 
 
 def test_a_digest_changes_with_any_number(tmp_path):

@@ -14,10 +14,10 @@ from safetensors.numpy import load_file, save_file
 
 from mmer_jax.demo import tokenizer
 from mmer_jax.errors import UserError
-from mmer_jax.inference import model_folder
-from mmer_jax.inference.model import build
-from mmer_jax.models import factory
-from mmer_jax.training import params_file
+from mmer_jax.inference import model_card
+from mmer_jax.models import factory, params_file
+from mmer_jax.training import model_folder
+from mmer_jax.training.loaded_model import build
 from tests.inference.tiny_models import WORDS, batch, made
 
 USAGE = {
@@ -67,7 +67,7 @@ def test_what_is_written_comes_back(place, tmp_path, options):
     if model.tokenizer:
         np.testing.assert_array_equal(again.tokenizer.ids(WORDS), model.tokenizer.ids(WORDS))
     assert factory.normalizes(again.config) == factory.normalizes(model.config)
-    usage = re.findall(r"model.predict\((.*)\)\)", (tmp_path / "out" / "README.md").read_text())
+    usage = re.findall(r"model.predict\((.*)\)\)", model_card.markdown(model))
     assert usage == [USAGE[options[0]]]
     parts = {p.name for p in (tmp_path / "out").iterdir()}
     audio, text = (m in model.config.model.modalities for m in ("audio", "text"))

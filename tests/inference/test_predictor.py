@@ -12,8 +12,9 @@ import soundfile
 import mmer_jax
 from mmer_jax import configuration
 from mmer_jax.errors import UserError
-from mmer_jax.inference import audio_io, chunking, loading
+from mmer_jax.inference import audio_io, chunking
 from mmer_jax.inference.predictor import Predictor
+from mmer_jax.training import checkpoint_io
 from tests.inference import odd_recordings as odd
 from tests.inference.tiny_models import made
 
@@ -300,4 +301,4 @@ def test_import_alone_loads_no_jax():
 
 def test_configs_of_runs_are_valid(predictor):
     configuration.validate(predictor.model.config)
-    assert loading.read(predictor.model.source).card["fold"] == 5
+    assert checkpoint_io.read(predictor.model.source).card["fold"] == 5

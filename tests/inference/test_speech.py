@@ -12,7 +12,8 @@ import mmer_jax
 from benchmarks import speech as benchmark
 from benchmarks.speech import LEVELS, at_level, signals
 from mmer_jax import predict
-from mmer_jax.inference import audio_io, model_folder
+from mmer_jax.inference import audio_io
+from mmer_jax.training import model_folder
 from tests.inference import odd_recordings as odd
 from tests.inference.tiny_models import made
 

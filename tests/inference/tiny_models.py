@@ -4,9 +4,10 @@ import jax
 import numpy as np
 
 from mmer_jax import configuration
+from mmer_jax.data.text import read_tokenizer
 from mmer_jax.demo import tokenizer
-from mmer_jax.inference.model import LoadedModel, build, read_tokenizer
 from mmer_jax.models import factory
+from mmer_jax.training.loaded_model import LoadedModel, build
 
 LABELS = ("ang", "hap", "neu", "sad")
 WORDS = (

@@ -1,4 +1,4 @@
-"""`model.precision` reaches every product of every program; some are always the highest."""
+"""`loaded_model.precision` reaches every product of every program; some are always the highest."""
 
 import re
 
@@ -15,8 +15,7 @@ from mmer_jax.losses.ctc import ctc
 from mmer_jax.models import factory
 from mmer_jax.models.encoders.whisper import log_mel
 from mmer_jax.models.forward import make_forward
-from mmer_jax.training import sharding, state, step
-from mmer_jax.training.optimizer import make_optimizer, split_frozen
+from mmer_jax.training.trainer import Trainer
 
 # StableHLO's names of what the options ask for.
 NAMES = {"default": "DEFAULT", "tensorfloat32": "HIGH", "float32": "HIGHEST"}
@@ -41,19 +40,14 @@ def _batch():
 def _programs(precision, audio):
     """Name -> text of each program that applies the model, before any compilation."""
     model, config = _model(precision, audio)
-    mesh, batch, optimizer = sharding.make_mesh(), _batch(), make_optimizer(config.optimizer)
-    shapes = factory.param_shapes(model)
-    fresh = jax.eval_shape(
-        lambda a, b: state.create(a, b, optimizer, 10, {}, 0), *split_frozen(shapes, ())
-    )
-    shardings = sharding.state_shardings(fresh, mesh)
-    train = step.make_train_step(model, optimizer, config, mesh, shardings)
+    batch, shapes = _batch(), factory.param_shapes(model)
+    trainer = Trainer(config, model, range(CLASSES))
     speech, text = ({k: batch[k] for k in batch if k.startswith(x)} for x in ("audio", "text"))
     encode = make_forward(model, ("audio_hidden", "audio_mask", "log_probs"))
     encoded = jax.eval_shape(encode, shapes, speech)
     encoded.pop("log_probs")
     lowered = {
-        "train": train.lower(fresh, batch),
+        "train": trainer.train_step.lower(trainer.shapes, batch),
         "eval": make_forward(model, ("logits", "symbols")).lower(shapes, batch),
         "encode": encode.lower(shapes, speech),
         "decide": make_forward(model).lower(shapes, encoded | text),

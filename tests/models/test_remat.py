@@ -1,4 +1,4 @@
-"""`model.remat`: the same loss and gradients from less memory, dropout on."""
+"""`loaded_model.remat`: the same loss and gradients from less memory, dropout on."""
 
 import jax
 import jax.numpy as jnp

@@ -59,34 +59,24 @@ def compute(case):
     import numpy as np
     from flax import traverse_util
 
-    from mmer_jax.losses import memory_bank
-    from mmer_jax.models import factory
-    from mmer_jax.training import sharding, state, step
-    from mmer_jax.training.optimizer import make_optimizer, split_frozen
+    from mmer_jax.training import sharding, step
+    from mmer_jax.training.trainer import Trainer
 
     c = config(case["family"], case["memory"])
     c.train.chunk_size = case["chunk"]
-    mesh = sharding.make_mesh(dict(zip(sharding.AXES, case["mesh"])))
-    model = factory.build_model(c, 4, SYMBOLS, VOCABULARY)
-    params = jax.device_get(factory.init_params(model, c, 0))
-    trained, frozen = split_frozen(params, tuple(c.optimizer.frozen))
-    optimizer = make_optimizer(c.optimizer)
-    fresh = lambda t, f: state.create(  # noqa: E731
-        t, f, optimizer, 10, memory_bank.create(case["memory"], WIDTH), 0
-    )
-    shardings = sharding.state_shardings(jax.eval_shape(fresh, trained, frozen), mesh)
-    placed = [
-        sharding.distribute(trained, shardings.params),
-        sharding.distribute(frozen, shardings.frozen),
-    ]
-    now = jax.jit(fresh, out_shardings=shardings)(*placed)
+    c.mesh.data, c.mesh.fsdp, c.mesh.model = case["mesh"]
+    trainer = Trainer.from_config(c, ("ang", "hap", "neu", "sad"), VOCABULARY)
+    state, mesh = trainer.initial_state(10), trainer.mesh
     mine = sharding.process_rows(ROWS, mesh)
     place = lambda b: sharding.place({k: v[mine] for k, v in b.items()}, mesh)  # noqa: E731
     if case["memory"]:
-        train_step = step.make_train_step(model, optimizer, c, mesh, shardings)
-        now, _ = train_step(now, place(batch(1)))
-    gradients = step.make_gradients(model, c, mesh, shardings)
-    loss, metrics, grads = jax.device_get(gradients(now, place(batch(2))))
+        state, _ = trainer.train_step(state, place(batch(1)))
+    gradients = jax.jit(
+        step.make_gradients(trainer.model, c, mesh),
+        in_shardings=(trainer.shardings, sharding.batch_sharding(mesh)),
+        out_shardings=sharding.replicated(mesh),
+    )
+    loss, metrics, _, grads = jax.device_get(gradients(state, place(batch(2))))
     flat = traverse_util.flatten_dict(grads, sep="/")
     return {"loss": np.asarray(loss)} | {f"metric {k}": v for k, v in metrics.items()} | flat
 

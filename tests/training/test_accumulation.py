@@ -8,10 +8,9 @@ import numpy as np
 import pytest
 
 from mmer_jax import main
-from mmer_jax.inference import from_run
-from mmer_jax.training import accumulation, loop
+from mmer_jax.training import accumulation, checkpoint_io, loop
 from mmer_jax.training.optimizer import learning_rate
-from mmer_jax.training.trainer import Experiment
+from mmer_jax.training.trainer import Trainer
 
 
 def as_in_pytorch(steps_per_epoch, steps, every):
@@ -44,16 +43,16 @@ def config(prepared, tiny_config):
 
 def test_the_parameters_move_once_per_group_at_its_rate(config):
     """Also a resumed state: it holds the gradients of a group that has begun."""
-    experiment = Experiment(config)
-    utterances = experiment.corpus.utterances[:20]  # 5 batches: groups of 3 and 2
-    batches = loop.loader.TrainBatches(experiment.collator, utterances, 4, 2, 0)
+    trainer = Trainer.for_corpus(config)
+    utterances = trainer.corpus.utterances[:20]  # 5 batches: groups of 3 and 2
+    batches = loop.loader.TrainBatches(trainer.collator, utterances, 4, 2, 0)
     assert batches.steps_per_epoch == 5
-    state = experiment.initial_state(10, 5, 10)
+    state = trainer.initial_state(10, 5, 10)
     moved, rates, updates = [], [], []
     for i in range(10):
         before = jax.device_get(state.params)
-        batch = loop.sharding.place(batches[i], experiment.mesh)
-        state, metrics = experiment.train_step(state, batch)
+        batch = loop.sharding.place(batches[i], trainer.mesh)
+        state, metrics = trainer.train_step(state, batch)
         pairs = zip(jax.tree.leaves(before), jax.tree.leaves(state.params))
         moved.append(any(not np.array_equal(a, b) for a, b in pairs))
         rates.append(float(metrics["learning_rate"]))
@@ -64,13 +63,13 @@ def test_the_parameters_move_once_per_group_at_its_rate(config):
     assert updates == [0, 0, 1, 1, 2, 2, 2, 3, 3, 4]
     expected = [learning_rate(config.optimizer, jnp.asarray(n), jnp.asarray(4)) for n in range(4)]
     np.testing.assert_allclose(rates, np.repeat(expected, [3, 2, 3, 2]), rtol=1e-6)
-    assert experiment.train_step._cache_size() == 1
+    assert trainer.train_step._cache_size() == 1
 
 
 def test_a_run_is_resumed_and_read(config, tmp_path):
     """The second epoch of a run of two, from the checkpoint of the first, is the whole run's."""
     main.run(config, str(tmp_path / "whole"))
-    assert from_run.load_fold(str(tmp_path / "whole/fold5")).params
+    assert checkpoint_io.read_fold(str(tmp_path / "whole/fold5")).params
     lines = (tmp_path / "whole/fold5/metrics.jsonl").read_text().splitlines()
     with pytest.MonkeyPatch.context() as patch:
         save = loop.Checkpoints.save

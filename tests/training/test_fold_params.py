@@ -12,11 +12,12 @@ from etils import epath
 
 from mmer_jax import analyze, configuration, evaluate, export, files, main, runs
 from mmer_jax.errors import UserError
-from mmer_jax.inference import from_run, loading
-from mmer_jax.inference.model import digest
+from mmer_jax.inference import loading
+from mmer_jax.models import params_file
 from mmer_jax.reporting import embeddings
-from mmer_jax.training import fold_params, params_file
-from mmer_jax.training.trainer import Experiment
+from mmer_jax.training import checkpoint_io, fold_params
+from mmer_jax.training.loaded_model import digest
+from mmer_jax.training.trainer import Trainer
 
 
 def size(folder):
@@ -90,7 +91,7 @@ def test_a_fold_keeps_what_it_trained_and_the_run_the_rest_once(run, checkpointe
     assert any(k.startswith("text_encoder/") for k in frozen)
     assert path.stat().st_size < nbytes(frozen) + 10_000
     for fold in (run / f"seed{s}" / f"fold{k}" for s in (0, 1) for k in (4, 5)):
-        params = from_run.load_fold(str(fold)).params
+        params = checkpoint_io.read_fold(str(fold)).params
         kept = fold / "params.safetensors"
         assert kept.stat().st_size < nbytes(params) - nbytes(frozen) + 20_000
         names = {p.name for p in fold.iterdir()}
@@ -122,15 +123,15 @@ def test_a_fold_opens_without_what_it_began_with(run, prepared, tmp_path, monkey
     after = json.loads((run / "text_gold" / "results.json").read_text())
     assert [f["confusion"] for f in after["folds"]] == [f.confusion.tolist() for f in before]
     export.run(str(fold), str(tmp_path / "out"))
-    check = loading.read(str(tmp_path / "out"))
-    assert digest(check) == digest(loading.read(str(fold)))
+    check = checkpoint_io.read(str(tmp_path / "out"))
+    assert digest(check) == digest(checkpoint_io.read(str(fold)))
 
 
 def test_a_fold_copied_alone_names_what_it_lacks(run, tmp_path):
     fold = shutil.copytree(run / "seed0" / "fold5", tmp_path / "a" / "b" / "fold5")
     (path,) = shared(run)
     with pytest.raises(UserError) as e:
-        loading.read(str(fold))
+        checkpoint_io.read(str(fold))
     assert f"{tmp_path}/a/b/config.json" in str(e.value) and "\n" not in str(e.value)
     assert f"{tmp_path}/a/shared/{path.name}" in str(e.value) and "mmer_jax.export" in str(e.value)
     shutil.copy(run / "seed0" / "config.json", fold.parent)
@@ -139,13 +140,15 @@ def test_a_fold_copied_alone_names_what_it_lacks(run, tmp_path):
     assert f"{fold.parent}/config.json" not in str(e.value)
     assert f"{tmp_path}/a/shared/tokenizer/tokenizer.json" in str(e.value)
     shutil.copytree(run / "shared", tmp_path / "a" / "shared")
-    assert digest(loading.read(str(fold))) == digest(loading.read(str(run / "seed0" / "fold5")))
+    assert digest(checkpoint_io.read(str(fold))) == digest(
+        checkpoint_io.read(str(run / "seed0" / "fold5"))
+    )
 
 
 @pytest.fixture(scope="module")
-def experiment(prepared, tiny_config):
+def trainer(prepared, tiny_config):
     """One of `tiny_run`'s config; only to be read."""
-    return Experiment(tiny_config(prepared))
+    return Trainer.for_corpus(tiny_config(prepared))
 
 
 class Killed(BaseException):
@@ -159,14 +162,14 @@ def killed(*_):
 @pytest.fixture
 def no_training(monkeypatch):
     """Whatever is still to do, no step is trained."""
-    made = main._experiment
+    made = main._trainer
 
-    def experiment(config):
+    def trainer(config):
         found = made(config)
         monkeypatch.setattr(found, "train_step", lambda *_: pytest.fail("it was trained again"))
         return found
 
-    monkeypatch.setattr(main, "_experiment", experiment)
+    monkeypatch.setattr(main, "_trainer", trainer)
 
 
 def killed_after(function):
@@ -195,14 +198,14 @@ def test_nothing_is_lost_whenever_it_is_killed(
     config.train.epochs, config.folds = 1, (5,)
     place, name, replacement, finished_by_then = MOMENTS[moment]
     with monkeypatch.context() as patch, pytest.raises(Killed):
-        patch.setattr(main, "_experiment", Experiment)
+        patch.setattr(main, "_trainer", Trainer.for_corpus)
         patch.setattr(place, name, replacement)
         main.run(config, str(tmp_path))
     fold = tmp_path / "fold5"
     assert (fold / "checkpoints").exists()
     assert (fold / "result.json").exists() == finished_by_then
     if finished_by_then:
-        monkeypatch.setattr(main, "_experiment", lambda _: pytest.fail("it was tested again"))
+        monkeypatch.setattr(main, "_trainer", lambda _: pytest.fail("it was tested again"))
         check_answers(fold, prepared)
     main.run(config, str(tmp_path))
     assert not (fold / "checkpoints").exists() and not list(tmp_path.rglob("*.tmp"))
@@ -212,28 +215,28 @@ def test_nothing_is_lost_whenever_it_is_killed(
 
 @pytest.mark.parametrize("lost", ["tokenizer", "audio_encoder", "text_encoder"])
 def test_a_lost_part_of_the_run_comes_with_the_next_fold(
-    lost, tiny_run, checkpointed_run, experiment, tmp_path
+    lost, tiny_run, checkpointed_run, trainer, tmp_path
 ):
     run = shutil.copytree(tiny_run, tmp_path / "copy")
     fold, checkpoints = run / "fold5", run / "fold5" / "checkpoints"
     shutil.copytree(checkpointed_run / "fold5" / "checkpoints", checkpoints)
-    expected = digest(loading.read(str(fold)))
-    params = from_run.load_fold(str(fold)).params
+    expected = digest(checkpoint_io.read(str(fold)))
+    params = checkpoint_io.read_fold(str(fold)).params
     shutil.rmtree(run / "shared" / lost)
     with pytest.raises(UserError, match=f"no {run}/shared/{lost}/.*delete the fold's result.json"):
-        fold_params.clean_up(str(fold), experiment.config)
+        fold_params.clean_up(str(fold), trainer.config)
     assert list(checkpoints.iterdir())
-    state = experiment.trained_state(params).replace(step=np.int32(1))
-    fold_params.write(experiment, state, str(fold), str(run))
-    fold_params.clean_up(str(fold), experiment.config)
+    state = trainer.trained_state(params).replace(step=np.int32(1))
+    fold_params.write(trainer, state, str(fold), str(run))
+    fold_params.clean_up(str(fold), trainer.config)
     assert not checkpoints.exists()
-    assert digest(loading.read(str(fold))) == expected
+    assert digest(checkpoint_io.read(str(fold))) == expected
 
 
 def test_checkpoints_stay_until_their_parameters_are_whole(
-    checkpointed_run, tiny_run, tmp_path, experiment
+    checkpointed_run, tiny_run, tmp_path, trainer
 ):
-    fold, config = tmp_path / "fold5", experiment.config
+    fold, config = tmp_path / "fold5", trainer.config
     shutil.copy(tiny_run / "config.json", tmp_path)
     shutil.copytree(tiny_run / "fold5", fold)
     shutil.copytree(checkpointed_run / "fold5" / "checkpoints", fold / "checkpoints")
@@ -258,7 +261,9 @@ def test_a_run_of_the_version_before_is_read(checkpointed_run, tiny_run, prepare
     rows = fold.result.predictions
     found = embeddings.extract(fold, rows[0].utterance)
     np.testing.assert_allclose(found.logits, np.array([p.logits for p in rows]), atol=1e-4)
-    before, after = (from_run.load_fold(str(d / "fold5")) for d in (checkpointed_run, tiny_run))
+    before, after = (
+        checkpoint_io.read_fold(str(d / "fold5")) for d in (checkpointed_run, tiny_run)
+    )
     jax.tree.map(np.testing.assert_array_equal, before.params, after.params)
 
 
@@ -269,7 +274,7 @@ def test_a_run_of_the_version_before_names_a_tokenizer_that_is_gone(checkpointed
     (copy / "config.json").write_text(json.dumps(config))
     message = "gone/tokenizer.*count from the current directory, " + os.getcwd()
     with pytest.raises(UserError, match=message):
-        loading.read(str(copy / "fold5"))
+        checkpoint_io.read(str(copy / "fold5"))
 
 
 def test_a_run_of_the_version_before_goes_on(
@@ -300,7 +305,7 @@ def test_a_damaged_checkpoint_is_named(
         (workdir / "fold5" / "result.json").unlink()
     with pytest.raises(UserError, match="can't be restored.*delete that folder"):
         if finished_before:
-            loading.read(str(workdir / "fold5"))
+            checkpoint_io.read(str(workdir / "fold5"))
         else:
             main.run(config, str(workdir))
 
@@ -331,11 +336,11 @@ def test_what_is_not_trained_is_kept_once(prepared, pretrained, tmp_path):
         assert (fold / "params.safetensors").stat().st_size < 1_000
         assert not (fold / "checkpoints").exists()
         check_answers(fold, prepared)
-    assert path.stat().st_size < nbytes(from_run.load_fold(str(fold)).params) + 20_000
+    assert path.stat().st_size < nbytes(checkpoint_io.read_fold(str(fold)).params) + 20_000
 
 
 def test_checkpoints_that_cannot_be_deleted_are_no_traceback(
-    tiny_run, checkpointed_run, tmp_path, monkeypatch, capsys, experiment
+    tiny_run, checkpointed_run, tmp_path, monkeypatch, capsys, trainer
 ):
     fold = shutil.copytree(tiny_run, tmp_path / "copy") / "fold5"
     shutil.copytree(checkpointed_run / "fold5" / "checkpoints", fold / "checkpoints")
@@ -344,11 +349,11 @@ def test_checkpoints_that_cannot_be_deleted_are_no_traceback(
         raise OSError("Read-only file system")
 
     monkeypatch.setattr(files, "remove_folder", refused)
-    fold_params.clean_up(str(fold), experiment.config)
+    fold_params.clean_up(str(fold), trainer.config)
     assert "fold5/checkpoints is not needed any more" in capsys.readouterr().out
 
 
-def test_a_run_in_a_bucket(tiny_run, experiment, tmp_path, monkeypatch):
+def test_a_run_in_a_bucket(tiny_run, trainer, tmp_path, monkeypatch):
     """gs:// paths end in a folder, if they go through epath."""
     bucket = shutil.copytree(tiny_run, tmp_path / "bucket")
     shutil.rmtree(bucket / "shared")
@@ -364,12 +369,12 @@ def test_a_run_in_a_bucket(tiny_run, experiment, tmp_path, monkeypatch):
 
     monkeypatch.setattr(epath, "Path", path)
     monkeypatch.chdir(tmp_path)
-    expected = from_run.load_fold(str(tiny_run / "fold5")).params
-    state = experiment.trained_state(expected).replace(step=np.int32(1))
-    fold_params.clean_up("gs://bucket/fold5", experiment.config)
+    expected = checkpoint_io.read_fold(str(tiny_run / "fold5")).params
+    state = trainer.trained_state(expected).replace(step=np.int32(1))
+    fold_params.clean_up("gs://bucket/fold5", trainer.config)
     assert (bucket / "fold5" / "checkpoints").exists()
-    fold_params.write(experiment, state, "gs://bucket/fold5", "gs://bucket")
-    fold_params.clean_up("gs://bucket/fold5", experiment.config)
+    fold_params.write(trainer, state, "gs://bucket/fold5", "gs://bucket")
+    fold_params.clean_up("gs://bucket/fold5", trainer.config)
     assert not (bucket / "fold5" / "checkpoints").exists()
     config, params = fold_params.read(runs.read("gs://bucket").of(0, 5))
     jax.tree.map(np.testing.assert_array_equal, params, expected)
@@ -380,7 +385,7 @@ def test_a_run_in_a_bucket(tiny_run, experiment, tmp_path, monkeypatch):
 def started_from(source, config):
     """The state before training of a run that starts from a model."""
     config.init_from = str(source)
-    state = Experiment(config).initial_state(1)
+    state = Trainer.for_corpus(config).initial_state(1)
     return jax.device_get((state.params, state.frozen))
 
 
@@ -394,7 +399,7 @@ def test_a_training_starts_from_a_model_of_ones_own(
         source = tmp_path / "out"
     config = tiny_config(prepared)
     trained, frozen = started_from(source, config)
-    expected = from_run.load_fold(str(tiny_run / "fold5")).params
+    expected = checkpoint_io.read_fold(str(tiny_run / "fold5")).params
     jax.tree.map(np.testing.assert_array_equal, fold_params.merge(trained, frozen), expected)
     # Of what fold 5 was trained on, this run tests nothing.
     assert "figures on anything else" not in capsys.readouterr().out
@@ -407,9 +412,9 @@ def test_a_run_keeps_what_it_was_started_from(tiny_run, prepared, tiny_config):
     """The path alone says nothing: another model may lie there by now."""
     config = tiny_config(prepared)
     config.init_from = str(tiny_run / "fold5")
-    started = Experiment(config)
+    started = Trainer.for_corpus(config)
     started.initial_state(1)
-    params = from_run.load_fold(config.init_from).params
+    params = checkpoint_io.read_fold(config.init_from).params
     assert started.pretrained["init_from"] == {
         "source": config.init_from, "sha256": params_file.params_digest(params),
     }  # fmt: skip
@@ -439,10 +444,10 @@ def test_a_run_does_not_go_on_with_another_input(tiny_run, prepared, tiny_config
 def test_each_fold_is_tested_with_its_own_input(tiny_run, tmp_path):
     run = shutil.copytree(tiny_run, tmp_path / "copy")
     _with_other_input(run, 4)
-    experiment, kinds = None, []
+    trainer, kinds = None, []
     for fold in runs.read(str(run)).folds:
-        experiment, _, _ = embeddings.open_fold(fold, experiment=experiment)
-        kinds.append(experiment.collator.preprocessor.normalized)
+        trainer, _, _ = embeddings.open_fold(fold, trainer=trainer)
+        kinds.append(trainer.collator.preprocessor.normalized)
     assert kinds == [True, False]
 
 
@@ -451,7 +456,7 @@ def test_classes_in_another_order_are_put_in_ours(tiny_run, prepared, tiny_confi
     result = stored(tmp_path / "copy")
     result["label_names"] = ["sad", "ang", "hap", "neu"]
     (copy / "result.json").write_text(json.dumps(result))
-    before = from_run.load_fold(str(copy)).params["emotion"]["linear"]
+    before = checkpoint_io.read_fold(str(copy)).params["emotion"]["linear"]
     trained, _ = started_from(copy, tiny_config(prepared))
     after = trained["emotion"]["linear"]
     np.testing.assert_array_equal(after["kernel"], before["kernel"][:, [1, 2, 3, 0]])
@@ -473,7 +478,7 @@ def test_another_model_to_start_from_is_one_message(
     config.init_from = str(tiny_run / "fold5")
     change(config)
     with pytest.raises(UserError, match=message) as e:
-        Experiment(config).initial_state(1)
+        Trainer.for_corpus(config).initial_state(1)
     assert "\n" not in str(e.value)
 
 
@@ -482,7 +487,7 @@ def test_a_model_of_other_classes_to_start_from_is_one_message(
 ):
     config = tiny_config(prepared)
     config.init_from = str(tiny_run / "fold5")
-    experiment = Experiment(config)
-    experiment.corpus.label_names += ("exc",)
+    trainer = Trainer.for_corpus(config)
+    trainer.label_names += ("exc",)
     with pytest.raises(UserError, match=r"has 4 classes \(ang, hap, neu, sad\), the dataset 5"):
-        experiment.initial_state(1)
+        trainer.initial_state(1)

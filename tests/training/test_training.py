@@ -12,19 +12,19 @@ from mmer_jax.data import folds, loader
 from mmer_jax.errors import UserError
 from mmer_jax.training import cross_validation, loop, sharding
 from mmer_jax.training.optimizer import merge
-from mmer_jax.training.trainer import Experiment
+from mmer_jax.training.trainer import Trainer
 
 
 @pytest.fixture(scope="module")
-def experiment(prepared, tiny_config):
+def trainer(prepared, tiny_config):
     config = tiny_config(prepared)
     config.optimizer.frozen = ("text_encoder/embeddings/word_embeddings/.*",)
-    return Experiment(config)
+    return Trainer.for_corpus(config)
 
 
-def some_batches(experiment, n):
-    utterances = experiment.corpus.utterances
-    batches = loader.TrainBatches(experiment.collator, utterances, 8, 5, 0)
+def some_batches(trainer, n):
+    utterances = trainer.corpus.utterances
+    batches = loader.TrainBatches(trainer.collator, utterances, 8, 5, 0)
     return [batches[i] for i in range(n)]
 
 
@@ -32,11 +32,11 @@ def leaves(tree):
     return {jax.tree_util.keystr(k): np.asarray(v) for k, v in jax.tree.leaves_with_path(tree)}
 
 
-def test_every_trained_leaf_moves_and_every_frozen_leaf_stays(experiment):
-    state = experiment.initial_state(10)
+def test_every_trained_leaf_moves_and_every_frozen_leaf_stays(trainer):
+    state = trainer.initial_state(10)
     before = jax.device_get((state.params, state.frozen))
-    for batch in some_batches(experiment, 3):
-        state, metrics = experiment.train_step(state, sharding.place(batch, experiment.mesh))
+    for batch in some_batches(trainer, 3):
+        state, metrics = trainer.train_step(state, sharding.place(batch, trainer.mesh))
         assert all(np.isfinite(v) for v in jax.device_get(metrics).values())
     after = jax.device_get((state.params, state.frozen))
     old, new = leaves(before[0]), leaves(after[0])
@@ -49,44 +49,42 @@ def test_every_trained_leaf_moves_and_every_frozen_leaf_stays(experiment):
         np.testing.assert_array_equal(old[k], new[k], err_msg=k)
 
 
-def test_the_same_seed_gives_the_same_step(experiment):
-    batch = sharding.place(some_batches(experiment, 1)[0], experiment.mesh)
-    twice = [
-        experiment.train_step(experiment.initial_state(10), batch)[1]["loss"] for _ in range(2)
-    ]
+def test_the_same_seed_gives_the_same_step(trainer):
+    batch = sharding.place(some_batches(trainer, 1)[0], trainer.mesh)
+    twice = [trainer.train_step(trainer.initial_state(10), batch)[1]["loss"] for _ in range(2)]
     assert float(twice[0]) == float(twice[1])
 
 
-def test_a_batch_of_fill_rows_alone_moves_no_loss(experiment):
-    batch = dict(some_batches(experiment, 1)[0])
+def test_a_batch_of_fill_rows_alone_moves_no_loss(trainer):
+    batch = dict(some_batches(trainer, 1)[0])
     for name in ("valid", "ctc_valid", "aug_valid"):
         batch[name] = np.zeros_like(batch[name])
-    placed = sharding.place(batch, experiment.mesh)
-    _, metrics = experiment.train_step(experiment.initial_state(10), placed)
+    placed = sharding.place(batch, trainer.mesh)
+    _, metrics = trainer.train_step(trainer.initial_state(10), placed)
     assert float(metrics["loss"]) == 0.0 and float(metrics["grad_norm"]) == 0.0
 
 
-def test_predictions_do_not_depend_on_company(experiment):
+def test_predictions_do_not_depend_on_company(trainer):
     """Alone, in a batch, in another bucket: the same logits."""
-    utterances = experiment.corpus.utterances[:11]
-    state = experiment.initial_state(10)
-    together = loop.predict(experiment, state, utterances)["logits"]
-    alone = [loop.predict(experiment, state, [u])["logits"] for u in utterances]
+    utterances = trainer.corpus.utterances[:11]
+    state = trainer.initial_state(10)
+    together = loop.predict(trainer, state, utterances)["logits"]
+    alone = [loop.predict(trainer, state, [u])["logits"] for u in utterances]
     alone = np.concatenate(alone)
     np.testing.assert_allclose(alone, together, atol=1e-5)
-    largest = experiment.collator.buckets[-1]
-    batch = experiment.collator.batch(list(utterances[:8]), largest)
-    other = experiment.eval_step(
-        merge(state.params, state.frozen), sharding.place(batch, experiment.mesh)
+    largest = trainer.collator.buckets[-1]
+    batch = trainer.collator.batch(list(utterances[:8]), largest)
+    other = trainer.eval_step(
+        merge(state.params, state.frozen), sharding.place(batch, trainer.mesh)
     )
     np.testing.assert_allclose(other["logits"], together[:8], atol=1e-5)
 
 
-def test_compilations_equal_buckets(experiment):
-    state = experiment.initial_state(12)
-    for batch in some_batches(experiment, 12):
-        state, _ = experiment.train_step(state, sharding.place(batch, experiment.mesh))
-    assert experiment.train_step._cache_size() == len(experiment.collator.buckets)
+def test_compilations_equal_buckets(trainer):
+    state = trainer.initial_state(12)
+    for batch in some_batches(trainer, 12):
+        state, _ = trainer.train_step(state, sharding.place(batch, trainer.mesh))
+    assert trainer.train_step._cache_size() == len(trainer.collator.buckets)
 
 
 class Killed(BaseException):
@@ -152,16 +150,16 @@ def test_a_resumed_run_reads_what_an_uninterrupted_one_read(
     config.train.ctc_texts, config.train.epochs = 0.5, 3
     read, refresh = [], loop.refresh_transcripts
 
-    def refresh_transcripts(experiment, state, utterances, batches, iterator):
-        iterator = refresh(experiment, state, utterances, batches, iterator)
+    def refresh_transcripts(trainer, state, utterances, batches, iterator):
+        iterator = refresh(trainer, state, utterances, batches, iterator)
         read.append(batches.asr_transcripts)
         return iterator
 
     monkeypatch.setattr(loop, "refresh_transcripts", refresh_transcripts)
     original = loop.predict
 
-    def predict(experiment, state, utterances, texts=None):
-        answers = original(experiment, state, utterances, texts)
+    def predict(trainer, state, utterances, texts=None):
+        answers = original(trainer, state, utterances, texts)
         step = int(state.step)
         return answers | {"recognized": [f"STEP {step} {s}" for s in answers["recognized"]]}
 
@@ -184,7 +182,7 @@ def test_a_resumed_run_reads_what_an_uninterrupted_one_read(
 
 
 def test_a_finished_run_is_read_not_run(prepared, tiny_config, uninterrupted, monkeypatch):
-    monkeypatch.setattr(main, "_experiment", lambda config: pytest.fail("it was run again"))
+    monkeypatch.setattr(main, "_trainer", lambda config: pytest.fail("it was run again"))
     before = (uninterrupted / "predictions.csv").read_bytes()
     main.run(tiny_config(prepared), str(uninterrupted))
     assert (uninterrupted / "predictions.csv").read_bytes() == before
@@ -199,15 +197,15 @@ def test_another_config_in_the_same_workdir_is_an_error(prepared, tiny_config, u
 
 def test_no_test_label_can_influence_the_choice(prepared, tiny_config, tmp_path):
     """The same steps are chosen, from the same history, whatever the test session's labels are."""
-    experiment = Experiment(tiny_config(prepared))
-    true = experiment.corpus.utterances
+    trainer = Trainer.for_corpus(tiny_config(prepared))
+    true = trainer.corpus.utterances
     rng = np.random.default_rng(0)
     chosen, labels = [], []
     for name in ("true", "shuffled"):
-        found = loop.train_fold(experiment, folds.Fold(5), str(tmp_path / name))
+        found = loop.train_fold(trainer, folds.Fold(5), str(tmp_path / name))
         chosen.append((found["chosen"], found["history"], found["temperature"]))
         labels.append([u.label for u in found["utterances"]])
-        experiment.corpus.utterances = tuple(
+        trainer.corpus.utterances = tuple(
             dataclasses.replace(u, label=int(rng.integers(4))) if u.session == 5 else u
             for u in true
         )
@@ -252,8 +250,8 @@ def test_words_are_known_that_the_tested_state_was_trained_on(
     config = tiny_config(prepared)
     config.selection, config.refit, config.train.epochs = selection, refit, 1
     config.losses.acl.weight = acl
-    experiment = Experiment(config)
-    every = experiment.corpus.utterances
+    trainer = Trainer.for_corpus(config)
+    every = trainer.corpus.utterances
     split = folds.split(every, folds.Fold(5), "heldout", config.heldout_fraction, config.seed)
     train, other, held = split.train[0].id, split.train[1].id, split.validation[0].id
     planted = {
@@ -263,11 +261,11 @@ def test_words_are_known_that_the_tested_state_was_trained_on(
     }
     words = ["said in training", "an augmented text", "said held out", "said nowhere else"]
     planted |= {u.id: {"transcript": w} for u, w in zip(split.test, words)}
-    experiment.corpus.utterances = tuple(
+    trainer.corpus.utterances = tuple(
         dataclasses.replace(u, **planted.get(u.id, {})) for u in every
     )
     result = cross_validation.run_fold(
-        experiment, folds.Fold(5), str(tmp_path / "fold5"), str(tmp_path)
+        trainer, folds.Fold(5), str(tmp_path / "fold5"), str(tmp_path)
     )
     seen = {p.transcript: p.seen for p in result.predictions}
     assert {w for w in words if seen[w]} == known
@@ -296,13 +294,13 @@ def test_several_seeds_go_into_folders_of_their_own(prepared, tiny_config, tmp_p
     assert again == alone[1]
 
 
-def test_divergence_is_one_message(experiment, tmp_path, monkeypatch):
-    step = experiment.train_step
+def test_divergence_is_one_message(trainer, tmp_path, monkeypatch):
+    step = trainer.train_step
 
     def diverged(state, batch):
         state, metrics = step(state, batch)
         return state, metrics | {"loss": metrics["loss"] * np.nan}
 
-    monkeypatch.setattr(experiment, "train_step", diverged)
+    monkeypatch.setattr(trainer, "train_step", diverged)
     with pytest.raises(UserError, match="Training diverged: the loss is nan at step 2"):
-        loop.train_fold(experiment, folds.Fold(5), str(tmp_path))
+        loop.train_fold(trainer, folds.Fold(5), str(tmp_path))

@@ -18,19 +18,19 @@ def make(prepared, tiny_config, monkeypatch):
         monkeypatch.setattr(corpus, "_utterance", lambda *args: change(read(*args)))
         config = tiny_config(prepared)
         variant(config)
-        return main._experiment(config)
+        return main._trainer(config)
 
     return build
 
 
-def first_batch(experiment):
-    utterances = experiment.corpus.utterances
-    return loader.TrainBatches(experiment.collator, utterances, 8, 1, 0)[0]
+def first_batch(trainer):
+    utterances = trainer.corpus.utterances
+    return loader.TrainBatches(trainer.collator, utterances, 8, 1, 0)[0]
 
 
-def losses_of_a_step(experiment):
-    batch = sharding.place(first_batch(experiment), experiment.mesh)
-    return experiment.train_step(experiment.initial_state(10), batch)[1]
+def losses_of_a_step(trainer):
+    batch = sharding.place(first_batch(trainer), trainer.mesh)
+    return trainer.train_step(trainer.initial_state(10), batch)[1]
 
 
 def without_recordings(u):
@@ -43,8 +43,8 @@ def automatic_buckets(config):
 
 
 def test_a_corpus_without_views_computes_one_and_says_so(make, capsys):
-    experiment = make(lambda u: u.without_view(), automatic_buckets)
-    assert not any(name.startswith("aug_") for name in first_batch(experiment))
+    trainer = make(lambda u: u.without_view(), automatic_buckets)
+    assert not any(name.startswith("aug_") for name in first_batch(trainer))
     lines = capsys.readouterr().out.splitlines()
     assert sum("losses.acl" in line for line in lines) == 1
     (out_of_reach,) = [line for line in lines if "out of reach" in line]
@@ -52,27 +52,27 @@ def test_a_corpus_without_views_computes_one_and_says_so(make, capsys):
 
 
 def test_recordings_without_texts_leave_a_model_of_both_without_views(make, capsys):
-    experiment = make(lambda u: dataclasses.replace(u, aug_transcript=""))
-    assert not experiment.collator.augmented
+    trainer = make(lambda u: dataclasses.replace(u, aug_transcript=""))
+    assert not trainer.collator.augmented
     out = capsys.readouterr().out
     assert "0 utterances have a text, 80 a recording, 0 both" in out and "losses.acl" in out
 
 
 def test_a_model_of_text_learns_from_texts_without_recordings(make, capsys):
-    experiment = make(without_recordings, configuration.text_only)
+    trainer = make(without_recordings, configuration.text_only)
     out = capsys.readouterr().out
     assert "80 utterances have a text, 0 a recording, 0 both" in out and "losses.acl" not in out
-    batch = first_batch(experiment)
+    batch = first_batch(trainer)
     assert batch["aug_valid"].all() and "aug_audio" not in batch
-    assert float(losses_of_a_step(experiment)["acl"]) > 0.1
+    assert float(losses_of_a_step(trainer)["acl"]) > 0.1
 
 
 def test_without_weight_no_view_is_computed(make, capsys):
     def without_acl(config):
         config.losses.acl.weight = 0.0
 
-    experiment = make(lambda u: u, without_acl)
-    assert "aug_audio" not in first_batch(experiment)
+    trainer = make(lambda u: u, without_acl)
+    assert "aug_audio" not in first_batch(trainer)
     assert "losses.acl" not in capsys.readouterr().out
 
 
@@ -82,8 +82,8 @@ def test_recordings_that_do_not_say_whose_voice_they_have_are_warned_of(make, ca
         unknown = ("", *u.aug_voices[1:]) if u.session == 1 else u.aug_voices
         return u if known else dataclasses.replace(u, aug_voices=unknown)
 
-    experiment = make(change)
+    trainer = make(change)
     warnings = [x for x in capsys.readouterr().out.splitlines() if x.startswith("Warning")]
-    total = sum(len(u.aug_samples) for u in experiment.corpus.utterances)
+    total = sum(len(u.aug_samples) for u in trainer.corpus.utterances)
     assert len(warnings) == (not known)
     assert all(f" 16 of {total} " in x for x in warnings)

@@ -1,6 +1,5 @@
 """A trained model as a folder that travels: parameters, config, tokenizer, card; no pickle."""
 
-import copy
 import json
 import os
 from importlib import metadata
@@ -10,21 +9,16 @@ import numpy as np
 from flax import traverse_util
 
 from mmer_jax import configuration, files
-from mmer_jax.data.text import TOKENIZER_FILE, load_tokenizer, save_tokenizer
+from mmer_jax.data.text import read_tokenizer
 from mmer_jax.errors import UserError
-from mmer_jax.inference import model_card
-from mmer_jax.inference.model import LoadedModel, read_tokenizer
 from mmer_jax.metrics import reliability
-from mmer_jax.models import factory
-from mmer_jax.models.encoders import preprocessing
-from mmer_jax.models.mmer import MMER
-from mmer_jax.training import params_file
+from mmer_jax.models import factory, params_file, parts
+from mmer_jax.models.parts import AGAIN
+from mmer_jax.training.loaded_model import LoadedModel
 
 FORMAT = 1  # of the folder; raised when an older version could not read it
 PARAMS, CONFIG, CARD = "model.safetensors", "config.json", "README.md"
-AUDIO, TEXT, TOKENIZER = "audio_encoder", "text_encoder", "tokenizer"
 KEYS = ("config", "label_names", "temperature", "card", "sizes")  # of config.json
-AGAIN = "Export it again: python -m mmer_jax.export WORKDIR OUT; or copy it again, as a whole."
 
 
 def is_model_folder(folder: str) -> bool:
@@ -33,11 +27,12 @@ def is_model_folder(folder: str) -> bool:
     return all(files.exists(os.path.join(folder, name)) for name in (PARAMS, CONFIG))
 
 
-def write(model: LoadedModel, folder: str) -> None:
+def write(model: LoadedModel, folder: str, card: str = "") -> None:
     """Writes the folder: whole, or nothing.
 
     Args:
       model: from wherever.
+      card: its README.md; "" for none.
       folder: must not exist, or be empty.
 
     Raises:
@@ -48,10 +43,11 @@ def write(model: LoadedModel, folder: str) -> None:
     _check_params(model.model, flat, f"The model read from {model.source}")
     _check_sizes(model, f"The model read from {model.source}")
     with files.new_folder(folder) as made:
-        write_parts(model.model, model.tokenizer_folder, made)
+        parts.write(model.model, model.tokenizer_folder, made)
         content = json.dumps(_description(model), indent=2, allow_nan=False) + "\n"
         files.replace_file(os.path.join(made, CONFIG), content)
-        files.replace_file(os.path.join(made, CARD), model_card.markdown(model))
+        if card:
+            files.replace_file(os.path.join(made, CARD), card)
         params_file.write(os.path.join(made, PARAMS), model.params, {"format_version": str(FORMAT)})
 
 
@@ -65,9 +61,9 @@ def portable(config: ml_collections.ConfigDict, audio: bool, text: bool):
     config = config.copy_and_resolve_references()
     config.data.dir = configuration.default().data.dir
     config.init_from = ""
-    config.audio.pretrained = AUDIO if audio else ""
-    config.text.pretrained = TEXT if text else ""
-    config.text.tokenizer = TOKENIZER if text else ""
+    config.audio.pretrained = parts.AUDIO if audio else ""
+    config.text.pretrained = parts.TEXT if text else ""
+    config.text.tokenizer = parts.TOKENIZER if text else ""
     return config
 
 
@@ -92,57 +88,6 @@ def _description(model):
     }
 
 
-def write_parts(model: MMER, tokenizer_folder: str, folder: str) -> None:
-    """Writes all but the parameters that a model is built of: encoders' configs and tokenizer.
-
-    Args:
-      model: the Flax module.
-      tokenizer_folder: hub name or folder; "" for a model of speech alone.
-      folder: on a disk.
-
-    Raises:
-      UserError: the tokenizer can't be read any more.
-    """
-    for name in (AUDIO, TEXT):
-        encoder = getattr(model, name)
-        if encoder is not None:
-            config = copy.deepcopy(encoder.config)
-            # One from scratch does not say it; read again, it would.
-            if config.model_type in preprocessing.NORMALIZED:
-                usual = preprocessing.NORMALIZED[config.model_type]
-                config.do_normalize = getattr(config, "do_normalize", usual)
-            config.save_pretrained(os.path.join(folder, name))
-    if tokenizer_folder:
-        _write_tokenizer(tokenizer_folder, os.path.join(folder, TOKENIZER))
-
-
-def use_parts(config: ml_collections.ConfigDict, folder: str) -> None:
-    """Makes a config name the encoders and the tokenizer that `write_parts` wrote into `folder`.
-
-    Raises:
-      UserError: some of them are missing.
-    """
-    modalities = config.model.modalities
-    _check_whole(folder, modalities)
-    for part, name in ((config.audio, AUDIO), (config.text, TEXT)):
-        needed = name.split("_")[0] in modalities
-        part.pretrained = files.local_copy(os.path.join(folder, name)) if needed else ""
-    words = os.path.join(folder, TOKENIZER)
-    tokenizer_file = os.path.join(files.local_copy(words), TOKENIZER_FILE)
-    config.text.tokenizer = tokenizer_file if "text" in modalities else ""
-
-
-def _write_tokenizer(source, folder):
-    try:
-        tokenizer = load_tokenizer(source)
-    except UserError as e:
-        raise UserError(
-            f"The model's tokenizer can't be read from {source!r} any more. {e} Put it back "
-            "there, or fetch it again."
-        ) from e
-    save_tokenizer(tokenizer, source, folder)
-
-
 def read(folder: str) -> LoadedModel:
     """The model of a folder that `write` made; no network is needed, and no code of it is run.
 
@@ -152,7 +97,7 @@ def read(folder: str) -> LoadedModel:
     folder = files.resolve(folder)
     stored = _stored(folder)
     config = configuration.from_json(stored["config"])
-    use_parts(config, folder)
+    parts.use(config, folder)
     tokenizer, tokenizer_folder = read_tokenizer(config)
     sizes = stored["sizes"]
     model = factory.build_model(config, sizes["classes"], sizes["symbols"], sizes["vocab_size"])
@@ -248,18 +193,6 @@ def _are_text_sources(sources):
     )
 
 
-def parts(modalities) -> list[str]:
-    """Files that `write_parts` wrote for a model of these modalities, one of each folder."""
-    needed = [f"{name}_encoder/config.json" for name in modalities]
-    return needed + ([f"{TOKENIZER}/{TOKENIZER_FILE}"] if "text" in modalities else [])
-
-
-def _check_whole(folder, modalities):
-    missing = [n for n in parts(modalities) if not files.exists(os.path.join(folder, n))]
-    if missing:
-        raise UserError(f"{folder} lacks {', '.join(missing)}. {AGAIN}")
-
-
 def _read_params(path):
     flat, metadata = params_file.read(path, AGAIN)
     version = metadata.get("format_version")
@@ -281,10 +214,10 @@ def _check_params(model, flat, source):
         if (flat[name].shape, flat[name].dtype) != (expected[name].shape, np.float32)
     ]
     found = {"missing": missing, "too many": extra, "of another kind": wrong}
-    parts = [f"{len(names)} {what}: {_some(names)}" for what, names in found.items() if names]
-    if parts:
+    faults = [f"{len(names)} {what}: {_some(names)}" for what, names in found.items() if names]
+    if faults:
         raise UserError(
-            f"{source} has other parameters than its config describes. {'. '.join(parts)}. "
+            f"{source} has other parameters than its config describes. {'. '.join(faults)}. "
             "Parameters and config must come from the same run."
         )
 
@@ -303,7 +236,3 @@ def _check_sizes(model, source):
 
 def _some(names, most=5):
     return ", ".join(sorted(names)[:most]) + (", ..." if len(names) > most else "")
-
-
-def _first_line(error):
-    return str(error).strip().split("\n")[0][:200] or type(error).__name__

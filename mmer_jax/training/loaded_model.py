@@ -3,15 +3,15 @@
 import dataclasses
 import hashlib
 import json
+import re
 
 import ml_collections
 
 from mmer_jax.data import text
 from mmer_jax.data.preprocessing import Preprocessor
 from mmer_jax.metrics import reliability
-from mmer_jax.models import factory
+from mmer_jax.models import factory, params_file
 from mmer_jax.models.mmer import MMER
-from mmer_jax.training import params_file
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,18 +81,10 @@ def digest(model: LoadedModel) -> str:
     return found.hexdigest()[:16]
 
 
-def read_tokenizer(config) -> tuple[text.Tokenizer | None, str]:
-    """The tokenizer that a config names, and its name; (None, "") for a model of speech alone.
-
-    Raises:
-      UserError: it can't be had.
-    """
-    if "text" not in config.model.modalities:
-        return None, ""
-    source = config.text.tokenizer or config.text.pretrained
-    options = config.text
-    reader = text.Tokenizer(source, options.max_tokens, options.keep_events, options.keep_brackets)
-    return reader, source
+def hub_names(config) -> list[str]:
+    """Those of the encoders that training began with; paths tell nobody anything."""
+    named = (getattr(config, part).pretrained for part in config.model.modalities)
+    return [n for n in named if re.fullmatch(r"[\w-][\w.-]*(/[\w-][\w.-]*)?", n)]
 
 
 def build(config, classes: int, tokenizer: text.Tokenizer | None) -> MMER:

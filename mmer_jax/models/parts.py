@@ -1,0 +1,81 @@
+"""All but the parameters that a trained model is built of: encoders' configs and tokenizer.
+
+A run's `shared` folder and a model folder have them.
+"""
+
+import copy
+import os
+
+import ml_collections
+
+from mmer_jax import files
+from mmer_jax.data.text import TOKENIZER_FILE, load_tokenizer, save_tokenizer
+from mmer_jax.errors import UserError
+from mmer_jax.models.encoders import preprocessing
+from mmer_jax.models.mmer import MMER
+
+AUDIO, TEXT, TOKENIZER = "audio_encoder", "text_encoder", "tokenizer"
+AGAIN = "Export it again: python -m mmer_jax.export WORKDIR OUT; or copy it again, as a whole."
+
+
+def write(model: MMER, tokenizer_folder: str, folder: str) -> None:
+    """Writes encoders' configs and tokenizer.
+
+    Args:
+      model: the Flax module.
+      tokenizer_folder: hub name or folder; "" for a model of speech alone.
+      folder: on a disk.
+
+    Raises:
+      UserError: the tokenizer can't be read any more.
+    """
+    for name in (AUDIO, TEXT):
+        encoder = getattr(model, name)
+        if encoder is not None:
+            config = copy.deepcopy(encoder.config)
+            # One from scratch does not say it; read again, it would.
+            if config.model_type in preprocessing.NORMALIZED:
+                usual = preprocessing.NORMALIZED[config.model_type]
+                config.do_normalize = getattr(config, "do_normalize", usual)
+            config.save_pretrained(os.path.join(folder, name))
+    if tokenizer_folder:
+        _write_tokenizer(tokenizer_folder, os.path.join(folder, TOKENIZER))
+
+
+def use(config: ml_collections.ConfigDict, folder: str) -> None:
+    """Makes a config name the encoders and the tokenizer that `write` wrote into `folder`.
+
+    Raises:
+      UserError: some of them are missing.
+    """
+    modalities = config.model.modalities
+    _check_whole(folder, modalities)
+    for part, name in ((config.audio, AUDIO), (config.text, TEXT)):
+        needed = name.split("_")[0] in modalities
+        part.pretrained = files.local_copy(os.path.join(folder, name)) if needed else ""
+    words = os.path.join(folder, TOKENIZER)
+    tokenizer_file = os.path.join(files.local_copy(words), TOKENIZER_FILE)
+    config.text.tokenizer = tokenizer_file if "text" in modalities else ""
+
+
+def _write_tokenizer(source, folder):
+    try:
+        tokenizer = load_tokenizer(source)
+    except UserError as e:
+        raise UserError(
+            f"The model's tokenizer can't be read from {source!r} any more. {e} Put it back "
+            "there, or fetch it again."
+        ) from e
+    save_tokenizer(tokenizer, source, folder)
+
+
+def paths(modalities) -> list[str]:
+    """Files that `write` wrote for a model of these modalities, one of each folder."""
+    needed = [f"{name}_encoder/config.json" for name in modalities]
+    return needed + ([f"{TOKENIZER}/{TOKENIZER_FILE}"] if "text" in modalities else [])
+
+
+def _check_whole(folder, modalities):
+    missing = [n for n in paths(modalities) if not files.exists(os.path.join(folder, n))]
+    if missing:
+        raise UserError(f"{folder} lacks {', '.join(missing)}. {AGAIN}")
