@@ -59,7 +59,7 @@ def buckets_of(model, seconds=(), rows: int = 1) -> tuple[Bucket, ...]:
     if wrong:
         raise UserError(
             f"{wrong[0]:g} seconds of audio: expected {shortest:g} to {longest:g}, the longest "
-            "that this model hears at once."
+            "that this model takes at once."
         )
     lengths = sorted({round(s * SAMPLE_RATE) for s in seconds})
     return tuple(Bucket(rows, n, tokens) for n in lengths)
@@ -70,7 +70,7 @@ def export(model, folder: str, buckets) -> None:
 
     Each program is a function (params, inputs ...) -> outputs: params the flat dict of
     model.safetensors; the inputs those of audio float32 [b, n], audio_length int32 [b], text_ids
-    and text_mask int32 [b, s] that the model reads; the outputs `logits` float32 [b, c] and, with
+    and text_mask int32 [b, s] that the model uses; the outputs `logits` float32 [b, c] and, with
     audio, `ctc_logits` float32 [b, t, v] and `frames` int32 [b], how many of the t are no padding.
 
     Args:
@@ -88,7 +88,7 @@ def export(model, folder: str, buckets) -> None:
     with files.new_folder(os.path.join(folder, FOLDER)) as made:
         programs = [_write_program(model, bucket, made) for bucket in buckets]
         index = json.dumps(_index(model, programs), indent=2, allow_nan=False) + "\n"
-        for name, content in ((INDEX, index), ("README.md", README)):
+        for name, content in ((INDEX, index), ("README.md", _readme(model))):
             with open(os.path.join(made, name), "w", encoding="utf-8") as f:
                 f.write(content)
 
@@ -118,12 +118,25 @@ def exported(model, params, bucket: Bucket) -> jax_export.Exported:
       params: nested dict, each with a `.shape`.
       bucket: its static shapes.
     """
+    # Imported here: who only runs programs needs neither flax nor the models.
+    from flax import traverse_util
+
+    from mmer_jax.models.forward import make_forward
+
     inputs = _inputs(bucket)
-    return _export(_function(model, tuple(inputs)), _shapes(params), inputs)
+    # A program pads its inputs, and padding must not change an answer.
+    forward = make_forward(model, ("logits", "ctc_logits", "frames"), standard_padding=True)
+
+    def predict(params, *arrays):
+        return forward(traverse_util.unflatten_dict(params, sep="/"), dict(zip(inputs, arrays)))
+
+    flat = traverse_util.flatten_dict(params, sep="/")
+    shapes = {name: jax.ShapeDtypeStruct(x.shape, np.float32) for name, x in flat.items()}
+    return _lowered(jax.jit(predict), (shapes, *inputs.values()))
 
 
 def _inputs(bucket):
-    """Shapes of what a program reads beside the parameters, in the order of its arguments."""
+    """Shapes of a program's arguments behind the parameters, in their order."""
     b, n, s = bucket.rows, bucket.samples, bucket.tokens
     found = {}
     if n:
@@ -135,30 +148,8 @@ def _inputs(bucket):
     return found
 
 
-def _function(model, names):
-    from flax import traverse_util
-
-    from mmer_jax.models.forward import make_forward
-
-    # A program pads what it is given, and padding must not change an answer.
-    forward = make_forward(model, ("logits", "ctc_logits", "frames"), standard_padding=True)
-
-    def predict(params, *inputs):
-        return forward(traverse_util.unflatten_dict(params, sep="/"), dict(zip(names, inputs)))
-
-    return jax.jit(predict)
-
-
-def _shapes(params):
-    from flax import traverse_util
-
-    flat = traverse_util.flatten_dict(params, sep="/")
-    return {name: jax.ShapeDtypeStruct(x.shape, np.float32) for name, x in flat.items()}
-
-
-def _export(function, params, inputs):
+def _lowered(function, arguments):
     """For all platforms in one file; for CPUs alone where jax can't."""
-    arguments = (params, *inputs.values())
     try:
         return jax_export.export(function, platforms=PLATFORMS)(*arguments)
     except Exception as e:  # whatever the lowering of another platform raised
@@ -180,14 +171,14 @@ def _index(model, programs):
         "label_names": list(model.label_names),
         # The transcripts' alone: what older versions read.
         "temperature": model.text_sources.get("gold", {}).get("temperature"),
-        "text_sources": model.text_sources,
+        "text_sources": _measured(model),
         "sample_rate": SAMPLE_RATE if audio else None,
         "normalized": model.preprocessor.normalized if audio else None,
         "programs": programs,
     }
 
 
-README = """# StableHLO programs
+_README = """# StableHLO programs
 
 Each `.bin` is the model as one function of static shapes, serialised by `jax.export`;
 `index.json` lists their shapes, the classes and the temperatures. The parameters are arguments,
@@ -214,19 +205,50 @@ inputs = [np.ones(x["shape"], x["dtype"]) for x in program["inputs"]]
 outputs = call(params, *inputs)
 print(dict(zip(index["label_names"], np.asarray(outputs["logits"])[0].tolist())))
 ```
-
+"""
+_AUDIO = """
 `audio` is 16 kHz mono in [-1, 1); where the index says `normalized`, each utterance x is brought to
-(x - mean(x)) / sqrt(var(x) + 1e-7) before it is padded. `text_ids` come from `../tokenizer`.
-`ctc_logits` are those of characters, of which the first `frames` of each row count.
-
+(x - mean(x)) / sqrt(var(x) + 1e-7) before it is padded. Nothing here looks whether there is speech
+at all. The first `frames` of each row of the outputs over time are no padding.
+"""
+_TEXT = """
+`text_ids` come from `../tokenizer`.
+"""
+_CTC = """
+`ctc_logits` are those of characters: their best path is what the model recognises.
+"""
+_NO_CTC = """
+`ctc_logits` mean nothing: this model {reason}.
+"""
+_PROBABILITIES = """
 Class probabilities are softmax(logits / temperature), with the temperature of the text that was
-given, under `text_sources` in the index: `gold` for a transcript, `ctc` for what `ctc_logits`
-spell, `none` for an empty text. Beside it stands how often the model is right with it (`ua`).
-Without a temperature there, softmax(logits) is not calibrated. Nothing here looks whether there is
-speech at all.
+given, under `text_sources` in the index: {sources}. Beside it stands how often the model is right
+with it (`ua`). Without a temperature there, softmax(logits) is not calibrated.
 
 With mmer_jax installed, `mmer_jax.inference.programs.Programs` does the padding and the
 probabilities; it imports neither flax nor transformers.
 
 jax promises to run such files for six months after the version that wrote them; export again after.
 """
+_SOURCES = {
+    "gold": "for a transcript", "ctc": "for what `ctc_logits` spell", "none": "for an empty text"
+}  # fmt: skip
+
+
+def _readme(model):
+    """How to run the programs, with what this model takes and answers."""
+    parts = [_README]
+    if model.uses_audio:
+        parts.append(_AUDIO)
+        reason = model.lacks_ctc
+        parts.append(_NO_CTC.format(reason=reason) if reason else _CTC)
+    if model.uses_text:
+        parts.append(_TEXT)
+    sources = (f"`{k}` {_SOURCES[k]}" for k in _measured(model))
+    parts.append(_PROBABILITIES.format(sources=", ".join(sources) or "none was measured"))
+    return "".join(parts)
+
+
+def _measured(model):
+    """The model's `text_sources`; earlier versions measured a CTC head that was not trained too."""
+    return {k: v for k, v in model.text_sources.items() if k != "ctc" or not model.lacks_ctc}

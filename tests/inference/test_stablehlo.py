@@ -121,6 +121,20 @@ def test_published_padding_is_kept_out(place, tmp_path):
     check(model, stablehlo.run(str(folder), **inputs), inputs)
 
 
+def test_the_readme_names_what_the_model_has(place, model):
+    def readme(of):
+        return stablehlo._readme(of)
+
+    assert "`ctc` for what `ctc_logits` spell" in readme(model) and "`gold`" in readme(model)
+    untrained = model.config.copy_and_resolve_references()
+    untrained.losses.ctc.weight = 0.0
+    untrained = dataclasses.replace(model, config=untrained)
+    assert "`ctc`" not in readme(untrained) and "mean nothing" in readme(untrained)
+    text = readme(made(place, "text"))
+    assert "ctc_logits" not in text and "16 kHz" not in text and "`gold`" in text
+    assert "text_ids" not in readme(made(place, "audio"))
+
+
 def run_python(code, folder):
     command = [sys.executable, "-c", code + CHECK]
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120)
