@@ -46,9 +46,7 @@ class Collator:
         self._index = {u.id: i for i, u in enumerate(corpus.utterances)}
         lengths, weights = self.bucket_lengths()
         longest = preprocessor.max_samples
-        candidates = bucketing.edges_by_count(
-            lengths, buckets or bucketing.MOST, longest, weights=weights
-        )
+        candidates = bucketing.edges_by_count(lengths, buckets or bucketing.MOST, longest, weights)
         fed = [self.view_lengths(us) for us in training_sets or [corpus.utterances]]
         self.choice = bucketing.choose(
             candidates[-1:] if buckets else candidates, fed, batch_size, max_padding
@@ -137,7 +135,7 @@ class Collator:
         rng = np.random.default_rng((*seed_epoch, self._index[utterance.id]))
         return among[int(rng.integers(len(among)))]
 
-    def training_texts(self, utterances, seed_epoch, asr_transcripts) -> dict[str, str]:
+    def draw_texts(self, utterances, seed_epoch, asr_transcripts) -> dict[str, str]:
         """Id -> what is read in the transcript's place, where (seed, epoch) draws it so.
 
         That is nothing (`text_dropout`), or the ASR transcript (`asr_texts`). The augmented view
@@ -250,7 +248,7 @@ class TrainBatches:
         collator, now = self._collator, (self._seed, step // self.steps_per_epoch)
         bucket, at = self._planned(step)
         utterances = _at(self._utterances, at)
-        texts = collator.training_texts(utterances, now, self.asr_transcripts)
+        texts = collator.draw_texts(utterances, now, self.asr_transcripts)
         return collator.batch(
             utterances, collator.buckets[bucket], now, collator.augmented, self._rows, texts
         )

@@ -6,7 +6,7 @@ from mmer_jax.metrics import reliability
 from mmer_jax.reporting import embeddings
 from mmer_jax.results import FoldResult, scores
 from mmer_jax.runs import FoldRun, Run
-from mmer_jax.training.loop import predict
+from mmer_jax.training.evaluation import predict
 
 
 def evaluate(run: Run, source: str, data_dir: str = "") -> list[FoldResult]:
