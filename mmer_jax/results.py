@@ -58,7 +58,7 @@ class FoldResult:
         trained on.
       chosen: entry of the history that was selected.
       temperature: of the text that the test utterances came with; None where none was fitted.
-      text_sources: what was measured on held-out dialogs, see `training.evaluation.measure_heldout`.
+      text_sources: what was measured on held-out dialogs, see `evaluation.measure_heldout`.
       dataset_version: of the TFDS builder.
       normalized: whether waveforms were; None: not recorded.
       pretrained: weights begun with, see `Trainer.pretrained`.
