@@ -11,12 +11,13 @@ import pytest
 
 from mmer_jax import analyze, configuration, main, runs
 from mmer_jax.errors import UserError
+from mmer_jax.metrics import METRICS
 from mmer_jax.reporting import embeddings
 from mmer_jax.reporting.html import png_size
 
 ALWAYS = {
     "confusion_pooled", "confusion_fold5", "folds", "recall", "reliability", "curve_train_loss",
-    "curve_train_ce", "curve_select_ua", "curve_select_wa", "map_emotion", "map_speaker",
+    "curve_train_ce", "map_emotion", "map_speaker", *(f"curve_select_{name}" for name in METRICS),
 }  # fmt: skip
 BOTH = {"curve_train_ctc", "curve_train_scl", "curve_train_acl", "attention", "gate"}
 

@@ -50,17 +50,20 @@ RUN = {
         "tests/demo/test_corpus.py::test_another_process_makes_the_same_bytes",
     "python -m benchmarks.parity":
         "tests/benchmarks/test_parity.py::test_equals_the_independent_model",
-    "python -m benchmarks.train_step":
-        "tests/benchmarks/test_train_step.py::test_both_parts_run_and_write_their_numbers",
-    "python -m benchmarks.inference": "tests/benchmarks/test_train_step.py::test_inference_runs",
-    "python -m benchmarks.recordings":
-        "tests/benchmarks/test_train_step.py::test_recordings_get_the_same_answers_on_both_sides",
-    "python -m benchmarks.input_pipeline":
-        "tests/benchmarks/test_input_pipeline.py::test_the_command_writes_its_results",
+    "python -m benchmarks.speed train":
+        "tests/benchmarks/test_speed.py::test_a_case_runs_and_writes_its_numbers",
+    "python -m benchmarks.speed mix":
+        "tests/benchmarks/test_speed.py::test_a_case_runs_and_writes_its_numbers",
+    "python -m benchmarks.speed network":
+        "tests/benchmarks/test_speed.py::test_a_case_runs_and_writes_its_numbers",
+    "python -m benchmarks.speed recordings":
+        "tests/benchmarks/test_speed.py::test_recordings_get_the_same_logits_on_both_sides",
+    "python -m benchmarks.speed command":
+        "tests/benchmarks/test_speed.py::test_a_command_of_two_checkouts",
+    "python -m benchmarks.padding":
+        "tests/benchmarks/test_padding.py::test_the_command_writes_its_results",
     "python -m benchmarks.memory":
         "tests/benchmarks/test_memory.py::test_the_command_writes_what_it_found",
-    "python -m benchmarks.scaling":
-        "tests/benchmarks/test_scaling.py::test_the_command_writes_what_it_found",
     "python -m benchmarks.intervals":
         "tests/metrics/test_jackknife.py::test_the_command_prints_a_row_per_setting",
     "python -m benchmarks.speech":
@@ -89,7 +92,7 @@ WRONG = {
     "python -m mmer_jax.analyze runs/demo --folds=5": "--folds",
     "python -m mmer_jax.analyze": "no arguments",
     "python -m mmer_jax.predict runs/demo/fold5 a.wav --texts=x": "--texts",
-    "python -m benchmarks.train_step --step 5": "--step",
+    "python -m benchmarks.speed train --step 5": "--step",
     "tfds build datasets/iemocap --manual=MANUAL": "--manual",
     "tfds build datasets/iemocup --data_dir=DATA": "no folder datasets/iemocup",
     "make demonstration": "demonstration",
@@ -282,8 +285,7 @@ def _python(words):
 
 
 _WITHOUT_ARGUMENTS = (
-    "benchmarks.parity", "benchmarks.train_step", "benchmarks.input_pipeline",
-    "benchmarks.memory", "benchmarks.scaling", "benchmarks.inference", "benchmarks.recordings",
+    "benchmarks.parity", "benchmarks.padding", "benchmarks.memory",
     "benchmarks.intervals",
     "benchmarks.speech",
 )  # fmt: skip

@@ -50,6 +50,7 @@ def run(prepared, tmp_path_factory):
     return workdir, notebook
 
 
+@pytest.mark.slow
 def test_quickstart_trains_and_predicts(run):
     workdir, notebook = run
     text, pictures = printed(notebook)
@@ -59,6 +60,7 @@ def test_quickstart_trains_and_predicts(run):
     assert (workdir / "fold5" / "result.json").exists()
 
 
+@pytest.mark.slow
 def test_inspect_shows_the_run(run, monkeypatch):
     text, pictures = printed(execute("inspect", monkeypatch, WORKDIR=run[0]))
     assert "left out" not in text
@@ -67,6 +69,7 @@ def test_inspect_shows_the_run(run, monkeypatch):
     assert (run[0] / "analysis" / "report.html").exists()
 
 
+@pytest.mark.slow
 def test_train_tpu_shares_the_rows_and_resumes(prepared, tmp_path, monkeypatch):
     parameters = dict(
         DATA=prepared / "tfds", WORKDIR=tmp_path, CONFIG="configs/demo.py", VARIANT="smoke",
@@ -88,6 +91,7 @@ def test_train_tpu_shares_the_rows_and_resumes(prepared, tmp_path, monkeypatch):
     assert (again / "fold5" / "metrics.jsonl").read_text() == trained
 
 
+@pytest.mark.slow
 def test_the_python_of_the_pages_runs(run, prepared, tmp_path, monkeypatch, capsys):
     """docs/predict.md on that run's fold and a recording of the corpus."""
     page = (ROOT / "docs" / "predict.md").read_text(encoding="utf-8")

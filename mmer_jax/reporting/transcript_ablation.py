@@ -8,6 +8,7 @@ from mmer_jax.metrics import asr, calibration, classification
 from mmer_jax.reporting import embeddings, report
 from mmer_jax.results import FoldResult, scores
 from mmer_jax.runs import FoldRun, Run
+from mmer_jax.training.evaluation import predict
 
 
 def heldout(trainer, state, utterances) -> dict[str, dict]:
@@ -24,8 +25,6 @@ def heldout(trainer, state, utterances) -> dict[str, dict]:
       `calibration.ua_lower_bound`), `utterances`, how many, and `wer` of the text that was read,
       None where it is not the CTC head's.
     """
-    from mmer_jax.training.loop import predict
-
     found = {}
     usual, *others = report.text_sources(trainer.config)
     answers = predict(trainer, state, utterances)
@@ -83,8 +82,6 @@ def _text(source, transcript, recognized):
 
 
 def _result(fold: FoldRun, trainer, state, utterances, source):
-    from mmer_jax.training.loop import predict
-
     result = fold.result
     given = {p.utterance: _text(source, p.transcript, p.recognized) for p in result.predictions}
     logits = predict(trainer, state, utterances, given)["logits"]

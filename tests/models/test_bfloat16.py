@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from transformers.models.bert import modeling_flax_bert
 
-from benchmarks import train_step
+from benchmarks import common
 from mmer_jax import configuration
 from mmer_jax.losses.total import total_loss
 from mmer_jax.models import factory
@@ -19,7 +19,7 @@ def _model(audio, text, dtype):
     for size in (c.audio.size, c.text.size):
         size.width, size.layers, size.heads, size.ffn = 32, 2, 2, 64
     c.model.width, c.model.heads, c.model.ffn, c.model.dtype = 32, 2, 64, dtype
-    return factory.build_model(c, train_step.CLASSES, train_step.SYMBOLS, 60), c
+    return factory.build_model(c, common.CLASSES, common.SYMBOLS, 60), c
 
 
 def _value_and_grad(model, config, params, batch):
@@ -34,7 +34,7 @@ def _value_and_grad(model, config, params, batch):
 @pytest.mark.parametrize("audio, text", [("wav2vec2", "roberta"), ("whisper", "bert")])
 def test_close_to_float32_and_float32_where_promised(audio, text):
     rng = np.random.default_rng(0)
-    batch = train_step.make_batch([0.6, 0.8, 0.7, 0.8], [0.8, 0.6, 0.8, 0.5], train_step.TINY, rng)
+    batch = common.make_batch([0.6, 0.8, 0.7, 0.8], [0.8, 0.6, 0.8, 0.5], 60, rng)
     found = {}
     for dtype in ("float32", "bfloat16"):
         model, config = _model(audio, text, dtype)

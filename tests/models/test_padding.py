@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from transformers import BertConfig, HubertConfig, RobertaConfig, Wav2Vec2Config, WhisperConfig
 
-from benchmarks.parity import drawn_params
+from benchmarks.common import drawn_params
 from mmer_jax.models.encoders.text import TextEncoder
 from mmer_jax.models.encoders.wav2vec2 import Wav2Vec2Encoder
 from mmer_jax.models.encoders.whisper import WhisperEncoder

@@ -6,30 +6,30 @@ import numpy as np
 import pytest
 from transformers import Wav2Vec2Config, WhisperConfig
 
-from benchmarks import train_step
+from benchmarks import common
 from mmer_jax import configuration
 from mmer_jax.losses.total import total_loss
 from mmer_jax.models import factory
 from mmer_jax.models.encoders import wav2vec2, whisper
 from mmer_jax.training import schedule
 
-SIZES = train_step.Sizes(width=16, layers=3, heads=2, ffn=32, channels=16, vocabulary=40)
+LAYERS, VOCABULARY = 3, 40
 
 
 def _model(remat, audio="wav2vec2", text="roberta", dtype="float32"):
     c = configuration.default()
     c.audio.family, c.text.family = audio, text
     for size in (c.audio.size, c.text.size):
-        size.width, size.layers, size.heads, size.ffn = 16, SIZES.layers, 2, 32
+        size.width, size.layers, size.heads, size.ffn = 16, LAYERS, 2, 32
     c.audio.conv_channels = 16
     c.model.width, c.model.heads, c.model.ffn = 16, 2, 32
     c.model.remat, c.model.dtype = remat, dtype
-    return factory.build_model(c, train_step.CLASSES, train_step.SYMBOLS, SIZES.vocabulary), c
+    return factory.build_model(c, common.CLASSES, common.SYMBOLS, VOCABULARY), c
 
 
 def _batch(seconds=0.6):
     lengths = np.linspace(0.7, 1, 4) * seconds
-    return train_step.make_batch(lengths, lengths[::-1], SIZES, np.random.default_rng(0))
+    return common.make_batch(lengths, lengths[::-1], VOCABULARY, np.random.default_rng(0))
 
 
 def value_and_grad(model, config):

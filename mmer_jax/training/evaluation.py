@@ -1,0 +1,54 @@
+"""Forward passes over utterances of a trainer's corpus."""
+
+import jax
+import numpy as np
+
+from mmer_jax.data import loader, text
+from mmer_jax.training import sharding
+from mmer_jax.training.optimizer import merge
+from mmer_jax.training.trainer import Trainer
+
+
+def predict(trainer: Trainer, state, utterances, texts=None) -> dict:
+    """The model's outputs for utterances, in their order.
+
+    Args:
+      trainer: of the run, with a corpus.
+      state: with the parameters.
+      utterances: n of its corpus.
+      texts: utterance id -> input of the text encoder in its transcript's place.
+
+    Returns:
+      `logits` float32 [n, c], and `recognized`: the CTC head's n texts, or None where the model
+      has none.
+    """
+    logits = np.zeros((len(utterances), len(trainer.label_names)), np.float32)
+    recognized, out = [""] * len(utterances), {}
+    for indices, out in outputs(trainer, trainer.eval_step, state, utterances, texts):
+        # The rows of all processes: each fills in the same whole table.
+        out = jax.device_get(out)
+        logits[indices[indices >= 0]] = out["logits"][indices >= 0]
+        for index, symbols in zip(indices, out.get("symbols", ())):
+            if index >= 0:
+                recognized[index] = text.ctc_text(symbols)
+    return {"logits": logits, "recognized": recognized if "symbols" in out else None}
+
+
+def outputs(trainer: Trainer, forward, state, utterances, texts=None):
+    """A forward pass over utterances, batch by batch.
+
+    Args:
+      forward: see `Trainer.make_forward`.
+      trainer, state, utterances, texts: see `predict`.
+
+    Yields:
+      Row indices int [b], which of the utterances each row is, -1 where it fills the batch; and the
+      outputs, on the devices.
+    """
+    size = trainer.config.data.eval_batch_size
+    rows = sharding.process_rows(size, trainer.mesh)
+    batches = loader.EvalBatches(trainer.collator, utterances, size, rows, texts)
+    params = merge(state.params, state.frozen)
+    with trainer.to_devices(batches) as placed:
+        for i, batch in enumerate(placed):
+            yield batches.row_indices(i), forward(params, batch)
