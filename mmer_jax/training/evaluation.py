@@ -4,6 +4,7 @@ import jax
 import numpy as np
 
 from mmer_jax.data import loader, text
+from mmer_jax.metrics import asr, calibration, classification, reliability
 from mmer_jax.training import sharding
 from mmer_jax.training.optimizer import merge
 from mmer_jax.training.trainer import Trainer
@@ -52,3 +53,42 @@ def outputs(trainer: Trainer, forward, state, utterances, texts=None):
     with trainer.to_devices(batches) as placed:
         for i, batch in enumerate(placed):
             yield batches.row_indices(i), forward(params, batch)
+
+
+def measure_heldout(trainer: Trainer, state, utterances) -> dict[str, dict]:
+    """Temperature and metrics on held-out utterances, with each text source.
+
+    Args:
+      trainer, state: see `predict`.
+      utterances: held out of the state's training; their speakers may have trained, which makes all
+        metrics better than they are for new speakers.
+
+    Returns:
+      By source (`reliability.text_sources`, in that order): `temperature`, `ua`, `ua_low` (see
+      `calibration.ua_lower_bound`), `utterances`, how many, and `wer` of the text that was read,
+      None where it is not the CTC head's.
+    """
+    usual, *others = reliability.text_sources(trainer.config)
+    plain = predict(trainer, state, utterances)
+    measured = {usual: _metrics(plain["logits"], utterances)}
+    for source in others:
+        texts = reliability.texts(source, utterances, plain["recognized"])
+        measured[source] = _metrics(
+            predict(trainer, state, utterances, texts)["logits"], utterances
+        )
+    if "ctc" in measured:
+        transcripts = [u.transcript for u in utterances]
+        measured["ctc"]["wer"] = asr.error_rates(transcripts, plain["recognized"])["wer"]
+    return measured
+
+
+def _metrics(logits, utterances):
+    label = np.array([u.label for u in utterances])
+    matrix = classification.confusion(label, logits.argmax(-1), logits.shape[1])
+    return {
+        "temperature": calibration.fit_temperature(logits, label),
+        "ua": classification.rates(matrix)["ua"],
+        "ua_low": calibration.ua_lower_bound(matrix),
+        "utterances": len(label),
+        "wer": None,
+    }

@@ -12,10 +12,9 @@ from mmer_jax import configuration, processes
 from mmer_jax.data import folds, loader
 from mmer_jax.errors import UserError
 from mmer_jax.metrics import METRICS, classification
-from mmer_jax.reporting import transcript_ablation
 from mmer_jax.training import sharding
 from mmer_jax.training.checkpoint import Checkpoints
-from mmer_jax.training.evaluation import predict
+from mmer_jax.training.evaluation import measure_heldout, predict
 from mmer_jax.training.logging import MetricsWriter, Progress
 from mmer_jax.training.trainer import Trainer
 
@@ -58,7 +57,7 @@ def train_fold(trainer: Trainer, fold: folds.Fold, folder: str) -> dict:
       those `utterances`; `chosen` (the history's selected entry), `history`; `counts` of the three
       splits and of what the tested state was `trained` on; `train_texts` of that (see
       `folds.training_texts`; None where it is not known, for the run started from another model);
-      `text_sources`, see `transcript_ablation.heldout`, of the selected state, {} where nothing is
+      `text_sources`, see `measure_heldout`, of the selected state, {} where nothing is
       held out; and `temperature`, that of the transcripts or of the only source. Each temperature
       is None where the tested state was, or may have been, trained on the validation utterances:
       after a refit, and from `init_from`.
@@ -74,7 +73,7 @@ def train_fold(trainer: Trainer, fold: folds.Fold, folder: str) -> dict:
     trained = split.train if chosen["step"] else ()
     sources = {}
     if config.selection == "heldout":
-        sources = transcript_ablation.heldout(trainer, state, split.validation)
+        sources = measure_heldout(trainer, state, split.validation)
     if config.refit and chosen["step"]:
         trained = split.train + split.validation
         refit = TrainingPhase(f"{phase.title}, refit", trained, None, chosen["step"], total)
