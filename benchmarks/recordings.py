@@ -25,7 +25,7 @@ from benchmarks.apart import Apart
 from mmer_jax import configuration
 from mmer_jax.data import preprocessing, text
 from mmer_jax.inference.predictor import Predictor
-from mmer_jax.training.loaded_model import LoadedModel
+from mmer_jax.training.model_folder import LoadedModel
 
 WORDS_PER_SECOND, VOCABULARY, MAX_TOKENS = 2.6, 1000, 128
 LABELS = ("angry", "happy", "neutral", "sad")

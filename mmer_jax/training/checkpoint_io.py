@@ -16,7 +16,7 @@ from mmer_jax.models import factory
 from mmer_jax.models.mmer import MMER
 from mmer_jax.models.params_file import PARAMS_FOLDER, read_converted
 from mmer_jax.training import fold_params, model_folder
-from mmer_jax.training.loaded_model import LoadedModel, build, hub_names
+from mmer_jax.training.model_folder import LoadedModel, build, hub_names
 
 EXPECTED = (
     "a finished fold of a run (runs/demo/fold5), a model folder (config.json and "
