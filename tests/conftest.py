@@ -109,3 +109,14 @@ def checkpointed_run(prepared, tiny_config, tmp_path_factory):
         patch.setattr(fold_params, "write", lambda *_: None)
         main.run(config, str(folder))
     return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_folder(tmp_path_factory):
+    """Path of a model folder of random parameters: only to be read."""
+    from mmer_jax.training import model_folder
+    from tests.inference import tiny_models
+
+    folder = tmp_path_factory.mktemp("tiny_model")
+    model_folder.write(tiny_models.made(folder), str(folder / "tiny"))
+    return str(folder / "tiny")

@@ -84,7 +84,8 @@ def test_it_travels(model, folder, tmp_path):
     plain = json.loads((folder / "config.json").read_text())["config"]
     assert (plain["data"]["dir"], plain["init_from"]) == ("~/tensorflow_datasets", "")
     folder.rename(tmp_path / "moved")
-    model_folder.write(model_folder.read(str(tmp_path / "moved")), str(tmp_path / "third"))
+    moved = model_folder.read(str(tmp_path / "moved"))
+    model_folder.write(moved, str(tmp_path / "third"), model_card.markdown(moved))
     for path in (p for p in (tmp_path / "moved").rglob("*") if p.is_file()):
         again = tmp_path / "third" / path.relative_to(tmp_path / "moved")
         assert again.read_bytes() == path.read_bytes(), path.name
