@@ -15,8 +15,8 @@ import orbax.checkpoint as ocp
 from mmer_jax import cli, configuration, files
 from mmer_jax.convert.mapping import Converted, convert
 from mmer_jax.errors import UserError
-from mmer_jax.models.encoders import pretrained
-from mmer_jax.models.encoders.text import BLOCKS, TextEncoder
+from mmer_jax.models.encoders import names, pretrained
+from mmer_jax.models.encoders.text import TextEncoder
 from mmer_jax.models.factory import build_model, reorder_classes
 from mmer_jax.models.mmer import MMER
 from mmer_jax.models.params_file import PARAMS_FOLDER, read_converted
@@ -99,10 +99,10 @@ def write(converted: Converted, text_encoder: str, folder: str,
 
 def _text_encoder(source, converted):
     config = pretrained.load_config(source)
-    if config.model_type not in BLOCKS or config.hidden_size != converted.model.width:
+    if config.model_type not in names("text") or config.hidden_size != converted.model.width:
         raise UserError(
             f"{source} is a {config.model_type} {config.hidden_size} wide; the checkpoint's fusion "
-            f"reads token states {converted.model.width} wide from one of: {', '.join(BLOCKS)}."
+            f"reads token states {converted.model.width} wide from: {', '.join(names('text'))}."
         )
     ids = np.zeros((1, 4), np.int32)
     shapes = jax.eval_shape(TextEncoder(config).init, jax.random.key(0), ids, ids)["params"]

@@ -1,4 +1,4 @@
-"""What a training tells: metrics to JSONL and TensorBoard, and how far it is to the terminal."""
+"""Metrics of a training, to JSONL and TensorBoard, and its progress, to the terminal."""
 
 import contextlib
 import json

@@ -120,7 +120,7 @@ class Trainer:
         return loader.device_iterator(batches, place, options.threads, options.prefetch)
 
     def reseed(self, config) -> None:
-        """Goes on with a config that differs from the one so far by its seed alone."""
+        """Takes a config that differs from the one so far in its seed alone."""
         self.config = config
         self._params = None
 
