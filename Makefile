@@ -5,7 +5,11 @@ DEMO   ?= build/demo
 CONFIG ?= configs/demo.py
 BIN    := $(VENV)/bin
 
-.PHONY: demo data test lint docs clean
+# pytest's processes: one on each core is faster than threads that share them.
+WORKERS ?= 2
+PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
+
+.PHONY: demo data test test-slow test-all lint docs clean
 
 demo: data
 	$(BIN)/python -m mmer_jax.main --config=$(CONFIG) --config.data.dir=$(DEMO)/tfds \
@@ -21,7 +25,13 @@ data: $(VENV)/.demo
 	  || { tail -n 30 $(DEMO)/tfds_build.log; exit 1; }
 
 test: $(VENV)/.test
-	$(BIN)/python -m pytest
+	$(PYTEST)
+
+# Notebooks, runs in several processes, whole benchmarks.
+test-slow: $(VENV)/.test
+	$(PYTEST) -m slow
+
+test-all: test test-slow
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check .

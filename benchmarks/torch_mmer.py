@@ -147,6 +147,22 @@ def original_losses(out: dict, batch: dict, temperature: float = 0.07) -> dict:
     return found | {"total": found["ce"] + 0.1 * (found["ctc"] + found["scl"] + found["acl"])}
 
 
+def tensors(batch: dict) -> dict:
+    """A batch of arrays as tensors; integers as int64, which PyTorch's lookups ask for."""
+    whole = lambda x: x.astype(np.int64) if x.dtype == np.int32 else x  # noqa: E731
+    return {name: torch.from_numpy(whole(x)) for name, x in batch.items()}
+
+
+def adamw(model: TorchMMER, options):
+    """PyTorch's AdamW with `config.optimizer`'s numbers; freezes convolutions and text encoder."""
+    for name, p in model.named_parameters():
+        p.requires_grad_(not name.startswith(("audio_encoder.feature_extractor", "text_encoder")))
+    return torch.optim.AdamW(
+        [p for p in model.parameters() if p.requires_grad], lr=options.learning_rate,
+        betas=(options.b1, options.b2), eps=options.eps, weight_decay=options.weight_decay,
+    )  # fmt: skip
+
+
 def _ctc(out, batch):
     """-log p of each transcript, summed over its characters."""
     log_p = out["ctc_logits"].log_softmax(-1).transpose(0, 1)

@@ -6,7 +6,7 @@ import time
 
 from absl import flags
 
-from mmer_jax import cli, host_memory
+from mmer_jax import cli
 from mmer_jax.errors import UserError
 
 _EVERY = 20.0  # seconds between two plain lines of progress
@@ -213,5 +213,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    host_memory.keep()  # before jax starts its threads; not in main: a caller's memory is its own
     sys.exit(main())

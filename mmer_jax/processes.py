@@ -83,9 +83,9 @@ def first_says(answer: bool) -> bool:
     return bool(multihost_utils.broadcast_one_to_all(answer))
 
 
-def wait_for_all(name: str) -> None:
-    """Returns when every process has come to the point of this name."""
-    if _started:
-        from jax.experimental import multihost_utils
+def hardware() -> str:
+    """The devices, in words."""
+    import jax
 
-        multihost_utils.sync_global_devices(name)
+    kinds = [d.device_kind for d in jax.devices()]
+    return f"{len(kinds)} x {kinds[0]} ({os.cpu_count()} CPU cores)"

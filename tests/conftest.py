@@ -9,16 +9,25 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", os.path.expanduser("~/.cache/mmer_jax/tests"))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
 
+import functools
 import pathlib
 import subprocess
 import sys
 
+import filelock
 import pytest
 from absl import flags
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 # grain reads a flag in its workers; without a parsed command line it raises.
 flags.FLAGS.mark_as_parsed()
+
+WORKER = os.environ.get("PYTEST_XDIST_WORKER", "")
+if WORKER and hasattr(os, "sched_setaffinity"):
+    # A core for each worker: in sum it does nearly twice as much as threads that share all cores.
+    cores = sorted(os.sched_getaffinity(0))
+    os.sched_setaffinity(0, {cores[int(WORKER.removeprefix("gw")) % len(cores)]})
+    os.environ |= {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
 
 
 def tfds_build(manual_dir, data_dir):
@@ -34,25 +43,37 @@ def tfds_build(manual_dir, data_dir):
     )
 
 
-def _prepared(folder, **options):
+def _shared(tmp_path_factory, name, make):
+    """A folder that `make(folder)` fills once for all workers: only to be read."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if WORKER else base) / name
+    done = folder.with_suffix(".done")
+    with filelock.FileLock(folder.with_suffix(".lock")):
+        if not done.exists():
+            folder.mkdir()
+            make(folder)
+            done.touch()
+    return folder
+
+
+def _prepare(folder, **options):
     from mmer_jax.demo import corpus
 
     corpus.build(folder / "corpus", progress=False, **options)
     tfds_build(folder / "corpus", folder / "tfds")
-    return folder
 
 
 @pytest.fixture(scope="session")
 def prepared(tmp_path_factory):
     """A folder with `corpus/` (80 four-class utterances) and `tfds/`."""
-    return _prepared(tmp_path_factory.mktemp("prepared"), per_speaker_class=2)
+    return _shared(tmp_path_factory, "prepared", lambda f: _prepare(f, per_speaker_class=2))
 
 
 @pytest.fixture(scope="session")
 def prepared_awkward(tmp_path_factory):
     """The same from another seed, with every awkward case of the release."""
-    folder = tmp_path_factory.mktemp("awkward")
-    return _prepared(folder, per_speaker_class=2, seed=7, awkward=True)
+    make = functools.partial(_prepare, per_speaker_class=2, seed=7, awkward=True)
+    return _shared(tmp_path_factory, "awkward", make)
 
 
 @pytest.fixture(scope="session")
@@ -89,11 +110,12 @@ def tiny_run(prepared, tiny_config, tmp_path_factory):
     """Workdir of a finished run of two folds, one epoch, held-out dialogs: only to be read."""
     from mmer_jax import main
 
-    folder = tmp_path_factory.mktemp("tiny_run")
-    config = tiny_config(prepared)
-    config.folds, config.train.epochs = (4, 5), 1
-    main.run(config, str(folder))
-    return folder
+    def make(folder):
+        config = tiny_config(prepared)
+        config.folds, config.train.epochs = (4, 5), 1
+        main.run(config, str(folder))
+
+    return _shared(tmp_path_factory, "tiny_run", make)
 
 
 @pytest.fixture(scope="session")
@@ -102,13 +124,14 @@ def checkpointed_run(prepared, tiny_config, tmp_path_factory):
     from mmer_jax import main
     from mmer_jax.training import fold_params
 
-    folder = tmp_path_factory.mktemp("checkpointed_run")
-    config = tiny_config(prepared)
-    config.train.epochs = 1
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(fold_params, "write", lambda *_: None)
-        main.run(config, str(folder))
-    return folder
+    def make(folder):
+        config = tiny_config(prepared)
+        config.train.epochs = 1
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(fold_params, "write", lambda *_: None)
+            main.run(config, str(folder))
+
+    return _shared(tmp_path_factory, "checkpointed_run", make)
 
 
 @pytest.fixture(scope="session")

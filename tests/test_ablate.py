@@ -2,20 +2,16 @@
 
 import csv
 import json
-import os
-import pathlib
 import shutil
 import signal
-import subprocess
-import sys
-import time
 
 import pytest
 
 from mmer_jax import ablate
 from mmer_jax.errors import UserError
+from mmer_jax.reporting import ablation_report
+from tests import harness
 
-ROOT = pathlib.Path(__file__).resolve().parents[1]
 VARIANTS = ("text_only", "no_ctc")
 
 
@@ -75,7 +71,7 @@ def test_what_exists_is_not_run_again_and_a_changed_config_is(
 def test_a_part_asked_for_again_leaves_the_whole_table(finished, prepared, tiny_config, tmp_path):
     folder = shutil.copytree(finished, tmp_path / "w")
     config = small(tiny_config(prepared))
-    tables = [name for name in ablate.FILES if not name.endswith(".png")]
+    tables = [name for name in ablation_report.FILES if not name.endswith(".png")]
     ablate.run(config, str(folder), VARIANTS)  # another test has left another config's tables there
     whole = {name: (folder / name).read_bytes() for name in tables}
     config.seeds = (1,)
@@ -83,30 +79,26 @@ def test_a_part_asked_for_again_leaves_the_whole_table(finished, prepared, tiny_
     assert {name: (folder / name).read_bytes() for name in tables} == whole
 
 
-def start(prepared, folder, log):
-    command = [
-        *(sys.executable, "-m", "mmer_jax.ablate", "--config=configs/demo.py:smoke"),
-        *(f"--config.data.dir={prepared}/tfds", "--config.seeds=(0, 1)"),
-        f"--config.text.tokenizer={prepared}/corpus/tokenizer",
-        *("--config.train.epochs=2", "--variants=no_scl", f"--workdir={folder}"),
-    ]
-    env = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
-    return subprocess.Popen(command, cwd=ROOT, env=env, stdout=log, stderr=subprocess.STDOUT)
+def command(prepared, folder, **options):
+    return harness.command(
+        "ablate", "--config=configs/demo.py:smoke", f"--config.data.dir={prepared}/tfds",
+        f"--config.text.tokenizer={prepared}/corpus/tokenizer", "--config.seeds=(0, 1)",
+        "--config.train.epochs=2", "--variants=no_scl", f"--workdir={folder}", **options,
+    )  # fmt: skip
 
 
-@pytest.mark.parametrize("words", ["epoch 1/2", "1 of 4 runs are finished"])
-def test_a_killed_ablation_ends_with_the_same_table(prepared, tmp_path, words, uninterrupted):
-    path = tmp_path / "log"
-    with path.open("w") as log:
-        program = start(prepared, tmp_path / "w", log)
-        until = time.monotonic() + 300
-        while words not in path.read_text() and time.monotonic() < until:
-            assert program.poll() is None, path.read_text()
-            time.sleep(0.02)
-        program.send_signal(signal.SIGKILL)
-        program.wait()
-        assert not (tmp_path / "w" / "ablation.md").exists()
-        assert start(prepared, tmp_path / "w", log).wait(timeout=300) == 0, path.read_text()
+@pytest.mark.parametrize(
+    "kill",
+    [
+        ("mmer_jax.training.checkpoint", "Checkpoints.save", 2),
+        ("mmer_jax.training.cross_validation", "run_fold", 2),
+    ],
+)
+def test_a_killed_ablation_ends_with_the_same_table(prepared, tmp_path, kill, uninterrupted):
+    assert command(prepared, tmp_path / "w", kill=kill).returncode == -signal.SIGKILL
+    assert not (tmp_path / "w" / "ablation.md").exists()
+    done = command(prepared, tmp_path / "w")
+    assert done.returncode == 0, done.stderr
     for name in ("ablation.md", "ablation.json", "ablation.csv"):
         assert (tmp_path / "w" / name).read_text() == (uninterrupted / name).read_text()
 
@@ -115,8 +107,8 @@ def test_a_killed_ablation_ends_with_the_same_table(prepared, tmp_path, words, u
 def uninterrupted(prepared, tmp_path_factory):
     """Folder of the same ablation, never killed."""
     folder = tmp_path_factory.mktemp("uninterrupted")
-    with (folder / "log").open("w") as log:
-        assert start(prepared, folder, log).wait(timeout=300) == 0, (folder / "log").read_text()
+    done = command(prepared, folder)
+    assert done.returncode == 0, done.stderr
     return folder
 
 

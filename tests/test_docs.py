@@ -34,7 +34,7 @@ RUN = {
     "python -m mmer_jax.main --config=configs/demo.py:text_only":
         "tests/test_main.py::test_one_modality_runs",
     "python -m mmer_jax.main --config=configs/converted.py":
-        "tests/convert/test_released.py::test_main_starts_from_the_folder",
+        "tests/convert/test_original.py::test_main_starts_from_the_folder",
     "python -m mmer_jax.ablate":
         "tests/test_ablate.py::test_the_tables_agree_with_the_runs",
     "python -m mmer_jax.evaluate":
@@ -44,23 +44,26 @@ RUN = {
     "python -m mmer_jax.predict": "tests/test_predict.py::test_a_folder_as_a_table",
     "python -m mmer_jax.export": "tests/test_export.py::test_it_is_loaded_by_its_name",
     "python -m mmer_jax.app": "tests/test_app.py::test_the_server_shuts_its_doors",
-    "python -m mmer_jax.convert.released":
-        "tests/convert/test_released.py::test_the_report_accounts_for_every_key",
+    "python -m mmer_jax.convert.original":
+        "tests/convert/test_original.py::test_the_report_accounts_for_every_key",
     "python -m mmer_jax.demo.corpus":
         "tests/demo/test_corpus.py::test_another_process_makes_the_same_bytes",
     "python -m benchmarks.parity":
         "tests/benchmarks/test_parity.py::test_equals_the_independent_model",
-    "python -m benchmarks.train_step":
-        "tests/benchmarks/test_train_step.py::test_both_parts_run_and_write_their_numbers",
-    "python -m benchmarks.inference": "tests/benchmarks/test_train_step.py::test_inference_runs",
-    "python -m benchmarks.recordings":
-        "tests/benchmarks/test_train_step.py::test_recordings_get_the_same_answers_on_both_sides",
-    "python -m benchmarks.input_pipeline":
-        "tests/benchmarks/test_input_pipeline.py::test_the_command_writes_its_results",
+    "python -m benchmarks.speed train":
+        "tests/benchmarks/test_speed.py::test_a_case_runs_and_writes_its_numbers",
+    "python -m benchmarks.speed mix":
+        "tests/benchmarks/test_speed.py::test_a_case_runs_and_writes_its_numbers",
+    "python -m benchmarks.speed network":
+        "tests/benchmarks/test_speed.py::test_a_case_runs_and_writes_its_numbers",
+    "python -m benchmarks.speed recordings":
+        "tests/benchmarks/test_speed.py::test_recordings_get_the_same_logits_on_both_sides",
+    "python -m benchmarks.speed command":
+        "tests/benchmarks/test_speed.py::test_a_command_of_two_checkouts",
+    "python -m benchmarks.padding":
+        "tests/benchmarks/test_padding.py::test_the_command_writes_its_results",
     "python -m benchmarks.memory":
         "tests/benchmarks/test_memory.py::test_the_command_writes_what_it_found",
-    "python -m benchmarks.scaling":
-        "tests/benchmarks/test_scaling.py::test_the_command_writes_what_it_found",
     "python -m benchmarks.intervals":
         "tests/metrics/test_jackknife.py::test_the_command_prints_a_row_per_setting",
     "python -m benchmarks.speech":
@@ -89,7 +92,7 @@ WRONG = {
     "python -m mmer_jax.analyze runs/demo --folds=5": "--folds",
     "python -m mmer_jax.analyze": "no arguments",
     "python -m mmer_jax.predict runs/demo/fold5 a.wav --texts=x": "--texts",
-    "python -m benchmarks.train_step --step 5": "--step",
+    "python -m benchmarks.speed train --step 5": "--step",
     "tfds build datasets/iemocap --manual=MANUAL": "--manual",
     "tfds build datasets/iemocup --data_dir=DATA": "no folder datasets/iemocup",
     "make demonstration": "demonstration",
@@ -181,6 +184,13 @@ def test_links_of_the_readme_lead_somewhere():
     assert not [x for x in links if "://" not in x and not (ROOT / x).exists()]
 
 
+def test_paths_in_the_pages_exist():
+    pattern = r"`((?:benchmarks|configs|datasets|docs|mmer_jax|notebooks|tests)/[\w./]*)[`:]"
+    named = [(p.name, path) for p in PAGES for path in re.findall(pattern, p.read_text("utf-8"))]
+    assert len(named) > 50
+    assert not [(page, path) for page, path in named if not (ROOT / path).exists()]
+
+
 @pytest.fixture(scope="module")
 def built(tmp_path_factory):
     """A folder with the pages, as `make docs` builds them."""
@@ -203,7 +213,7 @@ def test_every_option_is_in_the_built_page(built):
     from mmer_jax import configuration
 
     page = unescape(re.sub(r"<[^>]+>", "", (built / "configs.html").read_text()))
-    options = configuration._flat(configuration.to_json(configuration.default()))
+    options = configuration.flat(configuration.to_json(configuration.default()))
     assert len(options) > 70
     assert not [option for option in options if f"\n{option}\n" not in page]
 
@@ -277,13 +287,12 @@ def _python(words):
     except ModuleNotFoundError as e:
         return str(e)
     if not arguments:
-        return "" if name in ("mmer_jax.main", *_WITHOUT_ARGUMENTS) else "no arguments"
+        return "" if name in (*ABSL, *_WITHOUT_ARGUMENTS) else "no arguments"
     return _argparse(name, arguments)
 
 
 _WITHOUT_ARGUMENTS = (
-    "benchmarks.parity", "benchmarks.train_step", "benchmarks.input_pipeline",
-    "benchmarks.memory", "benchmarks.scaling", "benchmarks.inference", "benchmarks.recordings",
+    "benchmarks.parity", "benchmarks.padding", "benchmarks.memory",
     "benchmarks.intervals",
     "benchmarks.speech",
 )  # fmt: skip

@@ -2,25 +2,17 @@
 
 import csv
 import json
-import os
-import pathlib
 import shutil
-import subprocess
-import sys
 
 import pytest
 
 from mmer_jax import main, runs
 from mmer_jax.errors import UserError
+from tests import harness
 
-ROOT = pathlib.Path(__file__).resolve().parents[1]
 
-
-def command(*arguments, cwd=ROOT):
-    done = subprocess.run(
-        [sys.executable, "-m", "mmer_jax.main", *arguments],
-        cwd=cwd, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)},
-    )  # fmt: skip
+def command(*arguments):
+    done = harness.command("main", *arguments)
     assert "Traceback" not in done.stdout + done.stderr, done.stderr
     return done
 

@@ -1,5 +1,6 @@
 """The notebooks, run in small on two forced CPU devices; their outputs are stripped."""
 
+import importlib.util
 import json
 import pathlib
 import re
@@ -41,6 +42,15 @@ def printed(notebook):
     return "".join(texts), sum("image/png" in d for d in data)
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_its_imports_exist(name):
+    code = (ROOT / "notebooks" / f"{name}.ipynb").read_text(encoding="utf-8")
+    for module, names in re.findall(r"from (mmer_jax[\w.]*) import ([\w, ]+)", code):
+        for imported in names.split(", "):
+            package = importlib.import_module(module)
+            assert hasattr(package, imported) or importlib.util.find_spec(f"{module}.{imported}")
+
+
 @pytest.fixture(scope="module")
 def run(prepared, tmp_path_factory):
     """Workdir that `quickstart.ipynb` has trained, and the executed notebook."""
@@ -50,6 +60,7 @@ def run(prepared, tmp_path_factory):
     return workdir, notebook
 
 
+@pytest.mark.slow
 def test_quickstart_trains_and_predicts(run):
     workdir, notebook = run
     text, pictures = printed(notebook)
@@ -59,6 +70,7 @@ def test_quickstart_trains_and_predicts(run):
     assert (workdir / "fold5" / "result.json").exists()
 
 
+@pytest.mark.slow
 def test_inspect_shows_the_run(run, monkeypatch):
     text, pictures = printed(execute("inspect", monkeypatch, WORKDIR=run[0]))
     assert "left out" not in text
@@ -67,6 +79,7 @@ def test_inspect_shows_the_run(run, monkeypatch):
     assert (run[0] / "analysis" / "report.html").exists()
 
 
+@pytest.mark.slow
 def test_train_tpu_shares_the_rows_and_resumes(prepared, tmp_path, monkeypatch):
     parameters = dict(
         DATA=prepared / "tfds", WORKDIR=tmp_path, CONFIG="configs/demo.py", VARIANT="smoke",
@@ -88,6 +101,7 @@ def test_train_tpu_shares_the_rows_and_resumes(prepared, tmp_path, monkeypatch):
     assert (again / "fold5" / "metrics.jsonl").read_text() == trained
 
 
+@pytest.mark.slow
 def test_the_python_of_the_pages_runs(run, prepared, tmp_path, monkeypatch, capsys):
     """docs/predict.md on that run's fold and a recording of the corpus."""
     page = (ROOT / "docs" / "predict.md").read_text(encoding="utf-8")

@@ -83,6 +83,7 @@ def predictions(workdir):
         return list(csv.DictReader(f))
 
 
+@pytest.mark.slow
 def test_two_processes_give_one_processes_results(prepared, tmp_path):
     one, two = tmp_path / "one", tmp_path / "two"
     finish(start(prepared, one, devices=1))

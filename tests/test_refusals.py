@@ -14,26 +14,19 @@ import pytest
 import mmer_jax
 from mmer_jax import cli, errors
 from mmer_jax.training import model_folder
+from tests import harness
+from tests.harness import command, fresh_command
 from tests.inference import odd_recordings as odd
 from tests.inference.tiny_models import made
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 
 
-def command(module, *arguments, python=(), **options):
-    """A finished process of one of our commands."""
-    options["env"] = {**os.environ, "PYTHONPATH": str(ROOT), **options.pop("env", {})}
-    return subprocess.run(
-        [sys.executable, *python, "-m", f"mmer_jax.{module}", *map(str, arguments)],
-        cwd=ROOT, capture_output=True, timeout=300, **options,
-    )  # fmt: skip
-
-
 def check_message(done, *words, lines=1):
     """One message, and no traceback beside it."""
-    said = done.stderr.decode()
+    said = done.stderr
     assert done.returncode == 1, said
-    assert "Traceback" not in said and "Traceback" not in done.stdout.decode()
+    assert "Traceback" not in said + done.stdout
     assert said.count("error: ") == 1 and all(word in said for word in words), said
     assert len(said.strip().splitlines()) <= lines, said
 
@@ -45,12 +38,8 @@ def disk(tmp_path):
 
     def make(size):
         folder = tmp_path / f"disk{len(mounted)}"
-        folder.mkdir()
-        done = subprocess.run(
-            ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", folder], capture_output=True
-        )
-        if done.returncode:
-            pytest.skip(f"no disk can be mounted here: {done.stderr.decode().strip()}")
+        if not harness.disk(folder, size):
+            pytest.skip("no disk can be mounted here")
         mounted.append(folder)
         return folder
 
@@ -125,24 +114,24 @@ def test_a_finished_run_is_read_where_nothing_can_be_written(disk, config_of, ti
         subprocess.run(["mount", "-o", "remount,ro", workdir.parent], check=True)
         done = command("main", *arguments)
         assert done.returncode == code, done.stderr
-        assert table in done.stdout.decode()
+        assert table in done.stdout
         if code:
             check_message(done, str(workdir), "Read-only file system")
         subprocess.run(["mount", "-o", "remount,rw", workdir.parent], check=True)
 
 
 def test_a_terminal_of_ascii_gets_the_table(finished_run, config_of):
-    done = command(
+    done = fresh_command(
         "main", f"--config={config_of(finished_run)}", f"--workdir={finished_run}",
         env={"PYTHONIOENCODING": "ascii"},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert "+-" in done.stdout.decode("ascii")
+    assert "+-" in done.stdout and done.stdout.isascii()
     assert "±" in (finished_run / "results.md").read_text(encoding="utf-8")
 
 
 def test_a_locale_without_unicode_reads_the_run(finished_run, config_of):
-    done = command(
+    done = fresh_command(
         "main", f"--config={config_of(finished_run)}", f"--workdir={finished_run}",
         env={"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"},
     )  # fmt: skip
@@ -158,17 +147,13 @@ def test_a_reader_that_goes_ends_it_without_a_word(finished_run, config_of, tmp_
     reader, writer = os.pipe()
     os.close(reader)
     with open(writer, "wb") as nobody:
-        done = subprocess.run(
-            [sys.executable, "-m", f"mmer_jax.{module}", *arguments],
-            stdout=nobody, stderr=subprocess.PIPE, timeout=300,
-            cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)},
-        )  # fmt: skip
-    assert (done.returncode, done.stderr) == (cli.PIPE_CLOSED, b"")
+        done = fresh_command(module, *arguments, stdout=nobody)
+    assert (done.returncode, done.stderr) == (cli.PIPE_CLOSED, "")
 
 
-@pytest.mark.parametrize("module", ["main", "predict", "analyze", "convert.released"])
+@pytest.mark.parametrize("module", ["main", "predict", "analyze", "convert.original"])
 def test_a_python_without_the_packages_is_one_message(module):
-    done = command(module, "--help", python=["-S"])
+    done = fresh_command(module, "--help", python=["-S"])
     check_message(done, sys.executable, "lacks absl")
 
 

@@ -1,13 +1,12 @@
 """Length buckets: their static shapes, and which utterances make up which batch."""
 
-import bisect
 import dataclasses
 
 import numpy as np
 
 FILL = -1  # an index that only fills a batch
 SHORTEST = 8_000  # samples of the smallest bucket: enough frames for every encoder
-FRAME = 320  # samples of one encoder frame, 20 ms, in both families: finer edges save nothing
+FRAME = 320  # samples of edges' steps, 20 ms, an encoder's frame: finer edges save nothing
 MOST = 32  # buckets that an automatic choice may make; each is a compilation
 NEARLY = 0.01  # of padding share: what fewer compilations are worth where the aim is out of reach
 
@@ -23,7 +22,7 @@ class Bucket:
 
 @dataclasses.dataclass(frozen=True)
 class Choice:
-    """Edges, the worst `padding` share of the parts they were chosen for, and if it is `reached`.
+    """Edges, the worst `padding` share of the sets they were chosen for, and if it is `reached`.
 
     Not `reached`: no number of buckets up to `MOST` gets the padding down to the share asked for.
     `floor` is the padding that no bucket saves, see `least_padding`.
@@ -35,30 +34,23 @@ class Choice:
     floor: float
 
 
-def choose_edges(lengths, count: int, longest: int, multiple: int = FRAME,
-                 weights=None) -> tuple[int, ...]:  # fmt: skip
-    """The `count` padded lengths that waste the fewest samples on these utterances.
+def edges_by_count(lengths, most: int, longest: int, weights=None) -> list[tuple[int, ...]]:
+    """The padded lengths that waste the fewest samples, for 1, 2, ... `most` buckets.
+
+    The list ends where more could not help.
+
+    Exact, by dynamic programming over the lengths rounded up to whole frames. Rows that `plan`
+    moves up for want of a full batch are not counted: how many they are depends on the part of the
+    corpus that is fed, and edges that are right to the row on the whole are worse on parts.
 
     Args:
       lengths: samples of each utterance; values over `longest` count as `longest`.
-      count: how many edges at most.
+      most: how many edges at most.
       longest: the last edge at most.
-      multiple: edges are multiples of it, `longest` itself apart.
       weights: how often each of `lengths` comes up; None: once.
     """
-    return edges_by_count(lengths, count, longest, multiple, weights)[-1]
-
-
-def edges_by_count(lengths, most: int, longest: int, multiple: int = FRAME,
-                   weights=None) -> list[tuple[int, ...]]:  # fmt: skip
-    """The best edges for 1, 2, ... `most` buckets; the list ends where more could not help.
-
-    Exact, by dynamic programming over the lengths rounded up to `multiple` samples. Rows that
-    `plan` moves up for want of a full batch are not counted: how many they are hangs on the part
-    of the corpus that is fed, and edges that are right to the row on the whole are worse on parts.
-    """
     clipped = np.clip(np.asarray(lengths), 1, longest)
-    levels = np.minimum(np.maximum(-(-clipped // multiple) * multiple, SHORTEST), longest)
+    levels = np.minimum(np.maximum(-(-clipped // FRAME) * FRAME, SHORTEST), longest)
     levels, which = np.unique(levels, return_inverse=True)
     total = np.concatenate([[0.0], np.cumsum(np.bincount(which, weights))])
     n = len(levels)
@@ -67,13 +59,13 @@ def edges_by_count(lengths, most: int, longest: int, multiple: int = FRAME,
     # cost[j]: fewest fed samples for the first j levels with the edges used so far; the real
     # lengths are a constant, so fewest fed is fewest wasted.
     cost = np.concatenate([[0.0], np.full(n, np.inf)])
-    history, found = [], []
+    history, edges = [], []
     for _ in range(min(most, n)):
         options = cost[:, None] + fed
         history.append(options.argmin(0))
         cost = np.concatenate([[0.0], options.min(0)])
-        found.append(_walk_back(levels, history))
-    return found
+        edges.append(_walk_back(levels, history))
+    return edges
 
 
 def _walk_back(levels, history):
@@ -86,28 +78,28 @@ def _walk_back(levels, history):
     return tuple(reversed(edges))
 
 
-def choose(candidates, parts, batch_size: int, max_padding: float) -> Choice:
-    """The fewest buckets that keep the padding of every part at or below `max_padding`.
+def choose(candidates, sets, batch_size: int, max_padding: float) -> Choice:
+    """The fewest buckets that keep the padding of every set at or below `max_padding`.
 
     Where none does, the fewest that come within `NEARLY` of the least padding reachable.
 
     Args:
       candidates: edges to choose from, by rising number, as `edges_by_count` gives them.
-      parts: int arrays [n, v] of lengths (see `padding_share`), each what one pass may feed.
+      sets: int arrays [n, v] of lengths (see `padding_share`), each what one pass may feed.
       batch_size: rows of every batch.
       max_padding: share of the fed samples.
     """
-    shares = [max(padding_share(p, e, batch_size) for p in parts) for e in candidates]
+    shares = [max(padding_share(s, e, batch_size) for s in sets) for e in candidates]
     reached = min(shares) <= max_padding
     limit = max_padding if reached else min(shares) + NEARLY
     first = next(i for i, share in enumerate(shares) if share <= limit)
-    floor = max(least_padding(p, candidates[first][-1]) for p in parts)
+    floor = max(least_padding(s, candidates[first][-1]) for s in sets)
     return Choice(candidates[first], shares[first], reached, floor)
 
 
-def bucket_of(samples: int, edges) -> int:
-    """The smallest bucket that holds `samples`; the last one for what will be cut."""
-    return min(bisect.bisect_left(edges, samples), len(edges) - 1)
+def bucket_of(samples, edges):
+    """The smallest bucket that holds `samples`, int [...]; the last one for what will be cut."""
+    return np.minimum(np.searchsorted(edges, samples), len(edges) - 1)
 
 
 def make_buckets(edges, samples, tokens, symbols) -> tuple[Bucket, ...]:
@@ -121,7 +113,7 @@ def make_buckets(edges, samples, tokens, symbols) -> tuple[Bucket, ...]:
       samples: per utterance, the fewest that a pass may feed of it.
       tokens, symbols: per utterance, its length in each.
     """
-    which = np.array([bucket_of(n, edges) for n in samples])
+    which = bucket_of(samples, edges)
     tokens, symbols = np.asarray(tokens), np.asarray(symbols)
 
     def longest(values, k):
@@ -188,7 +180,7 @@ def plan(samples, edges, batch_size: int, rng=None) -> list[tuple[int, np.ndarra
       rng: shuffles utterances and batches; None keeps the order.
     """
     order = np.arange(len(samples)) if rng is None else rng.permutation(len(samples))
-    which = _buckets_of(samples, edges)[order]
+    which = bucket_of(samples, edges)[order]
     batches, left = [], np.full(-len(samples) % batch_size, FILL)
     for k in range(len(edges)):
         left = np.concatenate([left, order[which == k]])
@@ -204,10 +196,6 @@ def _fill_last(rows):
     return rows[np.argsort(rows == FILL, kind="stable")]
 
 
-def _buckets_of(samples, edges):
-    return np.minimum(np.searchsorted(edges, samples), len(edges) - 1)
-
-
 def padding_share(lengths, edges, batch_size: int) -> float:
     """Share of the samples fed in one pass that are no utterance's: padding and fill rows.
 
@@ -221,7 +209,7 @@ def padding_share(lengths, edges, batch_size: int) -> float:
     """
     lengths = np.minimum(np.asarray(lengths).reshape(len(lengths), -1), edges[-1])
     # As `plan` does it, without the plan: how many batches are full up to each bucket.
-    ends = np.cumsum(np.bincount(_buckets_of(lengths.max(1), edges), minlength=len(edges)))
+    ends = np.cumsum(np.bincount(bucket_of(lengths.max(1), edges), minlength=len(edges)))
     batches = np.diff((ends + -len(lengths) % batch_size) // batch_size, prepend=0)
     fed = lengths.shape[1] * batch_size * int(np.dot(batches, edges))
     return 1.0 - int(lengths.sum()) / fed

@@ -1,4 +1,4 @@
-"""The prepared dataset: opened without tensorflow, and a small index of what is in it."""
+"""The prepared dataset, read without tensorflow: its utterances, and their audio on demand."""
 
 import dataclasses
 import os
@@ -14,11 +14,14 @@ SESSIONS = ("session1", "session2", "session3", "session4", "session5")
 
 @dataclasses.dataclass(frozen=True)
 class Utterance:
-    """What is known of an utterance without its samples.
+    """All facts about an utterance but its samples.
 
-    `samples` counts int16 samples at 16 kHz; `aug_samples` those of each augmented recording, and
-    `aug_voices` says whose voice each has: a speaker of the corpus, another name, "" for unknown.
-    `aug_drawn` are the numbers of the augmented recordings that may be trained on; None: of all.
+    Attributes:
+      split, row: where the dataset has it.
+      samples: of its recording, int16 at 16 kHz.
+      aug_samples: of each of its augmented recordings.
+      aug_voices: of each of them: a speaker of the corpus, another name, "" for unknown.
+      aug_drawn: numbers of the augmented recordings that may be trained on; None: of all.
     """
 
     split: str
@@ -45,8 +48,8 @@ class Utterance:
 
         Speech needs a recording, text a text; a model of both needs both.
         """
-        parts = {"audio": self.drawable, "text": self.aug_transcript}
-        return all(parts[name] for name in modalities)
+        views = {"audio": self.drawable, "text": self.aug_transcript}
+        return all(views[name] for name in modalities)
 
     def without_voices(self, voices) -> "Utterance":
         """The utterance, none of its augmented recordings in one of these voices to be drawn."""
@@ -105,20 +108,15 @@ def _open(data_dir, dataset, emotions):
         versions.sort(key=lambda name: [int(n) for n in name.split(".")])
         return tfds.builder_from_directory(os.path.join(folder, versions[-1]))
     except (OSError, IndexError, tfds.core.DatasetNotFoundError) as e:
-        raise UserError(missing_message(data_dir, dataset, emotions)) from e
-
-
-def missing_message(data_dir: str, dataset: str, emotions: str) -> str:
-    """What to do when no prepared dataset is found."""
-    return (
-        f"No prepared dataset {dataset}/{emotions} in {os.path.expanduser(data_dir)} "
-        "(config.data.dir).\n"
-        "  1. Without IEMOCAP, run the demo corpus instead: make demo\n"
-        "  2. With IEMOCAP (ask for it at https://sail.usc.edu/iemocap/; the licence is free for "
-        "research), put IEMOCAP_full_release/ or its .tar.gz into a folder MANUAL and run\n"
-        f"       tfds build datasets/iemocap --manual_dir=MANUAL --data_dir={data_dir}\n"
-        "  3. If it is prepared elsewhere, say where: --config.data.dir=FOLDER"
-    )
+        raise UserError(
+            f"No prepared dataset {dataset}/{emotions} in {os.path.expanduser(data_dir)} "
+            "(config.data.dir).\n"
+            "  1. Without IEMOCAP, run the demo corpus instead: make demo\n"
+            "  2. With IEMOCAP (ask for it at https://sail.usc.edu/iemocap/; the licence is free "
+            "for research), put IEMOCAP_full_release/ or its .tar.gz into a folder MANUAL and run\n"
+            f"       tfds build datasets/iemocap --manual_dir=MANUAL --data_dir={data_dir}\n"
+            "  3. If it is prepared elsewhere, say where: --config.data.dir=FOLDER"
+        ) from e
 
 
 def sessions(data_dir: str, dataset: str, emotions: str) -> tuple[int, ...]:

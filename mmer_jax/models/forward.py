@@ -3,7 +3,6 @@
 import jax
 import jax.numpy as jnp
 
-from mmer_jax.models.encoders.wav2vec2 import Wav2Vec2Encoder
 from mmer_jax.models.mmer import MMER
 from mmer_jax.models.precision import jit_at
 
@@ -23,8 +22,8 @@ def make_forward(model: MMER, keep=("logits",), standard_padding: bool = False, 
         `attention` float32 [b, s, t], of each token to the speech, mean over the heads,
         `mean_gate` float32 [b], over width and tokens.
         Names that the model has no output for are left out.
-      standard_padding: computes of a model with `padding="original"`, whose answers depend on
-        their padding, what it answers to each recording alone.
+      standard_padding: of a model with `padding="original"`, whose outputs depend on the padding:
+        gives those of each recording alone.
       **options: of `jax.jit`.
     """
     if standard_padding:
@@ -82,6 +81,6 @@ def best_path(logits: jax.Array, frame_mask: jax.Array) -> jax.Array:
 
 def _with_standard_padding(model):
     encoder = model.audio_encoder
-    if isinstance(encoder, Wav2Vec2Encoder) and encoder.published_padding:
-        return model.clone(audio_encoder=encoder.clone(published_padding=False))
+    if getattr(encoder, "original_padding", False):
+        return model.clone(audio_encoder=encoder.clone(original_padding=False))
     return model

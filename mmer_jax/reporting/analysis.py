@@ -6,7 +6,7 @@ import numpy as np
 
 from mmer_jax import configuration
 from mmer_jax.losses import LOSSES
-from mmer_jax.metrics import calibration, classification
+from mmer_jax.metrics import METRICS, calibration, classification
 from mmer_jax.reporting import html, plots, report
 from mmer_jax.runs import FoldRun, Run
 
@@ -17,7 +17,6 @@ CURVES = {
     "train/loss": "training: weighted sum",
     **{f"train/{k}": f"training: {loss.title} ({k.upper()})" for k, loss in LOSSES.items()},
 }
-METRICS = {"select/ua": "UA", "select/wa": "WA", "select/loss": "cross-entropy"}
 
 
 class Analysis:
@@ -109,7 +108,7 @@ class Analysis:
                     curves.append(plots.Curve(number, seed, steps, values))
             if curves:
                 name = f"{prefix}_{key.replace('/', '_')}"
-                percent = key.endswith(("/ua", "/wa"))
+                percent = key.removeprefix("select/") in METRICS
                 self.plots[name] = plots.curves_png(title, curves, percent)
                 drawn.append((name, f"{title} against step", ""))
         return drawn
@@ -145,7 +144,8 @@ def is_synthetic(config) -> bool:
 def _titles(run):
     """Title of each curve, by its key in metrics.jsonl."""
     where = "TEST side" if run.config.selection == "original" else "held-out"
-    return CURVES | {key: f"{where}: {title}" for key, title in METRICS.items()}
+    titles = {name: metric.title for name, metric in METRICS.items()} | {"loss": "cross-entropy"}
+    return CURVES | {f"select/{name}": f"{where}: {title}" for name, title in titles.items()}
 
 
 def _per_fold(run, metric):

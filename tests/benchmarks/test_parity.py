@@ -7,7 +7,7 @@ pytest.importorskip("torch")
 
 import torch
 
-from benchmarks import pair, parity, torch_mmer
+from benchmarks import parity, torch_mmer
 
 
 @pytest.mark.parametrize(
@@ -46,18 +46,18 @@ def test_ties_of_the_pooling_are_seen():
 
 
 def test_batches_are_drawn_without_ties(monkeypatch):
-    both = pair.make(*pair.INDEPENDENT["hubert-large, padded"][:2])
-    drawn, margin = [], pair.margin
-    monkeypatch.setattr(pair, "margin", lambda *args: drawn.append(margin(*args)) or drawn[-1])
-    monkeypatch.setattr(pair, "MARGIN", 5e-4)
+    both = parity.make(*parity.INDEPENDENT["hubert-large, padded"][:2])
+    drawn, margin = [], parity.margin
+    monkeypatch.setattr(parity, "margin", lambda *args: drawn.append(margin(*args)) or drawn[-1])
+    monkeypatch.setattr(parity, "MARGIN", 5e-4)
     for seed in range(4):
-        pair.draw_batch(both, [4_000, 3_100], seed)
+        parity.draw_batch(both, [4_000, 3_100], seed)
         assert drawn[-1] >= 5e-4
     assert min(drawn) < 5e-4  # one or more were drawn again
 
 
 def test_a_gradient_that_one_side_lacks_is_seen():
-    both = pair.make(*pair.INDEPENDENT["hubert-large, padded"][:2])
+    both = parity.make(*parity.INDEPENDENT["hubert-large, padded"][:2])
     for p in both.torch_model.parameters():
         p.grad = p.detach().clone()
     assert both.worst_gradient(both.params) == 0

@@ -141,5 +141,5 @@ def test_no_augmented_recording_in_a_tested_speakers_voice_is_drawn(utterances, 
 
 
 def test_an_empty_session_is_named(utterances):
-    with pytest.raises(UserError, match="session 4 .* none on its test side"):
+    with pytest.raises(UserError, match="session 4"):
         split([u for u in utterances if u.session != 4], Fold(4), "heldout", 0.2, 0)

@@ -177,34 +177,8 @@ def test_batches_depend_on_seed_and_step_alone(collator):
         for name, value in one[step].items():
             np.testing.assert_array_equal(value, same[step][name], err_msg=name)
     assert any(not np.array_equal(one[i]["index"], other[i]["index"]) for i in range(5))
-
-
-def test_epochs_are_shuffled_anew_and_whole(collator, corpus):
-    batches = train_batches(collator)
-    epochs = []
-    for epoch in range(2):
-        steps = range(epoch * batches.steps_per_epoch, (epoch + 1) * batches.steps_per_epoch)
-        epochs.append(np.concatenate([batches[s]["index"][batches[s]["valid"]] for s in steps]))
-    assert epochs[0].tolist() != epochs[1].tolist()
-    assert sorted(epochs[0]) == sorted(epochs[1]) == list(range(len(corpus.utterances)))
-
-
-def test_evaluation_has_every_utterance_once(collator, corpus):
-    some = corpus.utterances[:13]
-    batches = loader.EvalBatches(collator, some, 8)
-    seen = [i for b in (batches[k] for k in range(len(batches))) for i in b["index"][b["valid"]]]
-    assert sorted(seen) == list(range(13))
-    assert "aug_audio" not in batches[0]
-
-
-def test_the_background_iterator_goes_on_from_its_state(collator):
-    batches = train_batches(collator)
-    first = loader.background(batches, 2, 4)
-    for _ in range(4):
-        next(first)
-    second = loader.background(batches, 2, 4)
-    second.set_state(first.get_state())
-    np.testing.assert_array_equal(next(first)["index"], next(second)["index"])
+    epoch = one.steps_per_epoch
+    assert any(not np.array_equal(one[i]["index"], one[i + epoch]["index"]) for i in range(5))
 
 
 def placed(batch):
@@ -238,10 +212,6 @@ def test_the_device_iterators_state_leaves_out_what_waits_ahead(collator, handed
     with loader.device_iterator(batches, placed, 2, 4) as second:
         second.set_state(state)
         assert_same(next(second), batches[handed_out])
-    # A checkpoint of the iterator without devices goes on as well.
-    third = loader.background(batches, 2, 4)
-    third.set_state(state)
-    assert_same(next(third), batches[handed_out])
 
 
 def _wait_for(condition):
@@ -308,18 +278,13 @@ def test_the_processes_parts_make_the_whole_batch(collator, corpus, shares):
                     np.testing.assert_array_equal(part[name], value[rows], err_msg=name)
 
 
-def test_a_part_of_fill_rows_alone(collator, corpus):
-    batches = loader.EvalBatches(collator, corpus.utterances[:2], 8, slice(4, 8))
-    batch = batches[0]
-    assert not batch["valid"].any() and not batch["ctc_valid"].any()
-    assert (batch["audio_length"] > 0).all()
-    assert set(batch["index"]) <= {0, 1}
-
-
 def test_row_indices_and_num_valid_tell_of_the_whole_batch(collator, corpus):
     some = corpus.utterances[:13]
     batches = loader.EvalBatches(collator, some, 8, rows=slice(0, 2))
     whole = loader.EvalBatches(collator, some, 8)
+    indices = np.concatenate([batches.row_indices(i) for i in range(len(batches))])
+    assert sorted(indices[indices != bucketing.FILL]) == list(range(13))
+    assert "aug_audio" not in whole[0]
     for i in range(len(batches)):
         at = batches.row_indices(i)
         np.testing.assert_array_equal(at != -1, whole[i]["valid"])
@@ -331,22 +296,22 @@ def test_row_indices_and_num_valid_tell_of_the_whole_batch(collator, corpus):
         assert train.shape(i).samples == whole[i]["audio"].shape[1]
 
 
-@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("seed", range(4))
 def test_every_utterance_once_in_every_epoch(collator, corpus, seed):
     rng = np.random.default_rng(seed)
     n, size = int(rng.integers(1, 80)), int(rng.integers(1, 20))
     some = [corpus.utterances[i] for i in rng.permutation(80)[:n]]
     batches = loader.TrainBatches(collator, some, size, 3, seed)
     assert batches.steps_per_epoch == -(-n // size)
-    for epoch in range(3):
-        plan = batches.plan(epoch)
+    plans = [batches.plan(epoch) for epoch in range(3)]
+    for epoch, plan in enumerate(plans):
         rows = np.concatenate([rows for _, rows in plan])
         assert sorted(rows[rows != bucketing.FILL]) == list(range(n))
         assert sum(bucketing.FILL in rows for _, rows in plan) == (n % size > 0)
         for bucket, rows in plan:
             for i in rows[rows != bucketing.FILL]:
-                drawn = collator.lengths(some[i], (seed, epoch))
-                assert max(drawn) <= collator.edges[bucket]
+                drawn = collator.view_lengths([some[i]], (seed, epoch))
+                assert drawn.max() <= collator.edges[bucket]
 
 
 def padding_share(collator, utterances):
@@ -401,14 +366,6 @@ def test_a_cut_utterance_loses_its_ctc(make, corpus):
         uncut = np.array([corpus.utterances[k].samples <= limit for k in b["index"]])
         np.testing.assert_array_equal(b["ctc_valid"], b["valid"] & uncut)
         assert (b["audio_length"] <= limit).all()
-
-
-def test_a_fill_row_repeats_a_real_one_and_is_not_valid(collator, corpus):
-    u = corpus.utterances[0]
-    batch = collator.batch([u, None], collator.buckets[-1], (0, 0), True)
-    np.testing.assert_array_equal(batch["valid"], [True, False])
-    assert not batch["ctc_valid"][1] and not batch["aug_valid"][1]
-    np.testing.assert_array_equal(batch["audio"][0], batch["audio"][1])
 
 
 def test_some_utterances_come_without_their_words(make, tokenizer):

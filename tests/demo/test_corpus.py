@@ -2,13 +2,12 @@
 
 import hashlib
 import json
-import subprocess
-import sys
 
 import pytest
 
 from mmer_jax.demo import corpus, sound
 from mmer_jax.errors import UserError
+from tests import harness
 
 
 def tree(root):
@@ -19,17 +18,10 @@ def tree(root):
     }
 
 
-def command(*arguments):
-    return subprocess.run(
-        [sys.executable, "-m", "mmer_jax.demo.corpus", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-
-
 def test_another_process_makes_the_same_bytes(awkward, tmp_path):
-    done = command(tmp_path / "again", "--seed", 3, "--per-speaker-class", 3, "--awkward")
+    done = harness.command(
+        "demo.corpus", tmp_path / "again", "--seed", 3, "--per-speaker-class", 3, "--awkward"
+    )
     assert done.returncode == 0, done.stderr
     assert tree(tmp_path / "again") == tree(awkward)
     assert "speaking:" in done.stderr
@@ -105,7 +97,6 @@ def test_interrupted_run_leaves_nothing(tmp_path, monkeypatch):
     monkeypatch.setattr(sound, "write_wav", interrupt)
     with pytest.raises(KeyboardInterrupt):
         corpus.build(tmp_path / "out", per_speaker_class=2, progress=False)
-    assert len(written) < 100
     assert list(tmp_path.iterdir()) == []
 
 

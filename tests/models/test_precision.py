@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from benchmarks import train_step
+from benchmarks import common
 from mmer_jax import configuration
 from mmer_jax.inference import stablehlo
 from mmer_jax.losses import contrastive
@@ -19,7 +19,7 @@ from mmer_jax.training.trainer import Trainer
 
 # StableHLO's names of what the options ask for.
 NAMES = {"default": "DEFAULT", "tensorfloat32": "HIGH", "float32": "HIGHEST"}
-CLASSES, SYMBOLS = train_step.CLASSES, train_step.SYMBOLS
+CLASSES, SYMBOLS = common.CLASSES, common.SYMBOLS
 
 
 def _model(precision, audio="wav2vec2"):
@@ -34,7 +34,7 @@ def _model(precision, audio="wav2vec2"):
 
 def _batch():
     rng = np.random.default_rng(0)
-    return train_step.make_batch([0.5, 0.6], [0.6, 0.5], train_step.TINY, rng)
+    return common.make_batch([0.5, 0.6], [0.6, 0.5], 60, rng)
 
 
 def _programs(precision, audio):

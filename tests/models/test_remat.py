@@ -6,30 +6,31 @@ import numpy as np
 import pytest
 from transformers import Wav2Vec2Config, WhisperConfig
 
-from benchmarks import train_step
+from benchmarks import common
 from mmer_jax import configuration
 from mmer_jax.losses.total import total_loss
 from mmer_jax.models import factory
 from mmer_jax.models.encoders import wav2vec2, whisper
-from mmer_jax.training import schedule
+from mmer_jax.models.encoders.blocks import Layers
+from mmer_jax.training import xla_options
 
-SIZES = train_step.Sizes(width=16, layers=3, heads=2, ffn=32, channels=16, vocabulary=40)
+LAYERS, VOCABULARY = 3, 40
 
 
 def _model(remat, audio="wav2vec2", text="roberta", dtype="float32"):
     c = configuration.default()
     c.audio.family, c.text.family = audio, text
     for size in (c.audio.size, c.text.size):
-        size.width, size.layers, size.heads, size.ffn = 16, SIZES.layers, 2, 32
+        size.width, size.layers, size.heads, size.ffn = 16, LAYERS, 2, 32
     c.audio.conv_channels = 16
     c.model.width, c.model.heads, c.model.ffn = 16, 2, 32
     c.model.remat, c.model.dtype = remat, dtype
-    return factory.build_model(c, train_step.CLASSES, train_step.SYMBOLS, SIZES.vocabulary), c
+    return factory.build_model(c, common.CLASSES, common.SYMBOLS, VOCABULARY), c
 
 
 def _batch(seconds=0.6):
     lengths = np.linspace(0.7, 1, 4) * seconds
-    return train_step.make_batch(lengths, lengths[::-1], SIZES, np.random.default_rng(0))
+    return common.make_batch(lengths, lengths[::-1], VOCABULARY, np.random.default_rng(0))
 
 
 def value_and_grad(model, config):
@@ -60,13 +61,13 @@ def test_same_loss_and_gradients(audio, text):
 
 KINDS = {
     "whisper": (
-        whisper.Layers,
+        whisper.EncoderLayer,
         WhisperConfig(
             d_model=32, encoder_layers=6, encoder_attention_heads=4, encoder_ffn_dim=64
         ),
     ),
     "wav2vec2": (
-        wav2vec2.TransformerLayers,
+        wav2vec2.TransformerLayer,
         Wav2Vec2Config(
             hidden_size=32, num_hidden_layers=6, num_attention_heads=4, intermediate_size=64
         ),
@@ -81,13 +82,13 @@ def test_transformer_layers_take_less_memory(name):
     hidden, mask, key = jnp.ones((4, 200, 32)), jnp.ones((4, 200), bool), jax.random.key(0)
 
     def planned(remat):
-        layers = kind(config, jnp.float32, remat)
+        layers = Layers(kind, config.num_hidden_layers, config, jnp.float32, remat)
         params = jax.eval_shape(lambda: layers.init(key, hidden, mask, True))
 
         def loss(params):
             return jnp.sum(layers.apply(params, hidden, mask, False, rngs={"dropout": key}) ** 2)
 
-        jitted = jax.jit(jax.grad(loss), compiler_options=schedule.compiler_options())
+        jitted = jax.jit(jax.grad(loss), compiler_options=xla_options.compiler_options())
         return jitted.lower(params).compile().memory_analysis().temp_size_in_bytes
 
     assert planned("layers") < 0.6 * planned("none")

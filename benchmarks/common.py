@@ -1,0 +1,258 @@
+"""Models, batches, processes and tables that the benchmarks share."""
+
+import argparse
+import json
+import os
+import pathlib
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+from importlib import metadata
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from transformers import RobertaConfig, Wav2Vec2Config
+
+from mmer_jax import configuration
+from mmer_jax.data.preprocessing import SAMPLE_RATE
+from mmer_jax.data.text import CTC_SYMBOLS
+from mmer_jax.training.trainer import Trainer
+
+PACKAGES = ("jax", "jaxlib", "flax", "numpy", "torch", "transformers")
+GIB = 2**30
+FROZEN = ("audio_encoder/feature_extractor/.*", "text_encoder/.*")  # as in configs/iemocap.py
+LABELS = ("angry", "happy", "neutral", "sad")
+CLASSES, SYMBOLS, TINY_VOCABULARY = len(LABELS), len(CTC_SYMBOLS), 1000
+# Speech: about 3 tokens and 14 characters a second.
+TOKENS_PER_SECOND, SYMBOLS_PER_SECOND = 3.2, 14
+# IEMOCAP's four classes: log-normal with this median and sigma (mean 4.55 s, 95 % below 11.06 s).
+MEDIAN, SIGMA, SHORTEST, LONGEST = 3.58, 0.69, 0.6, 13.125
+MATMUL_WIDTH = 2048  # matrices far larger than any cache
+
+
+def make_trainer(tiny: bool = False, **options) -> tuple[Trainer, int]:
+    """A trainer of wav2vec2-base and a frozen RoBERTa-base, and the text encoder's vocabulary.
+
+    Args:
+      tiny: encoders of one layer and width 32 instead.
+      **options: of the config by path, `__` in a dot's place.
+    """
+    config, vocabulary = configuration.default(), TINY_VOCABULARY
+    config.optimizer.frozen, config.data.normalize = FROZEN, "utterance"
+    if tiny:
+        for size in (config.audio.size, config.text.size):
+            size.width, size.layers, size.heads, size.ffn = 32, 1, 2, 48
+        config.audio.conv_channels = 16
+        config.model.width, config.model.heads, config.model.ffn = 32, 2, 48
+    for path, value in options.items():
+        config.update_from_flattened_dict({path.replace("__", "."): value})
+    with tempfile.TemporaryDirectory() as folder:
+        if not tiny:
+            vocabulary = _name_base_encoders(config, pathlib.Path(folder))
+        trainer = Trainer.from_config(config, LABELS, vocabulary)
+    config.audio.pretrained = config.text.pretrained = ""  # the folder is gone
+    return trainer, vocabulary
+
+
+def _name_base_encoders(config, folder):
+    """As far as the published checkpoints' config.json departs from the class's defaults."""
+    config.audio.pretrained, config.text.pretrained = str(folder / "audio"), str(folder / "text")
+    Wav2Vec2Config(activation_dropout=0.0).save_pretrained(config.audio.pretrained)
+    text = RobertaConfig(
+        vocab_size=50265, max_position_embeddings=514, type_vocab_size=1, layer_norm_eps=1e-5
+    )
+    text.save_pretrained(config.text.pretrained)
+    return text.vocab_size
+
+
+def drawn_params(model, example, seed: int) -> dict:
+    """Parameters of a model, no bias 0 and no scale 1: a fresh model's would hide differences."""
+    shapes = jax.eval_shape(model.init, jax.random.key(0), example)["params"]
+    rng = np.random.default_rng(seed)
+
+    def draw(path, leaf):
+        x = rng.standard_normal(leaf.shape).astype(np.float32)
+        if path[-1].key in ("scale", "weight_g"):
+            return 1 + 0.1 * x
+        return 0.1 * x if x.ndim == 1 else x / np.float32(np.sqrt(x.size / x.shape[-1]))
+
+    return jax.tree_util.tree_map_with_path(draw, shapes)
+
+
+def make_batch(seconds, aug_seconds, vocabulary: int, rng, bucket=None) -> dict:
+    """A batch of noise of these lengths, random ids, and labels in pairs.
+
+    Args:
+      seconds, aug_seconds: of each row's two views.
+      vocabulary: ids of the text encoder.
+      rng: draws the numbers.
+      bucket: static shapes; None pads each view to its own longest.
+    """
+    rows = len(seconds)
+    batch = {"label": (np.arange(rows) // 2 % CLASSES).astype(np.int32)}
+    for prefix, view in (("", seconds), ("aug_", aug_seconds)):
+        samples, tokens, _ = counts(view)
+        n, s = (bucket.samples, bucket.tokens) if bucket else (samples.max(), tokens.max())
+        audio = rng.standard_normal((rows, n)).astype(np.float32)
+        mask = (np.arange(s) < tokens[:, None]).astype(np.int32)
+        ids = rng.integers(3, vocabulary, (rows, s))
+        batch |= {
+            f"{prefix}audio": np.where(np.arange(n) < samples[:, None], audio, 0),
+            f"{prefix}audio_length": samples, f"{prefix}text_mask": mask,
+            f"{prefix}text_ids": np.where(mask, ids, 1).astype(np.int32),
+        }  # fmt: skip
+    symbols = counts(seconds)[2]
+    width, yes = bucket.symbols if bucket else symbols.max(), np.ones(rows, bool)
+    return batch | {
+        "transcript": rng.integers(5, SYMBOLS, (rows, width)).astype(np.int32),
+        "transcript_length": symbols, "index": np.arange(rows, dtype=np.int32),
+        "valid": yes, "ctc_valid": yes, "aug_valid": yes,
+    }  # fmt: skip
+
+
+def counts(seconds):
+    """Seconds [n] -> samples, tokens and characters, int32 [n] each."""
+    seconds = np.asarray(seconds)
+    return tuple(
+        np.asarray(x, np.int32)
+        for x in (
+            seconds * SAMPLE_RATE, 2 + seconds * TOKENS_PER_SECOND, 1 + seconds * SYMBOLS_PER_SECOND
+        )
+    )  # fmt: skip
+
+
+def draw_lengths(count: int, rng):
+    """Seconds of both views: IEMOCAP's fit, and the augmented one within some 15 % of it."""
+    seconds = MEDIAN * np.exp(SIGMA * rng.standard_normal(count))
+    spoken_again = seconds * np.exp(0.15 * rng.standard_normal(count))
+    return np.clip(seconds, SHORTEST, LONGEST), np.clip(spoken_again, SHORTEST, LONGEST)
+
+
+def flops(jitted, *args) -> float:
+    """FLOPs of one call as XLA counts them before it optimises."""
+    return float(jitted.lower(*args).cost_analysis()["flops"])
+
+
+def matmul_rate(width: int = MATMUL_WIDTH, repeats: int = 7) -> float:
+    """FLOP/s of a square float32 matrix product on the default device, median of `repeats`."""
+    x, product = jnp.ones((width, width)), jax.jit(jnp.matmul)
+    jax.block_until_ready(product(x, x))
+    return 2 * width**3 / np.median([timed(product, x, x)[0] for _ in range(repeats)])
+
+
+def timed(function, *args):
+    """(seconds, result) of one call whose result is waited for."""
+    start = time.perf_counter()
+    result = jax.block_until_ready(function(*args))
+    return time.perf_counter() - start, result
+
+
+def child(arguments, folder=None) -> dict:
+    """Runs `python ARGUMENTS` in a process of its own and waits for it.
+
+    Args:
+      arguments: of the interpreter.
+      folder: where it runs, and where its modules come from first; None: here.
+
+    Returns:
+      `output` (what it printed), `seconds`, `cpu_seconds` and `peak_gib`, its resident memory.
+
+    Raises:
+      RuntimeError: the process failed; holds the end of what it wrote.
+    """
+    folder = str(folder or pathlib.Path(__file__).parents[1])
+    environment = os.environ | {"PYTHONPATH": folder}
+    start = time.perf_counter()
+    with tempfile.TemporaryFile("w+") as output, tempfile.TemporaryFile("w+") as errors:
+        process = subprocess.Popen(
+            [sys.executable, *arguments], cwd=folder, env=environment, stdout=output, stderr=errors
+        )
+        try:
+            _, status, usage = os.wait4(process.pid, 0)
+        except BaseException:
+            process.kill()
+            raise
+        process.returncode = os.waitstatus_to_exitcode(status)
+        seconds = time.perf_counter() - start
+        output.seek(0)
+        errors.seek(0)
+        if process.returncode:
+            raise RuntimeError(
+                f"{' '.join(arguments)} ended with {process.returncode} (-9: killed, for want of "
+                f"memory as a rule):\n{errors.read()[-2000:]}"
+            )
+        return {
+            "output": output.read(), "seconds": seconds,
+            "cpu_seconds": usage.ru_utime + usage.ru_stime,
+            "peak_gib": usage.ru_maxrss * 1024 / GIB,
+        }  # fmt: skip
+
+
+def parser(doc: str) -> argparse.ArgumentParser:
+    """A parser with the flags that speed, memory and padding have."""
+    made = argparse.ArgumentParser(
+        description=doc, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    made.add_argument("--out", default="build/benchmarks", help="folder of the JSON file")
+    made.add_argument("--tiny", action="store_true", help="small sizes: does it run at all")
+    return made
+
+
+def progress(text: str) -> None:
+    """Replaces the progress line on a terminal; silent elsewhere, so that logs stay readable."""
+    if sys.stderr.isatty():
+        print(f"\r\033[K{text}", end="" if text else "", file=sys.stderr, flush=True)
+
+
+def table(header, rows) -> str:
+    """A Markdown table of strings and numbers."""
+    line = lambda cells: "| " + " | ".join(map(_cell, cells)) + " |"  # noqa: E731
+    return "\n".join([line(header), "|" + "-|" * len(header), *map(line, rows)])
+
+
+def _cell(value):
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def describe() -> dict:
+    """Processor, cores, memory in GiB, device and versions, by name."""
+    device = jax.devices()[0]
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / GIB
+    return {
+        "processor": _processor(), "cores": os.cpu_count(), "memory_gib": round(memory, 1),
+        "backend": device.platform, "device": device.device_kind, "devices": jax.device_count(),
+        "python": platform.python_version(),
+    } | {name: _version(name) for name in PACKAGES}  # fmt: skip
+
+
+def _processor():
+    try:
+        lines = pathlib.Path("/proc/cpuinfo").read_text().splitlines()
+        return next(x.split(":", 1)[1].strip() for x in lines if x.startswith("model name"))
+    except (OSError, StopIteration):  # not Linux, or a processor that names no model
+        return platform.processor() or platform.machine()
+
+
+def _version(name):
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return "not installed"
+
+
+def report(flags, name: str, found: dict, text: str) -> None:
+    """Prints the machine and a benchmark's text, and writes what it found to OUT/NAME.json."""
+    machine = describe()
+    versions = ", ".join(f"{key} {machine[key]}" for key in ("python", *PACKAGES))
+    path = pathlib.Path(flags.out) / f"{name}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    everything = {"machine": machine, "flags": vars(flags)} | found
+    path.write_text(json.dumps(everything, indent=2) + "\n")
+    print(
+        f"{machine['processor']}, {machine['cores']} cores, {machine['memory_gib']} GiB; JAX on "
+        f"{machine['devices']} x {machine['device']} ({machine['backend']}); {versions}\n\n{text}"
+        f"\n\nWritten: {path}"
+    )
