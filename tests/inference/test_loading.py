@@ -90,8 +90,8 @@ def test_a_converted_checkpoint_is_read(tmp_path):
     torch = pytest.importorskip("torch")
     from transformers import RobertaConfig, RobertaModel
 
-    from mmer_jax.convert import released
-    from tests.convert.test_released import WIDTH, _small_state
+    from mmer_jax.convert import original
+    from tests.convert.test_original import WIDTH, _small_state
 
     words = made(tmp_path).tokenizer_folder
     config = RobertaConfig(
@@ -101,9 +101,9 @@ def test_a_converted_checkpoint_is_read(tmp_path):
     RobertaModel(config).save_pretrained(words)
     torch.save({"state_dict": _small_state(symbols=32)}, tmp_path / "c.pt")
     out = tmp_path / "out"
-    assert released.main([str(tmp_path / "c.pt"), str(out), "--text-encoder", words]) == 0
+    assert original.main([str(tmp_path / "c.pt"), str(out), "--text-encoder", words]) == 0
     predictor = mmer_jax.load(str(out))
-    assert predictor.model.label_names == released.LABELS
+    assert predictor.model.label_names == original.LABELS
     assert predictor.model.text_sources == {}
     found = predictor.predict(odd.tone(0.5), rate=RATE)
     assert found.text_source == "ctc" and not found.calibrated
