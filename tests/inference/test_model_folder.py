@@ -55,7 +55,7 @@ def folder(model, tmp_path):
 )
 def test_what_is_written_comes_back(place, tmp_path, options):
     model = made(place, *options)
-    model_folder.write(model, str(tmp_path / "out"))
+    model_folder.write(model, str(tmp_path / "out"), model_card.markdown(model))
     again = model_folder.read(str(tmp_path / "out"))
     before, after = flat(model), flat(again)
     assert before.keys() == after.keys()
@@ -96,7 +96,7 @@ def test_a_frozen_encoder_and_an_uncalibrated_model(place, tmp_path):
     model.config.optimizer.frozen = ("text_encoder/.*",)
     model = dataclasses.replace(model, text_sources={}, card={},
                                 model=build(model.config, 4, model.tokenizer))  # fmt: skip
-    model_folder.write(model, str(tmp_path / "out"))
+    model_folder.write(model, str(tmp_path / "out"), model_card.markdown(model))
     again = model_folder.read(str(tmp_path / "out"))
     assert again.model.frozen == ("text_encoder",) and not again.text_sources
     card = model_card.markdown(again)
@@ -140,7 +140,7 @@ def test_a_taken_folder_stays_as_it_is(model, folder):
 
 def test_an_empty_folder_is_taken_over(model, tmp_path):
     (tmp_path / "out").mkdir()
-    model_folder.write(model, str(tmp_path / "out"))
+    model_folder.write(model, str(tmp_path / "out"), model_card.markdown(model))
     assert model_folder.is_model_folder(str(tmp_path / "out"))
     assert (tmp_path / "out").stat().st_mode & 0o777 == 0o755
 
@@ -153,7 +153,7 @@ def test_nothing_is_left_of_a_writing_that_failed(model, tmp_path, monkeypatch, 
     monkeypatch.setattr(params_file, "save_file", fail)
     expected = UserError if isinstance(error, OSError) else error
     with pytest.raises(expected, match="no space left" if expected is UserError else None):
-        model_folder.write(model, str(tmp_path / "out"))
+        model_folder.write(model, str(tmp_path / "out"), model_card.markdown(model))
     assert not list(tmp_path.iterdir())
 
 
