@@ -290,7 +290,7 @@ def _torch_recordings(flags, trainer, params, tokenizer):
 def _flax_recordings(_, trainer, params, tokenizer):
     from mmer_jax.data import text
     from mmer_jax.inference.predictor import Predictor
-    from mmer_jax.training.loaded_model import LoadedModel
+    from mmer_jax.training.model_folder import LoadedModel
 
     reader = text.Tokenizer(tokenizer, MAX_TOKENS)
     loaded = LoadedModel(

@@ -81,7 +81,7 @@ def _predict(args):
     from mmer_jax.inference import tables
     from mmer_jax.inference.predictor import Predictor
     from mmer_jax.training import checkpoint_io
-    from mmer_jax.training.loaded_model import digest
+    from mmer_jax.training.model_folder import digest
 
     items = tables.expand(args.inputs, "" if args.no_text else args.text)
     cli.cache_compilations()

@@ -1,4 +1,4 @@
-"""`loaded_model.remat`: the same loss and gradients from less memory, dropout on."""
+"""`model.remat`: the same loss and gradients from less memory, dropout on."""
 
 import jax
 import jax.numpy as jnp

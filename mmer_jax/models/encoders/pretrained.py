@@ -42,8 +42,11 @@ def load_config(source: str):
     Raises:
       UserError: nothing there, no network to look, or a model that computes what ours does not.
     """
-    from transformers import AutoConfig
+    from transformers import CONFIG_MAPPING, AutoConfig
 
+    for name, encoder in ENCODERS.items():
+        if name not in CONFIG_MAPPING:
+            _ = encoder.cls  # its module registers its config
     try:
         config = AutoConfig.from_pretrained(os.path.expanduser(source), trust_remote_code=False)
     except Exception as e:  # OSError, ValueError, JSON errors or the hub's own
