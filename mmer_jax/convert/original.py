@@ -150,7 +150,7 @@ def load(folder: str) -> tuple[MMER, dict, ml_collections.ConfigDict]:
 
 
 def report(converted: Converted) -> str:
-    """What became of every key, and the sizes that were found."""
+    """The use of every key, and the sizes that were found."""
     m, a = converted.model, converted.audio_config
     count = sum(x.size for x in jax.tree.leaves(converted.params))
     lines = [

@@ -48,7 +48,7 @@ def normalized(transcript: str) -> str:
 
 
 def spoken(transcripts) -> frozenset[str]:
-    """What is said in any of the transcripts, normalised; an empty one says nothing."""
+    """The transcripts, normalised, without the empty ones."""
     return frozenset(normalized(t) for t in transcripts) - {""}
 
 
@@ -179,7 +179,7 @@ def save_tokenizer(tokenizer, source: str, folder: str) -> None:
 
 
 def _backend(tokenizer, source):
-    """What tokenizer.json holds of a Hugging Face tokenizer."""
+    """The part of a Hugging Face tokenizer that tokenizer.json holds."""
     if not tokenizer.is_fast:
         raise UserError(
             f"The tokenizer in {source!r} has no form that {TOKENIZER_FILE} could hold (it is a "
