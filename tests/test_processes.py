@@ -26,7 +26,7 @@ KILLED = """
 import sys
 from absl import app
 from mmer_jax import main
-from mmer_jax.inference import fold_params
+from mmer_jax.training import fold_params
 fold_params.write = lambda *_: sys.exit("killed")
 app.run(main.main, flags_parser=main.parse_flags)
 """
@@ -46,7 +46,8 @@ def command(prepared, workdir, *options, program=("-m", "mmer_jax.main")):
 
 
 def start(*args, devices, **options):
-    env = os.environ | {"XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}"}
+    flags = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count={devices}"
+    env = os.environ | {"XLA_FLAGS": flags}
     return subprocess.Popen(
         command(*args, **options), cwd=ROOT, env=env, text=True, stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
