@@ -12,6 +12,7 @@ import os
 import pathlib
 import runpy
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -61,6 +62,22 @@ def fresh_command(module, *arguments, python=(), env=(), **options):
         env={**os.environ, "PYTHONPATH": str(ROOT), **dict(env)},
         **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options},
     )  # fmt: skip
+
+
+class Killed(BaseException):
+    """Stands for a kill in this process: nothing of ours catches it."""
+
+
+def killed(*_):
+    """What a function is replaced with where the run is to be killed."""
+    raise Killed
+
+
+def free_port() -> int:
+    """A port that nobody listens at."""
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
 
 
 def disk(folder: pathlib.Path, size: str) -> bool:

@@ -5,7 +5,6 @@ import json
 import os
 import pathlib
 import re
-import socket
 import subprocess
 import sys
 
@@ -17,6 +16,7 @@ from mmer_jax import processes
 from mmer_jax.errors import UserError
 from mmer_jax.inference.predictor import Predictor
 from mmer_jax.training import checkpoint_io
+from tests.harness import free_port
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 
@@ -69,9 +69,7 @@ def finish(program, message=""):
 
 
 def in_two(prepared, workdir, *options, message="", **others):
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{s.getsockname()[1]}"
+    address = f"127.0.0.1:{free_port()}"
     flags = (f"--coordinator_address={address}", "--num_processes=2", *options)
     programs = [
         start(prepared, workdir, *flags, f"--process_id={i}", devices=2, **others) for i in range(2)
