@@ -281,24 +281,18 @@ def _check_losses(config):
 
 
 def _check_optimizer(config):
-    frozen, groups = config.optimizer.frozen, config.optimizer.groups
-    for group in groups:
-        pair = isinstance(group, (tuple, list)) and len(group) == 2
-        if not pair or not isinstance(group[1], (int, float)) or not 0 <= group[1] <= 1000:
-            raise UserError(
-                f"config.optimizer.groups has {group!r}; expected pairs of a pattern and a factor "
-                "on the learning rate, for example "
-                "--config.optimizer.groups='((\"audio_encoder/.*\", 0.1),)'."
-            )
-    for option, patterns in (("frozen", frozen), ("groups", [pattern for pattern, _ in groups])):
-        for pattern in patterns:
-            try:
-                re.compile(pattern)
-            except (re.error, TypeError) as e:
-                raise UserError(
-                    f"config.optimizer.{option} has {pattern!r}, which is no regular expression: "
-                    f"{e}."
-                ) from e
+    try:
+        rates = [(pattern, 1.0) for pattern in config.optimizer.frozen]
+        for pattern, factor in (*rates, *config.optimizer.groups):
+            re.compile(pattern)
+            if not 0.0 <= float(factor) <= 1000.0:
+                raise ValueError(f"{factor} is no factor")
+    except (TypeError, ValueError, re.error) as e:
+        raise UserError(
+            f"config.optimizer.frozen or config.optimizer.groups can't be read: {e}. Expected "
+            "patterns, and pairs of a pattern and a factor on the learning rate, for example "
+            "--config.optimizer.groups='((\"audio_encoder/.*\", 0.1),)'."
+        ) from e
 
 
 def _check_training(config):

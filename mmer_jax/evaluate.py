@@ -6,7 +6,8 @@ import time
 
 from absl import flags
 
-from mmer_jax import cli, files, host_memory
+from mmer_jax import cli, files, host_memory, processes
+from mmer_jax.errors import UserError
 
 
 def run(workdir: str, text_source: str = "ctc", data_dir: str = "") -> str:
@@ -14,7 +15,7 @@ def run(workdir: str, text_source: str = "ctc", data_dir: str = "") -> str:
 
     Args:
       workdir: of a finished run of `mmer_jax.main`.
-      text_source: what the model reads: `gold`, `ctc` or `none`, see `report.TEXT_SOURCES`.
+      text_source: what the model reads: `gold`, `ctc` or `none`, see `reliability.TEXT_SOURCES`.
       data_dir: where the prepared dataset is now; empty: where the run had it.
 
     Returns:
@@ -25,19 +26,32 @@ def run(workdir: str, text_source: str = "ctc", data_dir: str = "") -> str:
     """
     # Imported late: a wrong option is reported at once, without seconds of imports.
     from mmer_jax import runs
-    from mmer_jax.reporting import report
 
     found = runs.read(workdir)
-    report.check_text_source(found.config, text_source)
-    from mmer_jax.main import hardware
-    from mmer_jax.reporting import transcript_ablation
+    _check(found.config, text_source)
+    from mmer_jax.reporting import report, transcript_ablation
 
     cli.cache_compilations()
     began = time.monotonic()
     results = transcript_ablation.evaluate(found, text_source, data_dir)
     out = os.path.join(found.workdir, f"text_{text_source}")
     seconds = time.monotonic() - began
-    return report.write(found.config, results, out, seconds, hardware(), text_source)
+    return report.write(found.config, results, out, seconds, processes.hardware(), text_source)
+
+
+def _check(config, source):
+    """Raises UserError where a run can't be tested with texts from `source`."""
+    from mmer_jax.metrics.reliability import TEXT_SOURCES, text_sources
+
+    if source not in TEXT_SOURCES:
+        raise UserError(f"--text_source is {source!r}; the choices are: {', '.join(TEXT_SOURCES)}.")
+    if "text" not in config.model.modalities:
+        raise UserError("This run's model reads no text: its results are the same without.")
+    if source not in text_sources(config):
+        reason = "has text alone and so no CTC head to write a transcript"
+        if "audio" in config.model.modalities:
+            reason = "was trained without CTC, so it can't write a transcript"
+        raise UserError(f"This run's model {reason}; the choices for it are: gold, none.")
 
 
 def main(argv: list[str] | None = None) -> int:

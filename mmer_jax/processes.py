@@ -89,3 +89,11 @@ def wait_for_all(name: str) -> None:
         from jax.experimental import multihost_utils
 
         multihost_utils.sync_global_devices(name)
+
+
+def hardware() -> str:
+    """The devices, in words."""
+    import jax
+
+    kinds = [d.device_kind for d in jax.devices()]
+    return f"{len(kinds)} x {kinds[0]} ({os.cpu_count()} CPU cores)"

@@ -58,7 +58,7 @@ class FoldResult:
         trained on.
       chosen: entry of the history that was selected.
       temperature: of the text that the test utterances came with; None where none was fitted.
-      text_sources: what was measured on held-out dialogs, see `training.heldout.measure`.
+      text_sources: what was measured on held-out dialogs, see `evaluation.measure_heldout`.
       dataset_version: of the TFDS builder.
       normalized: whether waveforms were; None: not recorded.
       pretrained: weights begun with, see `Trainer.pretrained`.
@@ -154,7 +154,7 @@ class RunResult:
       leakage: see `leakage.split_rates`; None where it is not known.
       dataset_versions: of the folds.
       pretrained: see `FoldResult`.
-      text_source: the text that the model was given, see `transcript_ablation.TEXT_SOURCES`.
+      text_source: the text that the model was given, see `reliability.TEXT_SOURCES`.
       seconds, hardware, versions: of the computation.
     """
 

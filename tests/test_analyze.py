@@ -1,6 +1,5 @@
 """The analysis of tiny runs: every picture, the page, and what happens when things are gone."""
 
-import html.parser
 import json
 import re
 import shutil
@@ -14,28 +13,13 @@ from mmer_jax.errors import UserError
 from mmer_jax.metrics import METRICS
 from mmer_jax.reporting import embeddings
 from mmer_jax.reporting.html import png_size
+from tests.reporting.test_html import Tags
 
 ALWAYS = {
     "confusion_pooled", "confusion_fold5", "folds", "recall", "reliability", "curve_train_loss",
     "curve_train_ce", "map_emotion", "map_speaker", *(f"curve_select_{name}" for name in METRICS),
 }  # fmt: skip
 BOTH = {"curve_train_ctc", "curve_train_scl", "curve_train_acl", "attention", "gate"}
-
-
-class Tags(html.parser.HTMLParser):
-    """Collects tags, with their attributes, and text."""
-
-    def __init__(self, page):
-        super().__init__()
-        self.tags, self.text = [], ""
-        self.feed(page)
-        self.close()
-
-    def handle_starttag(self, tag, attributes):
-        self.tags.append((tag, dict(attributes)))
-
-    def handle_data(self, data):
-        self.text += data
 
 
 @pytest.fixture(scope="module")

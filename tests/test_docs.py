@@ -184,6 +184,13 @@ def test_links_of_the_readme_lead_somewhere():
     assert not [x for x in links if "://" not in x and not (ROOT / x).exists()]
 
 
+def test_paths_in_the_pages_exist():
+    pattern = r"`((?:benchmarks|configs|datasets|docs|mmer_jax|notebooks|tests)/[\w./]*)[`:]"
+    named = [(p.name, path) for p in PAGES for path in re.findall(pattern, p.read_text("utf-8"))]
+    assert len(named) > 50
+    assert not [(page, path) for page, path in named if not (ROOT / path).exists()]
+
+
 @pytest.fixture(scope="module")
 def built(tmp_path_factory):
     """A folder with the pages, as `make docs` builds them."""
@@ -206,7 +213,7 @@ def test_every_option_is_in_the_built_page(built):
     from mmer_jax import configuration
 
     page = unescape(re.sub(r"<[^>]+>", "", (built / "configs.html").read_text()))
-    options = configuration._flat(configuration.to_json(configuration.default()))
+    options = configuration.flat(configuration.to_json(configuration.default()))
     assert len(options) > 70
     assert not [option for option in options if f"\n{option}\n" not in page]
 
@@ -280,7 +287,7 @@ def _python(words):
     except ModuleNotFoundError as e:
         return str(e)
     if not arguments:
-        return "" if name in ("mmer_jax.main", *_WITHOUT_ARGUMENTS) else "no arguments"
+        return "" if name in (*ABSL, *_WITHOUT_ARGUMENTS) else "no arguments"
     return _argparse(name, arguments)
 
 

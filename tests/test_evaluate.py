@@ -10,7 +10,7 @@ from mmer_jax.data import folds
 from mmer_jax.metrics import asr, calibration, classification
 from mmer_jax.reporting import embeddings, report, transcript_ablation
 from mmer_jax.results import FoldResult
-from mmer_jax.training import loop
+from mmer_jax.training import evaluation
 from tests.made_results import fold_result, row
 
 
@@ -36,7 +36,7 @@ def test_the_transcripts_give_what_was_stored_and_others_do_not(run):
     assert np.abs(logits(none) - stored).max() > 1e-3
     trainer, state, utterances = embeddings.open_fold(found.folds[0])
     texts = {p.utterance: p.recognized.lower() for p in found.folds[0].result.predictions}
-    expected = loop.predict(trainer, state, utterances, texts)["logits"]
+    expected = evaluation.predict(trainer, state, utterances, texts)["logits"]
     np.testing.assert_allclose(
         logits(transcript_ablation.evaluate(found, "ctc")), expected, atol=1e-5
     )
@@ -49,14 +49,14 @@ def test_each_source_has_the_figures_of_its_own_texts_on_held_out_dialogs(run):
     trainer, state, _ = embeddings.open_fold(fold)
     held = trainer.split(folds.Fold(5)).validation
     label = np.array([u.label for u in held])
-    written = loop.predict(trainer, state, held)["recognized"]
+    written = evaluation.predict(trainer, state, held)["recognized"]
     texts = {
         "gold": {},
         "ctc": {u.id: w.lower() for u, w in zip(held, written)},
         "none": {u.id: "" for u in held},
     }
     for source, given in texts.items():
-        logits = loop.predict(trainer, state, held, given)["logits"]
+        logits = evaluation.predict(trainer, state, held, given)["logits"]
         rates = classification.rates(classification.confusion(label, logits.argmax(-1), 4))
         found = stored[source]
         assert found["ua"] == pytest.approx(rates["ua"]) and found["utterances"] == len(held)

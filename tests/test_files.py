@@ -46,7 +46,7 @@ def test_a_workdir_in_a_bucket(bucket):
     stored = fold_result(["ang"], [row("ang", "ang")], fold=3)
     runs.write_result(stored, "gs://b/run/fold3")
     config.folds = (3,)
-    assert cross_validation.run(config, "gs://b/run", None) == [stored]
+    assert cross_validation.run(config, "gs://b/run") == ([stored], False)
     assert set(bucket) == {"gs://b/run/config.json", "gs://b/run/fold3/result.json"}
 
 

@@ -1,5 +1,6 @@
 """The notebooks, run in small on two forced CPU devices; their outputs are stripped."""
 
+import importlib.util
 import json
 import os
 import pathlib
@@ -41,6 +42,15 @@ def printed(notebook):
     data = [o.get("data", {}) for o in outputs]
     texts = [o.get("text", "") for o in outputs] + [d.get("text/markdown", "") for d in data]
     return "".join(texts), sum("image/png" in d for d in data)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_its_imports_exist(name):
+    code = (ROOT / "notebooks" / f"{name}.ipynb").read_text(encoding="utf-8")
+    for module, names in re.findall(r"from (mmer_jax[\w.]*) import ([\w, ]+)", code):
+        for imported in names.split(", "):
+            package = importlib.import_module(module)
+            assert hasattr(package, imported) or importlib.util.find_spec(f"{module}.{imported}")
 
 
 @pytest.fixture(scope="module")

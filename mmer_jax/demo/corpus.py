@@ -10,6 +10,7 @@ import argparse
 import hashlib
 import itertools
 import json
+import os
 import sys
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
@@ -22,6 +23,7 @@ from mmer_jax.demo import plan, release, sound, tokenizer, tts
 from mmer_jax.errors import UserError
 
 MAX_PER_SPEAKER_CLASS = 500
+MAX_WORKERS, CHUNK = 8, 32  # processes that speak, and utterances that each gets at once
 MANIFEST = "corpus.json"
 # Counts up when the same options begin to make another corpus.
 GENERATOR = 2
@@ -73,9 +75,7 @@ def _fill(root, options, progress):
     seed = options["seed"]
     turns = plan.turns(seed, options["per_speaker_class"], options["awkward"])
     clips = plan.clips(seed, turns)
-    with tts.Espeak() as espeak:
-        seconds = _write_sounds(root, espeak, turns, clips, progress)
-        version = espeak.version
+    seconds, version = _write_sounds(root, turns, clips, progress)
     _write_release(root, turns, seconds, options["awkward"])
     release.write_augmented(root, clips)
     texts = [release.joined(turn) for turn in turns]
@@ -84,8 +84,8 @@ def _fill(root, options, progress):
     return write_manifest(root, options, version, _counts(turns, clips, seconds))
 
 
-def _write_sounds(root, espeak, turns, clips, progress):
-    """Speaks everything, on all cores, and returns utterance -> seconds."""
+def _write_sounds(root, turns, clips, progress):
+    """Speaks everything; returns utterance -> seconds, and espeak-ng's version."""
     tasks = [
         (release.wav_path(root, turn), turn, turn.speaker, turn.text.sentence) for turn in turns
     ]
@@ -95,23 +95,35 @@ def _write_sounds(root, espeak, turns, clips, progress):
     ]
     for folder in {path.parent for path, *_ in tasks}:
         folder.mkdir(parents=True, exist_ok=True)
+    chunks = [tasks[i : i + CHUNK] for i in range(0, len(tasks), CHUNK)]
+    interval = 0.1 if sys.stderr.isatty() else 10
+    with (
+        ThreadPoolExecutor(min(MAX_WORKERS, os.cpu_count() or 1)) as pool,
+        tqdm(desc="speaking", total=len(tasks), disable=not progress, mininterval=interval) as bar,
+    ):
+        spoken = []
+        for chunk in pool.map(_speak, chunks):
+            spoken.append(chunk)
+            bar.update(len(chunk[0]))
+    durations = itertools.chain.from_iterable(seconds for seconds, _ in spoken)
+    return {turn.utterance: length for turn, length in zip(turns, durations)}, spoken[0][1]
 
-    def work(task):
-        path, source, speaker, text = task
-        job = sound.espeak_job(text, speaker, source.prosody, source.seed)
-        speech = espeak.say(job)
+
+def _speak(tasks):
+    """Writes the sound of each task; returns their seconds, and espeak-ng's version."""
+    speech = tts.say(
+        [
+            sound.espeak_job(text, speaker, source.prosody, source.seed)
+            for _, source, speaker, text in tasks
+        ]
+    )
+    seconds = []
+    for (path, source, *_), samples in zip(tasks, speech.samples):
         limit = getattr(source, "max_seconds", None)
-        audio = sound.colour(speech, espeak.sample_rate, source.prosody, source.seed, limit)
+        audio = sound.colour(samples, speech.sample_rate, source.prosody, source.seed, limit)
         sound.write_wav(path, audio)
-        return len(audio) / sound.SAMPLE_RATE
-
-    with ThreadPoolExecutor(espeak.workers) as pool:
-        spoken = tqdm(
-            pool.map(work, tasks), "speaking", len(tasks), disable=not progress,
-            mininterval=0.1 if sys.stderr.isatty() else 10,
-        )  # fmt: skip
-        durations = list(spoken)
-    return {turn.utterance: length for turn, length in zip(turns, durations, strict=False)}
+        seconds.append(len(audio) / sound.SAMPLE_RATE)
+    return seconds, speech.version
 
 
 def _write_release(root, turns, seconds, awkward):

@@ -84,7 +84,7 @@ def draw_prosody(label, random):
 
 
 def espeak_job(text, speaker, prosody, seed):
-    """Returns the job for `tts.Espeak.say` in which a speaker or augmented voice says a text."""
+    """Returns the job for `tts.say` in which a speaker or augmented voice says a text."""
     voice, base = (VOICES | AUGMENTED_VOICES)[speaker]
     arousal = prosody.arousal
     settings = {

@@ -12,7 +12,6 @@ BINS = 15
 # Beyond these a temperature says that the data can't tell: all of it right, or none.
 BOUNDS = (0.05, 20.0)
 Z = 1.959964  # of the standard normal distribution, one-sided 97.5 %
-MARGIN = 0.05  # above the UA of guessing, see `near_chance`
 
 
 def reliability(probabilities: np.ndarray, label: np.ndarray, bins: int = BINS) -> dict:
@@ -81,13 +80,3 @@ def ua_lower_bound(matrix: np.ndarray) -> float:
     spread = Z * np.sqrt(p * (1 - p) / n + Z**2 / (4 * n**2))
     low = np.maximum((p + Z**2 / (2 * n) - spread) / (1 + Z**2 / n), 0)
     return float(p.mean() - np.sqrt(((p - low) ** 2).sum()) / len(p))
-
-
-def near_chance(ua_low: float | None, classes: int) -> bool:
-    """Whether a UA of this lower bound is hardly told from guessing among that many classes.
-
-    Args:
-      ua_low: see `ua_lower_bound`; None, nothing was measured, is not near chance.
-      classes: c.
-    """
-    return ua_low is not None and ua_low <= 1 / classes + MARGIN

@@ -1,11 +1,43 @@
 """How often a model is right with the text that it reads, measured on held-out dialogs."""
 
+TEXT_SOURCES = {
+    "gold": "the transcripts",
+    "ctc": "what its own CTC head wrote (greedy, in lower case)",
+    "none": "no words at all: speech alone",
+}
 # A prediction's `text_source` -> the name under which a fold's result holds its figures.
 MEASURED = {"given": "gold", "ctc": "ctc", "none": "none"}
 NUMBERS = ("temperature", "ua", "ua_low", "utterances", "wer")
 _WITH = {
     "given": "with a correct transcript", "ctc": "with its own transcript", "none": "without words"
 }  # fmt: skip
+MARGIN = 0.05  # above the UA of guessing, see `near_chance`
+
+
+def text_sources(config) -> tuple[str, ...]:
+    """Those of `TEXT_SOURCES` that make a difference to a run's model, its usual one first.
+
+    Without a text branch it reads none, whatever it is given; without speech it has no CTC head,
+    and one that was not trained writes noise.
+    """
+    modalities = tuple(config.model.modalities)
+    if "text" not in modalities:
+        return ("none",)
+    writes = "audio" in modalities and config.losses.ctc.weight
+    return ("gold", "ctc", "none") if writes else ("gold", "none")
+
+
+def texts(source: str, utterances, recognized) -> dict[str, str]:
+    """Utterance id -> the text that the model reads with a source.
+
+    Args:
+      source: one of `TEXT_SOURCES`.
+      utterances: with `id` and `transcript`.
+      recognized: what the CTC head wrote, in the same order; used with `ctc` alone.
+    """
+    if source == "ctc":
+        return {u.id: words.lower() for u, words in zip(utterances, recognized)}
+    return {u.id: u.transcript if source == "gold" else "" for u in utterances}
 
 
 def of_old_run(temperature: float | None, refit: bool, uses_text: bool) -> dict:
@@ -34,13 +66,14 @@ def held_out(text_sources: dict, text_source: str, uses_text: bool) -> dict:
 
 
 def near_chance(figures: dict, classes: int) -> bool:
-    """Whether these figures tell the model from one that guesses among `classes`."""
-    # Imported late: who only runs programs needs no scipy.
-    from mmer_jax.metrics import calibration
+    """Whether the UA of these figures is hardly told from guessing among `classes`.
 
+    By its lower bound, see `calibration.ua_lower_bound`, where there is one; what was not measured
+    is not near chance.
+    """
     low = figures.get("ua_low")
     low = figures.get("ua") if low is None else low
-    return low is not None and calibration.near_chance(low, classes)
+    return low is not None and low <= 1 / classes + MARGIN
 
 
 def sentence(figures: dict, text_source: str, classes: int, uses_text: bool) -> str:

@@ -23,8 +23,8 @@ def make_forward(model: MMER, keep=("logits",), standard_padding: bool = False, 
         `attention` float32 [b, s, t], of each token to the speech, mean over the heads,
         `mean_gate` float32 [b], over width and tokens.
         Names that the model has no output for are left out.
-      standard_padding: computes of a model with `padding="original"`, whose answers depend on
-        their padding, what it answers to each recording alone.
+      standard_padding: of a model with `padding="original"`, whose outputs depend on the padding:
+        gives those of each recording alone.
       **options: of `jax.jit`.
     """
     if standard_padding:

@@ -27,7 +27,7 @@ class MMER(nn.Module):
       remat: of the fusion network's layers, see `DynamicFusion`.
       fusion: `cross_modal` as in the paper, or `concat`, see `LateFusion`.
       gated: whether cross-modal fusion has its gate.
-      precision: of its products, for whoever compiles it, see `models/precision.py`.
+      precision: of its products, applied by `make_forward` and the train step.
     """
 
     audio_encoder: nn.Module | None

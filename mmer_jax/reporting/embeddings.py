@@ -11,7 +11,7 @@ from mmer_jax.data.text import load_tokenizer
 from mmer_jax.errors import UserError
 from mmer_jax.models import factory
 from mmer_jax.runs import FoldRun
-from mmer_jax.training import fold_params, loop
+from mmer_jax.training import evaluation, fold_params
 from mmer_jax.training.trainer import Trainer
 
 
@@ -111,7 +111,7 @@ def _utterances(corpus, fold):
 def _run(trainer, state, utterances, wanted):
     forward = trainer.make_forward(("logits", "fused", "mean_gate", "attention", "frames"))
     rows, attention = {}, None
-    for indices, out in loop.outputs(trainer, forward, state, utterances):
+    for indices, out in evaluation.outputs(trainer, forward, state, utterances):
         weights = out.pop("attention", None)  # large: only one row of it leaves the device
         out = jax.device_get(out)
         for row, index in enumerate(indices):

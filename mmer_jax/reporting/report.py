@@ -10,17 +10,12 @@ from importlib import metadata
 import numpy as np
 
 from mmer_jax import configuration, files, processes, runs
-from mmer_jax.errors import UserError
 from mmer_jax.metrics import METRICS, asr, calibration, classification, intervals, leakage
+from mmer_jax.metrics.reliability import TEXT_SOURCES
 from mmer_jax.reporting import plots
 from mmer_jax.results import FoldResult, RunResult
 
 TITLES = {name: metric.title for name, metric in METRICS.items()}
-TEXT_SOURCES = {
-    "gold": "the transcripts",
-    "ctc": "what its own CTC head wrote (greedy, in lower case)",
-    "none": "no words at all: speech alone",
-}
 VERSIONS = ("jax", "flax", "optax", "orbax-checkpoint", "transformers", "grain", "numpy")
 
 
@@ -68,32 +63,6 @@ def write(config, results: list[FoldResult], workdir: str, seconds: float | None
 
 
 FILES = ("results.json", "predictions.csv", "results.md", "confusion.png", "reliability.png")
-
-
-def text_sources(config) -> tuple[str, ...]:
-    """Those of `TEXT_SOURCES` that make a difference to a run's model, its usual one first.
-
-    Without a text branch it reads none, whatever it is given; without speech it has no CTC head,
-    and one that was not trained writes noise.
-    """
-    modalities = tuple(config.model.modalities)
-    if "text" not in modalities:
-        return ("none",)
-    writes = "audio" in modalities and config.losses.ctc.weight
-    return ("gold", "ctc", "none") if writes else ("gold", "none")
-
-
-def check_text_source(config, source: str) -> None:
-    """Raises UserError where a run can't be tested with texts from `source`."""
-    if source not in TEXT_SOURCES:
-        raise UserError(f"--text_source is {source!r}; the choices are: {', '.join(TEXT_SOURCES)}.")
-    if "text" not in config.model.modalities:
-        raise UserError("This run's model reads no text: its results are the same without.")
-    if source not in text_sources(config):
-        reason = "has text alone and so no CTC head to write a transcript"
-        if "audio" in config.model.modalities:
-            reason = "was trained without CTC, so it can't write a transcript"
-        raise UserError(f"This run's model {reason}; the choices for it are: gold, none.")
 
 
 def summarize(config, results: list[FoldResult], text_source: str = "gold", seconds: float = 0.0,

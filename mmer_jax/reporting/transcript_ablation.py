@@ -1,56 +1,12 @@
-"""Other words than the transcripts: how often a model is right, and what a missing one costs."""
+"""A finished run tested with other words than the transcripts: what a missing one costs."""
 
 import dataclasses
 
-import numpy as np
-
-from mmer_jax.metrics import asr, calibration, classification
-from mmer_jax.reporting import embeddings, report
+from mmer_jax.metrics import reliability
+from mmer_jax.reporting import embeddings
 from mmer_jax.results import FoldResult, scores
 from mmer_jax.runs import FoldRun, Run
-
-
-def heldout(trainer, state, utterances) -> dict[str, dict]:
-    """Temperature and rates of a state on held-out utterances, with each text source.
-
-    Args:
-      trainer: of the run.
-      state: of which nothing was trained on the utterances.
-      utterances: of its corpus; their speakers may have trained, which makes all figures better
-        than they are for new speakers.
-
-    Returns:
-      By source (`report.text_sources`, in that order): `temperature`, `ua`, `ua_low` (see
-      `calibration.ua_lower_bound`), `utterances`, how many, and `wer` of the text that was read,
-      None where it is not the CTC head's.
-    """
-    from mmer_jax.training.loop import predict
-
-    found = {}
-    usual, *others = report.text_sources(trainer.config)
-    answers = predict(trainer, state, utterances)
-    found[usual] = _rated(answers["logits"], utterances)
-    for source in others:
-        written = answers["recognized"] or [None] * len(utterances)
-        texts = {u.id: _text(source, u.transcript, w) for u, w in zip(utterances, written)}
-        logits = predict(trainer, state, utterances, texts)["logits"]
-        found[source] = _rated(logits, utterances)
-        if source == "ctc":
-            transcripts = [u.transcript for u in utterances]
-            found[source]["wer"] = asr.error_rates(transcripts, written)["wer"]
-    return found
-
-
-def _rated(logits, utterances):
-    label = np.array([u.label for u in utterances])
-    matrix = classification.confusion(label, logits.argmax(-1), logits.shape[1])
-    return {
-        "temperature": calibration.fit_temperature(logits, label),
-        "ua": classification.rates(matrix)["ua"],
-        "ua_low": calibration.ua_lower_bound(matrix),
-        "utterances": len(label),
-        "wer": None,
-    }
+from mmer_jax.training.evaluation import predict
 
 
 def evaluate(run: Run, source: str, data_dir: str = "") -> list[FoldResult]:
@@ -58,7 +14,7 @@ def evaluate(run: Run, source: str, data_dir: str = "") -> list[FoldResult]:
 
     Args:
       run: see `runs.read`.
-      source: one of `report.TEXT_SOURCES` that `report.check_text_source` lets pass.
+      source: one of `reliability.text_sources(run.config)`.
       data_dir: where the prepared dataset is now; empty: where the run had it.
 
     Returns:
@@ -76,18 +32,11 @@ def evaluate(run: Run, source: str, data_dir: str = "") -> list[FoldResult]:
     return results
 
 
-def _text(source, transcript, recognized):
-    if source == "none":
-        return ""
-    return transcript if source == "gold" else recognized.lower()
-
-
 def _result(fold: FoldRun, trainer, state, utterances, source):
-    from mmer_jax.training.loop import predict
-
     result = fold.result
-    given = {p.utterance: _text(source, p.transcript, p.recognized) for p in result.predictions}
-    logits = predict(trainer, state, utterances, given)["logits"]
+    recognized = [p.recognized for p in result.predictions]
+    texts = reliability.texts(source, utterances, recognized)
+    logits = predict(trainer, state, utterances, texts)["logits"]
     return dataclasses.replace(
         result,
         predictions=[

@@ -108,6 +108,6 @@ class Checkpoints:
         self._manager.wait_until_finished()
 
     def close(self) -> None:
-        """Waits, and lets go of the folder."""
+        """Waits until everything is written, and closes the folder."""
         self.wait()
         self._manager.close()

@@ -2,46 +2,123 @@
 
 import os
 
-from mmer_jax import files, processes, runs
+from mmer_jax import configuration, files, losses, processes, runs
 from mmer_jax.data import folds
 from mmer_jax.data.folds import Fold
+from mmer_jax.data.preprocessing import SAMPLE_RATE
 from mmer_jax.errors import UserError
 from mmer_jax.metrics import leakage
+from mmer_jax.models import factory
 from mmer_jax.results import FoldResult, PredictionRow, scores
+from mmer_jax.training import fold_params
+from mmer_jax.training.loop import train_fold
+from mmer_jax.training.trainer import Trainer
 
 
-def run(config, workdir: str, make_trainer, on_fold=None, top: str = "") -> list[FoldResult]:
-    """Results of the config's folds in their order, each stored in `workdir/fold<k>/result.json`.
+def run(config, workdir: str, on_fold=None) -> tuple[list[FoldResult], bool]:
+    """Results of the config's seeds and folds, each stored in its folder as soon as it is there.
+
+    One trainer, made when it is first needed, serves all seeds.
 
     Args:
       config: a validated config.
       workdir: see `runs.open_workdir`.
-      make_trainer: called before each fold that is left to run.
-      on_fold: called with each fold's result as soon as it is there.
-      top: of the whole run, where what its seeds share goes; empty: `workdir`.
+      on_fold: called with each fold's result.
+
+    Returns:
+      The results, and whether there was anything left to compute.
 
     Raises:
       UserError: a fold can't be run, or only with another input than those that are finished.
     """
-    from mmer_jax.training import fold_params  # here, for it imports jax
+    results, trainer = [], None
+    for one, folder in _by_seed(config, workdir):
+        if folder != workdir:
+            runs.open_workdir(folder, one)
+        for fold in folds.selected(one):
+            place = os.path.join(folder, f"fold{fold.number}")
+            result = _read_finished(place, one)
+            if result is None:
+                trainer = trainer or make_trainer(one)
+                trainer.reseed(one)
+                _check_input(trainer, workdir)
+                result = run_fold(trainer, fold, place, workdir)
+                runs.write_result(result, place)
+            fold_params.clean_up(place, one)
+            results.append(result)
+            if on_fold:
+                on_fold(result)
+    return results, trainer is not None
 
-    results = []
-    for fold in folds.selected(config):
-        folder = os.path.join(workdir, f"fold{fold.number}")
-        path = os.path.join(folder, runs.RESULT)
-        if processes.first_says(files.exists(path)):
-            print(f"fold {fold.number}: finished before, read from {path}", flush=True)
-            result = runs.read_result(folder, config)
-        else:
-            trainer = make_trainer()
-            _check_input(trainer, top or workdir)
-            result = run_fold(trainer, fold, folder, top or workdir)
-            runs.write_result(result, folder)
-        fold_params.clean_up(folder, config)
-        results.append(result)
-        if on_fold:
-            on_fold(result)
-    return results
+
+def _by_seed(config, workdir):
+    """(config, folder) of each seed's run."""
+    if not config.seeds:
+        return [(config, workdir)]
+    configs = []
+    for seed in config.seeds:
+        one = config.copy_and_resolve_references()
+        one.seed, one.seeds = seed, ()
+        configs.append((one, os.path.join(workdir, f"seed{seed}")))
+    return configs
+
+
+def _read_finished(folder, config):
+    path = os.path.join(folder, runs.RESULT)
+    if not processes.first_says(files.exists(path)):
+        return None
+    print(f"{os.path.basename(folder).replace('fold', 'fold ')}: finished before, read from {path}",
+          flush=True)  # fmt: skip
+    return runs.read_result(folder, config)
+
+
+def make_trainer(config) -> Trainer:
+    """A trainer of the config's corpus; says what it found in the corpus."""
+    print("reading the corpus and building the model ...", flush=True)
+    trainer = Trainer.for_corpus(config)
+    f = trainer.collator
+    edges = ", ".join(f"{n / SAMPLE_RATE:.1f}" for n in f.edges)
+    print(
+        f"{len(f.corpus.utterances)} utterances, {len(f.edges)} buckets of {edges} s, "
+        f"{100 * f.choice.padding:.1f} % padding; running on {processes.hardware()}",
+        flush=True,
+    )
+    for line in _about_views(config, f):
+        print(line, flush=True)
+    limit = config.data.max_padding
+    if not config.data.buckets and not f.choice.reached:
+        views = "the two views of an utterance differ too much in length."
+        rows = f"too few utterances are of like length for batches of {config.data.batch_size}."
+        reason = views if f.choice.floor > limit else rows
+        print(f"config.data.max_padding={limit} is out of reach here: {reason}", flush=True)
+    return trainer
+
+
+def _about_views(config, collator):
+    """What is to be known of the corpus's augmented views, line by line."""
+    utterances, modalities = collator.corpus.utterances, tuple(config.model.modalities)
+    texts, recordings = (
+        [u.has_view((one,)) for u in utterances] for one in configuration.MODALITIES[::-1]
+    )
+    both = sum(a and b for a, b in zip(texts, recordings))
+    if any(texts) or any(recordings):
+        yield (
+            f"Augmented views: {sum(texts)} utterances have a text, {sum(recordings)} a "
+            f"recording, {both} both."
+        )
+    for loss in () if collator.augmented else losses.of_two_views(config.losses):
+        needed = {"audio": "recordings", "text": "texts"}
+        yield (
+            f"{losses.LOSSES[loss].title.capitalize()} (losses.{loss}) is off: the corpus has no "
+            f"augmented {' with '.join(needed[name] for name in modalities[::-1])} to train on."
+        )
+    voices = [v for u in utterances for v in u.aug_voices]
+    if collator.augmented and "audio" in modalities and not all(voices):
+        yield (
+            f"Warning: {voices.count('')} of {len(voices)} augmented recordings do not say whose "
+            "voice they have; a test speaker's may be among them. Say it in the column `voice` of "
+            "the table in augmented/ and build the dataset again."
+        )
 
 
 def _check_input(trainer, workdir):
@@ -49,8 +126,6 @@ def _check_input(trainer, workdir):
 
     `data.normalize=auto` did not always mean the same, and a table is of one kind of input.
     """
-    from mmer_jax.models import factory
-
     if "audio" not in trainer.config.model.modalities:
         return
     now = trainer.collator.preprocessor.normalized
@@ -69,10 +144,6 @@ def _check_input(trainer, workdir):
 
 def run_fold(trainer, fold: Fold, folder: str, top: str) -> FoldResult:
     """Trains and tests one fold and writes its parameters; returns its result."""
-    # Imported here: results are read and reported without jax.
-    from mmer_jax.training import fold_params
-    from mmer_jax.training.loop import train_fold
-
     trained = train_fold(trainer, fold, folder)
     fold_params.write(trainer, trained["state"], folder, top)
     return FoldResult(

@@ -25,7 +25,7 @@ def value_and_grad(forward, params, batch, chunk_size: int, losses, memory, cons
 
     Args:
       forward: (params, chunk, chunk number) -> what the model returns beside the logits.
-      params: what the gradient is with respect to.
+      params: those to differentiate by.
       batch: arrays [b, ...]; chunk_size divides b.
       chunk_size: rows that pass the network at once.
       losses: `config.losses`.

@@ -1,12 +1,14 @@
-"""What a training tells: metrics to JSONL and TensorBoard, and how far it is to the terminal."""
+"""Metrics of a training, to JSONL and TensorBoard, and its progress, to the terminal."""
 
 import contextlib
 import json
+import logging as std_logging
 import os
 import sys
 import time
 
 import tqdm
+from absl import logging
 
 from mmer_jax import files, processes
 
@@ -137,3 +139,34 @@ class Progress:
         """Takes the bar away."""
         if self._bar is not None:
             self._bar.close()
+
+
+@contextlib.contextmanager
+def log_file(workdir: str):
+    """What the program and its libraries log goes to log.txt; only warnings are shown as well.
+
+    In the first process, and where the workdir is on a disk; elsewhere nothing is kept.
+    """
+    if files.is_remote(workdir) or not processes.is_first():
+        yield
+        return
+    logger, shown = logging.get_absl_logger(), logging.get_absl_handler()
+    levels = logger.level, shown.level
+    try:
+        kept = std_logging.FileHandler(os.path.join(workdir, "log.txt"), encoding="utf-8")
+    except OSError as e:  # a finished run is read again wherever it lies
+        print(f"no log is kept ({e})", flush=True)
+        yield
+        return
+    kept.handleError = lambda record: None  # a full disk is said by what can't do without it
+    kept.setFormatter(std_logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    logger.addHandler(kept)
+    logger.setLevel(std_logging.INFO)
+    shown.setLevel(std_logging.WARNING)
+    try:
+        yield
+    finally:
+        logger.removeHandler(kept)
+        kept.close()
+        logger.setLevel(levels[0])
+        shown.setLevel(levels[1])

@@ -1,7 +1,6 @@
 """Trains one fold and selects its epoch."""
 
 import dataclasses
-import functools
 import os
 import time
 
@@ -10,14 +9,13 @@ import numpy as np
 from etils import epath
 
 from mmer_jax import configuration, processes
-from mmer_jax.data import folds, loader, text
+from mmer_jax.data import folds, loader
 from mmer_jax.errors import UserError
 from mmer_jax.metrics import METRICS, classification
-from mmer_jax.reporting import transcript_ablation
 from mmer_jax.training import sharding
 from mmer_jax.training.checkpoint import Checkpoints
+from mmer_jax.training.evaluation import measure_heldout, predict
 from mmer_jax.training.logging import MetricsWriter, Progress
-from mmer_jax.training.optimizer import merge
 from mmer_jax.training.trainer import Trainer
 
 # The selected entry where train.epochs is 0: the state that the run starts from.
@@ -59,7 +57,7 @@ def train_fold(trainer: Trainer, fold: folds.Fold, folder: str) -> dict:
       those `utterances`; `chosen` (the history's selected entry), `history`; `counts` of the three
       splits and of what the tested state was `trained` on; `train_texts` of that (see
       `folds.training_texts`; None where it is not known, for the run started from another model);
-      `text_sources`, see `transcript_ablation.heldout`, of the selected state, {} where nothing is
+      `text_sources`, see `measure_heldout`, of the selected state, {} where nothing is
       held out; and `temperature`, that of the transcripts or of the only source. Each temperature
       is None where the tested state was, or may have been, trained on the validation utterances:
       after a refit, and from `init_from`.
@@ -75,7 +73,7 @@ def train_fold(trainer: Trainer, fold: folds.Fold, folder: str) -> dict:
     trained = split.train if chosen["step"] else ()
     sources = {}
     if config.selection == "heldout":
-        sources = transcript_ablation.heldout(trainer, state, split.validation)
+        sources = measure_heldout(trainer, state, split.validation)
     if config.refit and chosen["step"]:
         trained = split.train + split.validation
         refit = TrainingPhase(f"{phase.title}, refit", trained, None, chosen["step"], total)
@@ -123,7 +121,7 @@ def _train(trainer, phase, folder):
     )  # fmt: skip
     total = len(batches) if phase.steps is None else min(phase.steps, len(batches))
     epoch_steps = batches.steps_per_epoch
-    iterator = _to_devices(trainer, batches)
+    iterator = trainer.to_devices(batches)
     state = trainer.initial_state(max(phase.schedule or total, 1), epoch_steps, total)
     history = []
 
@@ -200,60 +198,9 @@ def refresh_transcripts(trainer, state, utterances, batches, iterator):
     iterator.close()
     texts = predict(trainer, state, utterances)["recognized"]
     batches.asr_transcripts = {u.id: words.lower() for u, words in zip(utterances, texts)}
-    iterator = _to_devices(trainer, batches)
+    iterator = trainer.to_devices(batches)
     iterator.set_state(position)
     return iterator
-
-
-def predict(trainer: Trainer, state, utterances, texts=None) -> dict:
-    """The model's outputs for utterances, in their order.
-
-    Args:
-      trainer: of the run, with a corpus.
-      state: with the parameters.
-      utterances: n of its corpus.
-      texts: utterance id -> input of the text encoder in its transcript's place.
-
-    Returns:
-      `logits` float32 [n, c], and `recognized`: the CTC head's n texts, or None where the model
-      has none.
-    """
-    logits = np.zeros((len(utterances), len(trainer.label_names)), np.float32)
-    recognized, out = [""] * len(utterances), {}
-    for indices, out in outputs(trainer, trainer.eval_step, state, utterances, texts):
-        # The rows of all processes: each fills in the same whole table.
-        out = jax.device_get(out)
-        logits[indices[indices >= 0]] = out["logits"][indices >= 0]
-        for index, symbols in zip(indices, out.get("symbols", ())):
-            if index >= 0:
-                recognized[index] = text.ctc_text(symbols)
-    return {"logits": logits, "recognized": recognized if "symbols" in out else None}
-
-
-def outputs(trainer: Trainer, forward, state, utterances, texts=None):
-    """A forward pass over utterances, batch by batch.
-
-    Args:
-      forward: see `Trainer.make_forward`.
-      trainer, state, utterances, texts: see `predict`.
-
-    Yields:
-      Row indices int [b], which of the utterances each row is, -1 where it fills the batch; and the
-      outputs, on the devices.
-    """
-    size = trainer.config.data.eval_batch_size
-    rows = sharding.process_rows(size, trainer.mesh)
-    batches = loader.EvalBatches(trainer.collator, utterances, size, rows, texts)
-    params = merge(state.params, state.frozen)
-    with _to_devices(trainer, batches) as placed:
-        for i, batch in enumerate(placed):
-            yield batches.row_indices(i), forward(params, batch)
-
-
-def _to_devices(trainer, batches):
-    options = trainer.config.data
-    place = functools.partial(sharding.place, mesh=trainer.mesh)
-    return loader.device_iterator(batches, place, options.threads, options.prefetch)
 
 
 class Clock:

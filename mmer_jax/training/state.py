@@ -53,7 +53,7 @@ def create(params: dict, frozen: dict, optimizer, total_steps, memory: dict, see
 
 
 def for_evaluation(params: dict, frozen: dict) -> TrainState:
-    """A state that answers and can't be trained on: it has parameters and nothing else."""
+    """A state that can't be trained on: it has parameters and nothing else."""
     return TrainState(
         step=None, total_steps=None, params=params, frozen=frozen, opt_state=(), memory={}, rng=None
     )

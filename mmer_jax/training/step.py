@@ -13,7 +13,7 @@ from mmer_jax.training.state import TrainState
 
 
 def make_train_step(model, optimizer, config, mesh, shardings):
-    """A jitted (state, batch) -> (state, metrics); the old state's memory is given to the new.
+    """A jitted (state, batch) -> (state, metrics); the state is donated.
 
     The metrics are scalars: `loss`, each loss by name, `grad_norm` (of this batch, before
     clipping), `learning_rate` and `accuracy`.

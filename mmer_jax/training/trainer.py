@@ -1,11 +1,12 @@
 """Model, optimiser and compiled steps of a config on all devices; they need no corpus."""
 
+import functools
+
 import jax
 
 from mmer_jax import losses
-from mmer_jax.data import folds, text
+from mmer_jax.data import folds, loader, text
 from mmer_jax.data.corpus import Corpus
-from mmer_jax.data.loader import Collator
 from mmer_jax.data.preprocessing import SAMPLE_RATE, Preprocessor
 from mmer_jax.losses import memory_bank
 from mmer_jax.models import factory, params_file
@@ -37,7 +38,7 @@ class Trainer:
       UserError: options that don't go together.
     """
 
-    def __init__(self, config, model, label_names, collator: Collator | None = None):
+    def __init__(self, config, model, label_names, collator: loader.Collator | None = None):
         self.config, self.model, self.label_names = config, model, tuple(label_names)
         self.collator = collator
         self.tokenizer = collator.preprocessor.tokenizer if collator else None
@@ -82,7 +83,7 @@ class Trainer:
         longest = round(config.data.max_seconds * SAMPLE_RATE)
         preprocessor = Preprocessor(tokenizer, longest, factory.normalizes(config))
         two_views = bool(losses.of_two_views(config.losses))
-        collator = Collator.from_config(config, corpus, preprocessor, two_views)
+        collator = loader.Collator.from_config(config, corpus, preprocessor, two_views)
         vocab_size = tokenizer.vocab_size if tokenizer else 1
         trainer = cls.from_config(config, corpus.label_names, vocab_size, collator)
         sharding.check_batch_size("data.eval_batch_size", config.data.eval_batch_size, trainer.mesh)
@@ -112,8 +113,14 @@ class Trainer:
             out_shardings=sharding.replicated(self.mesh),
         )
 
+    def to_devices(self, batches):
+        """`loader.device_iterator` over the mesh: batches, some of them loaded ahead."""
+        options = self.config.data
+        place = functools.partial(sharding.place, mesh=self.mesh)
+        return loader.device_iterator(batches, place, options.threads, options.prefetch)
+
     def reseed(self, config) -> None:
-        """Goes on with a config that differs from the one so far by its seed alone."""
+        """Takes a config that differs from the one so far in its seed alone."""
         self.config = config
         self._params = None
 

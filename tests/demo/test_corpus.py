@@ -97,7 +97,6 @@ def test_interrupted_run_leaves_nothing(tmp_path, monkeypatch):
     monkeypatch.setattr(sound, "write_wav", interrupt)
     with pytest.raises(KeyboardInterrupt):
         corpus.build(tmp_path / "out", per_speaker_class=2, progress=False)
-    assert len(written) < 100
     assert list(tmp_path.iterdir()) == []
 
 

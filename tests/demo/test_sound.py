@@ -13,12 +13,6 @@ from mmer_jax.demo import sound, tts
 from mmer_jax.errors import UserError
 
 
-@pytest.fixture(scope="module")
-def espeak():
-    with tts.Espeak(workers=2) as pool:
-        yield pool
-
-
 def job(arousal=0.0, speaker="1F", text="I saw Tom at the station."):
     return sound.espeak_job(text, speaker, sound.Prosody(arousal, 0.0, 0.0, 0.0, 0.0), seed=5)
 
@@ -28,11 +22,12 @@ def read(path):
         return np.frombuffer(file.readframes(file.getnframes()), "<i2").astype(float)
 
 
-def test_same_job_gives_same_samples_whatever_was_said_before(espeak):
-    first = espeak.say(job(speaker="5F"))
-    espeak.say(job(arousal=1.0, speaker="4M", text="Something else, and at length."))
-    for _ in range(3):
-        assert np.array_equal(espeak.say(job(speaker="5F")), first)
+def test_same_job_gives_same_samples_whatever_was_said_before():
+    wanted = job(speaker="5F")
+    other = job(arousal=1.0, speaker="4M", text="Something else, and at length.")
+    first, _, again, once_more = tts.say([wanted, other, wanted, wanted]).samples
+    (alone,) = tts.say([wanted]).samples
+    assert all(np.array_equal(first, x) for x in (again, once_more, alone))
 
 
 def test_seed_decides_the_noise():
@@ -42,11 +37,11 @@ def test_seed_decides_the_noise():
     assert np.array_equal(one, same) and not np.array_equal(one, other)
 
 
-def test_arousal_makes_speech_faster_louder_and_brighter(espeak):
+def test_arousal_makes_speech_faster_louder_and_brighter():
     def said(arousal):
         prosody = sound.Prosody(arousal, 0.0, arousal / 2, 0.0, 0.0)
-        speech = espeak.say(job(arousal))
-        return sound.colour(speech, espeak.sample_rate, prosody, seed=1).astype(float)
+        (samples,), rate, _ = tts.say([job(arousal)])
+        return sound.colour(samples, rate, prosody, seed=1).astype(float)
 
     calm, angry = said(-1.0), said(1.0)
     assert len(angry) < 0.9 * len(calm)
@@ -55,10 +50,10 @@ def test_arousal_makes_speech_faster_louder_and_brighter(espeak):
     assert brightness[1] > 1.2 * brightness[0]
 
 
-def test_voices_differ(espeak):
+def test_voices_differ():
     names = [*sound.VOICES, *sound.AUGMENTED_VOICES]
-    heard = {espeak.say(job(speaker=name)).tobytes() for name in names}
-    assert len(heard) == len(names) == 20
+    speech = tts.say([job(speaker=name) for name in names])
+    assert len({samples.tobytes() for samples in speech.samples}) == len(names) == 20
 
 
 def test_emotions_of_a_corpus_differ_in_loudness(plain):
@@ -93,22 +88,23 @@ def test_this_process_never_loads_the_library(tmp_path):
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-def test_unknown_voice_is_a_user_error(espeak):
+def test_unknown_voice_is_a_user_error():
     with pytest.raises(UserError, match="voice"):
-        espeak.say(job() | {"voice": "nobody"})
-    assert len(espeak.say(job()))
+        tts.say([job() | {"voice": "nobody"}])
 
 
 def test_missing_loader_says_what_to_install(tmp_path, monkeypatch):
     (tmp_path / "espeakng_loader.py").write_text("raise ImportError('not here')\n")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    with pytest.raises(UserError, match=r'pip install "mmer_jax\[demo\]"'), tts.Espeak():
-        pass
+    with pytest.raises(UserError, match=r'pip install "mmer_jax\[demo\]"'):
+        tts.say([job()])
 
 
-def test_worker_that_dies_is_a_user_error():
-    with tts.Espeak(workers=1) as pool:
-        pool._all[0].process.kill()
-        pool._all[0].process.wait()
-        with pytest.raises(UserError, match="stopped"):
-            pool.say(job())
+def test_worker_that_dies_is_a_user_error(tmp_path, monkeypatch):
+    worker = tmp_path / "worker.py"
+    worker.write_text(
+        'import os; print(\'{"version": "1", "sample_rate": 2}\', flush=True); os._exit(1)\n'
+    )
+    monkeypatch.setattr(tts, "WORKER", worker)
+    with pytest.raises(UserError, match="stopped"):
+        tts.say([job()])

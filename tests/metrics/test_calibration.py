@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from mmer_jax.metrics import calibration, classification
+from mmer_jax.metrics.reliability import near_chance
 
 
 def test_error_by_hand():
@@ -56,9 +57,9 @@ def _matrix(right, n):
 def test_a_model_that_always_says_the_same_is_near_chance_and_a_good_one_is_not():
     always = np.zeros((4, 4), int)
     always[:, 2] = 50
-    assert calibration.near_chance(calibration.ua_lower_bound(always), 4)
+    assert near_chance({"ua_low": calibration.ua_lower_bound(always)}, 4)
     good = np.full((4, 4), 5) + np.diag([30] * 4)
-    assert not calibration.near_chance(calibration.ua_lower_bound(good), 4)
+    assert not near_chance({"ua_low": calibration.ua_lower_bound(good)}, 4)
 
 
 def test_a_temperature_changes_no_prediction():

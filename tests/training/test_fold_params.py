@@ -15,7 +15,7 @@ from mmer_jax.errors import UserError
 from mmer_jax.inference import loading
 from mmer_jax.models import params_file
 from mmer_jax.reporting import embeddings
-from mmer_jax.training import checkpoint_io, fold_params
+from mmer_jax.training import checkpoint_io, cross_validation, fold_params
 from mmer_jax.training.loaded_model import digest
 from mmer_jax.training.trainer import Trainer
 from tests.harness import Killed, killed
@@ -155,14 +155,14 @@ def trainer(prepared, tiny_config):
 @pytest.fixture
 def no_training(monkeypatch):
     """Whatever is still to do, no step is trained."""
-    made = main._trainer
+    made = cross_validation.make_trainer
 
     def trainer(config):
         found = made(config)
         monkeypatch.setattr(found, "train_step", lambda *_: pytest.fail("it was trained again"))
         return found
 
-    monkeypatch.setattr(main, "_trainer", trainer)
+    monkeypatch.setattr(cross_validation, "make_trainer", trainer)
 
 
 def killed_after(function):

@@ -10,7 +10,7 @@ import pytest
 from mmer_jax import main
 from mmer_jax.data import folds, loader
 from mmer_jax.errors import UserError
-from mmer_jax.training import cross_validation, loop, sharding
+from mmer_jax.training import cross_validation, evaluation, loop, sharding
 from mmer_jax.training.optimizer import merge
 from mmer_jax.training.trainer import Trainer
 from tests.harness import Killed
@@ -69,8 +69,8 @@ def test_predictions_do_not_depend_on_company(trainer):
     """Alone, in a batch, in another bucket: the same logits."""
     utterances = trainer.corpus.utterances[:11]
     state = trainer.initial_state(10)
-    together = loop.predict(trainer, state, utterances)["logits"]
-    alone = [loop.predict(trainer, state, [u])["logits"] for u in utterances]
+    together = evaluation.predict(trainer, state, utterances)["logits"]
+    alone = [evaluation.predict(trainer, state, [u])["logits"] for u in utterances]
     alone = np.concatenate(alone)
     np.testing.assert_allclose(alone, together, atol=1e-5)
     largest = trainer.collator.buckets[-1]

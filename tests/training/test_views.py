@@ -4,9 +4,9 @@ import dataclasses
 
 import pytest
 
-from mmer_jax import configuration, main
+from mmer_jax import configuration
 from mmer_jax.data import corpus, loader
-from mmer_jax.training import sharding
+from mmer_jax.training import cross_validation, sharding
 
 
 @pytest.fixture
@@ -18,7 +18,7 @@ def make(prepared, tiny_config, monkeypatch):
         monkeypatch.setattr(corpus, "_utterance", lambda *args: change(read(*args)))
         config = tiny_config(prepared)
         variant(config)
-        return main._trainer(config)
+        return cross_validation.make_trainer(config)
 
     return build
 

@@ -1,0 +1,94 @@
+"""Forward passes over utterances of a trainer's corpus."""
+
+import jax
+import numpy as np
+
+from mmer_jax.data import loader, text
+from mmer_jax.metrics import asr, calibration, classification, reliability
+from mmer_jax.training import sharding
+from mmer_jax.training.optimizer import merge
+from mmer_jax.training.trainer import Trainer
+
+
+def predict(trainer: Trainer, state, utterances, texts=None) -> dict:
+    """The model's outputs for utterances, in their order.
+
+    Args:
+      trainer: of the run, with a corpus.
+      state: with the parameters.
+      utterances: n of its corpus.
+      texts: utterance id -> input of the text encoder in its transcript's place.
+
+    Returns:
+      `logits` float32 [n, c], and `recognized`: the CTC head's n texts, or None where the model
+      has none.
+    """
+    logits = np.zeros((len(utterances), len(trainer.label_names)), np.float32)
+    recognized, out = [""] * len(utterances), {}
+    for indices, out in outputs(trainer, trainer.eval_step, state, utterances, texts):
+        # The rows of all processes: each fills in the same whole table.
+        out = jax.device_get(out)
+        logits[indices[indices >= 0]] = out["logits"][indices >= 0]
+        for index, symbols in zip(indices, out.get("symbols", ())):
+            if index >= 0:
+                recognized[index] = text.ctc_text(symbols)
+    return {"logits": logits, "recognized": recognized if "symbols" in out else None}
+
+
+def outputs(trainer: Trainer, forward, state, utterances, texts=None):
+    """A forward pass over utterances, batch by batch.
+
+    Args:
+      forward: see `Trainer.make_forward`.
+      trainer, state, utterances, texts: see `predict`.
+
+    Yields:
+      Row indices int [b], which of the utterances each row is, -1 where it fills the batch; and the
+      outputs, on the devices.
+    """
+    size = trainer.config.data.eval_batch_size
+    rows = sharding.process_rows(size, trainer.mesh)
+    batches = loader.EvalBatches(trainer.collator, utterances, size, rows, texts)
+    params = merge(state.params, state.frozen)
+    with trainer.to_devices(batches) as placed:
+        for i, batch in enumerate(placed):
+            yield batches.row_indices(i), forward(params, batch)
+
+
+def measure_heldout(trainer: Trainer, state, utterances) -> dict[str, dict]:
+    """Temperature and metrics on held-out utterances, with each text source.
+
+    Args:
+      trainer, state: see `predict`.
+      utterances: held out of the state's training; their speakers may have trained, which makes all
+        metrics better than they are for new speakers.
+
+    Returns:
+      By source (`reliability.text_sources`, in that order): `temperature`, `ua`, `ua_low` (see
+      `calibration.ua_lower_bound`), `utterances`, how many, and `wer` of the text that was read,
+      None where it is not the CTC head's.
+    """
+    usual, *others = reliability.text_sources(trainer.config)
+    plain = predict(trainer, state, utterances)
+    measured = {usual: _metrics(plain["logits"], utterances)}
+    for source in others:
+        texts = reliability.texts(source, utterances, plain["recognized"])
+        measured[source] = _metrics(
+            predict(trainer, state, utterances, texts)["logits"], utterances
+        )
+    if "ctc" in measured:
+        transcripts = [u.transcript for u in utterances]
+        measured["ctc"]["wer"] = asr.error_rates(transcripts, plain["recognized"])["wer"]
+    return measured
+
+
+def _metrics(logits, utterances):
+    label = np.array([u.label for u in utterances])
+    matrix = classification.confusion(label, logits.argmax(-1), logits.shape[1])
+    return {
+        "temperature": calibration.fit_temperature(logits, label),
+        "ua": classification.rates(matrix)["ua"],
+        "ua_low": calibration.ua_lower_bound(matrix),
+        "utterances": len(label),
+        "wer": None,
+    }

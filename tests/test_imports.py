@@ -1,0 +1,61 @@
+"""Arrows between the package's modules point one way, those of late imports too."""
+
+import ast
+import pathlib
+
+import mmer_jax
+
+ROOT = pathlib.Path(mmer_jax.__file__).parent
+# Each knows itself and those before it. The registries are plain data: the configuration's options
+# derive from them. A new module or folder takes its place here.
+ORDER = (
+    "errors", "files", "losses.__init__", "metrics.__init__", "configuration", "host_memory",
+    "processes", "cli", "data", "ops", "models", "losses", "metrics", "results", "runs", "demo",
+    "convert", "training", "reporting", "inference", "__init__", "predict", "evaluate", "analyze",
+    "export", "app", "main", "ablate",
+)  # fmt: skip
+MODULES = {
+    ".".join(path.relative_to(ROOT).with_suffix("").parts): path for path in ROOT.rglob("*.py")
+}
+
+
+def imported(path):
+    """Modules of this package that a file imports, at its top or later."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        names = []
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("mmer_jax"):
+            names = [f"{node.module}.{a.name}" for a in node.names]
+        elif isinstance(node, ast.Import):
+            names = [a.name for a in node.names if a.name.startswith("mmer_jax")]
+        for name in names:
+            tail = name.split(".")[1:]
+            whole, owner, package = (
+                ".".join(tail),
+                ".".join(tail[:-1]),
+                ".".join([*tail, "__init__"]),
+            )
+            within = f"{owner}.__init__" if owner else "__init__"
+            yield next(m for m in (whole, owner, package, within) if m in MODULES)
+
+
+def rank(module):
+    """Place in `ORDER`, of a module or else of its folder."""
+    return ORDER.index(module if module in ORDER else module.split(".")[0])
+
+
+def test_every_arrow_points_to_a_module_before():
+    climbing = [
+        f"{module} imports {other}"
+        for module, path in sorted(MODULES.items())
+        for other in imported(path)
+        if rank(other) > rank(module)
+    ]
+    assert climbing == []
+
+
+def test_no_module_imports_itself_by_way_of_others():
+    left = {module: set(imported(path)) - {module} for module, path in MODULES.items()}
+    while left:
+        free = {module for module, needed in left.items() if not needed & left.keys()}
+        assert free, f"a cycle is among {sorted(left)}"
+        left = {module: needed for module, needed in left.items() if module not in free}
