@@ -133,7 +133,7 @@ def make(config, kind, seed: int = 0, padding_leaks: bool = False) -> Pair:
     """
     text = RobertaConfig(**TEXT)
     sizes = (CLASSES, SYMBOLS, WIDTH, HEADS, FFN, 0.0)
-    audio = Wav2Vec2Encoder(config, published_padding=padding_leaks)
+    audio = Wav2Vec2Encoder(config, original_padding=padding_leaks)
     flax_model = MMER(audio, TextEncoder(text), *sizes)
     torch_model = torch_mmer.TorchMMER(kind(config), RobertaModel(text), *sizes, padding_leaks)
     params = drawn_params(flax_model, _batch([4_000] * 4, np.random.default_rng(0)), seed)

@@ -224,7 +224,7 @@ def _batches(flags, vocabulary):
     if flags.side == "Flax":
         samples, tokens, symbols = common.counts(np.maximum(*lengths))
         longest = int(common.LONGEST * common.SAMPLE_RATE)
-        edges = bucketing.choose_edges(samples, flags.buckets, longest)
+        edges = bucketing.edges_by_count(samples, flags.buckets, longest)[-1]
         buckets = bucketing.make_buckets(edges, samples, tokens, symbols)
         plan = [(buckets[k], at) for k, at in bucketing.plan(samples, edges, flags.batch, rng)]
     return [
@@ -290,7 +290,7 @@ def _torch_recordings(flags, trainer, params, tokenizer):
 def _flax_recordings(_, trainer, params, tokenizer):
     from mmer_jax.data import text
     from mmer_jax.inference.predictor import Predictor
-    from mmer_jax.training.loaded_model import LoadedModel
+    from mmer_jax.training.model_folder import LoadedModel
 
     reader = text.Tokenizer(tokenizer, MAX_TOKENS)
     loaded = LoadedModel(

@@ -1,6 +1,6 @@
 """A converted checkpoint of the authors' code: tested as it is, or trained on.
 
-  python -m mmer_jax.convert.released CHECKPOINT.pt OUT_DIR --text-encoder=roberta-base
+  python -m mmer_jax.convert.original CHECKPOINT.pt OUT_DIR --text-encoder=roberta-base
   python -m mmer_jax.main --config=configs/converted.py:OUT_DIR --config.train.epochs=0   tests it
   python -m mmer_jax.main --config=configs/converted.py:OUT_DIR --config.train.epochs=5   trains on
 
@@ -11,9 +11,9 @@ With epochs=0 nothing is chosen and nothing trained: take the fold whose session
 not trained on, for example --config.folds='(5,)'. No original file was at hand: not measured.
 """
 
-from mmer_jax.convert import released
+from mmer_jax.convert import original
 
 
 def get_config(folder: str):
     """The config that the converter wrote into `folder`."""
-    return released.load_config(folder)
+    return original.load_config(folder)

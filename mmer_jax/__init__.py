@@ -40,6 +40,12 @@ def load(name: str, **options):
     # Otherwise transformers imports tensorflow where there is one, which takes seconds.
     os.environ.setdefault("USE_TF", "0")
     # Here, so that `import mmer_jax` alone imports no jax.
-    from mmer_jax.inference import loading
+    from absl import logging
 
-    return loading.load(name, **options)
+    from mmer_jax.inference.predictor import Predictor
+    from mmer_jax.training import checkpoint_io
+
+    removed = [x for x in ("decoder", "beam_width") if options.pop(x, None)]
+    if removed:
+        logging.warning("%s: the beam search was removed; texts are greedy.", ", ".join(removed))
+    return Predictor(checkpoint_io.read(name), **options)

@@ -11,6 +11,7 @@ import warnings
 
 from absl import flags
 
+import mmer_jax
 from mmer_jax import cli
 from mmer_jax.errors import UserError
 
@@ -177,11 +178,8 @@ def _gradio():
 
 
 def _load(name):
-    # Imported late: a wrong option is reported at once, without seconds of imports.
-    from mmer_jax.inference import loading
-
     cli.cache_compilations()
-    return loading.load(name)
+    return mmer_jax.load(name)
 
 
 def _launch(gradio, blocks, host, port, max_mb):

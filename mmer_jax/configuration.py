@@ -15,6 +15,7 @@ from ml_collections import config_dict
 from mmer_jax.errors import UserError
 from mmer_jax.losses import LOSSES
 from mmer_jax.metrics import METRICS
+from mmer_jax.models import encoders
 
 MODALITIES = ("audio", "text")
 # Options that may differ between a run and its continuation: they move files or work, not numbers.
@@ -27,8 +28,8 @@ CHOICES = {
     "selection": ("heldout", "original"),
     "data.emotions": ("emotions4",),
     "data.normalize": ("auto", "utterance", "none"),
-    "audio.family": ("whisper", "wav2vec2"),
-    "text.family": ("bert", "roberta"),
+    "audio.family": encoders.names("audio"),
+    "text.family": encoders.names("text"),
     "model.modalities": (MODALITIES, ("audio",), ("text",)),
     "model.padding": ("masked", "original"),
     "model.fusion": ("cross_modal", "concat"),

@@ -6,7 +6,7 @@ import time
 
 from absl import flags
 
-from mmer_jax import cli, files, host_memory, processes
+from mmer_jax import cli, files, processes
 from mmer_jax.errors import UserError
 
 
@@ -75,5 +75,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    host_memory.keep()  # before jax starts its threads; not in main: a caller's memory is its own
     sys.exit(main())

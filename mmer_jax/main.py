@@ -7,7 +7,7 @@ import time
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from mmer_jax import cli, configuration, files, host_memory, processes
+from mmer_jax import cli, configuration, files, processes
 from mmer_jax.errors import UserError
 
 _CONFIG = config_flags.DEFINE_config_file(
@@ -78,7 +78,6 @@ def command(work, prefix: str = "") -> int:
     logging.set_verbosity(logging.WARNING)
     config = _CONFIG.value
     workdir = _WORKDIR.value or os.path.join("runs", prefix + config.name)
-    host_memory.keep()  # now: jax's threads keep the arenas that they have begun with
     if _CACHE.value:
         cli.keep_compilations(_CACHE.value)
 

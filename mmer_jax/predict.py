@@ -6,7 +6,7 @@ import time
 
 from absl import flags
 
-from mmer_jax import cli, host_memory
+from mmer_jax import cli
 from mmer_jax.errors import UserError
 
 _EVERY = 20.0  # seconds between two plain lines of progress
@@ -81,7 +81,7 @@ def _predict(args):
     from mmer_jax.inference import tables
     from mmer_jax.inference.predictor import Predictor
     from mmer_jax.training import checkpoint_io
-    from mmer_jax.training.loaded_model import digest
+    from mmer_jax.training.model_folder import digest
 
     items = tables.expand(args.inputs, "" if args.no_text else args.text)
     cli.cache_compilations()
@@ -213,5 +213,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    host_memory.keep()  # before jax starts its threads; not in main: a caller's memory is its own
     sys.exit(main())

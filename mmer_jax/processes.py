@@ -83,14 +83,6 @@ def first_says(answer: bool) -> bool:
     return bool(multihost_utils.broadcast_one_to_all(answer))
 
 
-def wait_for_all(name: str) -> None:
-    """Returns when every process has come to the point of this name."""
-    if _started:
-        from jax.experimental import multihost_utils
-
-        multihost_utils.sync_global_devices(name)
-
-
 def hardware() -> str:
     """The devices, in words."""
     import jax

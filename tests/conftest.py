@@ -134,3 +134,14 @@ def checkpointed_run(prepared, tiny_config, tmp_path_factory):
             main.run(config, str(folder))
 
     return _shared(tmp_path_factory, "checkpointed_run", make)
+
+
+@pytest.fixture(scope="session")
+def tiny_folder(tmp_path_factory):
+    """Path of a model folder of random parameters: only to be read."""
+    from mmer_jax.training import model_folder
+    from tests.inference import tiny_models
+
+    folder = tmp_path_factory.mktemp("tiny_model")
+    model_folder.write(tiny_models.made(folder), str(folder / "tiny"))
+    return str(folder / "tiny")

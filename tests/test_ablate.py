@@ -9,6 +9,7 @@ import pytest
 
 from mmer_jax import ablate
 from mmer_jax.errors import UserError
+from mmer_jax.reporting import ablation_report
 from tests import harness
 
 VARIANTS = ("text_only", "no_ctc")
@@ -70,7 +71,7 @@ def test_what_exists_is_not_run_again_and_a_changed_config_is(
 def test_a_part_asked_for_again_leaves_the_whole_table(finished, prepared, tiny_config, tmp_path):
     folder = shutil.copytree(finished, tmp_path / "w")
     config = small(tiny_config(prepared))
-    tables = [name for name in ablate.FILES if not name.endswith(".png")]
+    tables = [name for name in ablation_report.FILES if not name.endswith(".png")]
     ablate.run(config, str(folder), VARIANTS)  # another test has left another config's tables there
     whole = {name: (folder / name).read_bytes() for name in tables}
     config.seeds = (1,)

@@ -34,7 +34,7 @@ RUN = {
     "python -m mmer_jax.main --config=configs/demo.py:text_only":
         "tests/test_main.py::test_one_modality_runs",
     "python -m mmer_jax.main --config=configs/converted.py":
-        "tests/convert/test_released.py::test_main_starts_from_the_folder",
+        "tests/convert/test_original.py::test_main_starts_from_the_folder",
     "python -m mmer_jax.ablate":
         "tests/test_ablate.py::test_the_tables_agree_with_the_runs",
     "python -m mmer_jax.evaluate":
@@ -44,8 +44,8 @@ RUN = {
     "python -m mmer_jax.predict": "tests/test_predict.py::test_a_folder_as_a_table",
     "python -m mmer_jax.export": "tests/test_export.py::test_it_is_loaded_by_its_name",
     "python -m mmer_jax.app": "tests/test_app.py::test_the_server_shuts_its_doors",
-    "python -m mmer_jax.convert.released":
-        "tests/convert/test_released.py::test_the_report_accounts_for_every_key",
+    "python -m mmer_jax.convert.original":
+        "tests/convert/test_original.py::test_the_report_accounts_for_every_key",
     "python -m mmer_jax.demo.corpus":
         "tests/demo/test_corpus.py::test_another_process_makes_the_same_bytes",
     "python -m benchmarks.parity":

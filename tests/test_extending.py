@@ -19,6 +19,7 @@ sys.path.insert(0, "docs")
 import options
 from mmer_jax import configuration
 from mmer_jax.metrics import classification
+from mmer_jax.models.encoders import pretrained
 from mmer_jax.reporting import ablation, report
 from mmer_jax.training.trainer import Trainer
 
@@ -38,7 +39,9 @@ state = trainer.initial_state(4)
 before = np.asarray(state.params["audio_encoder"]["dense"]["kernel"])
 state, metrics = trainer.train_step(state, batch)
 moved = not np.array_equal(before, state.params["audio_encoder"]["dense"]["kernel"])
+trainer.model.audio_encoder.config.save_pretrained("own")
 print(json.dumps({
+    "model_type": pretrained.load_config("own").model_type,
     "metrics": {k: float(v) for k, v in metrics.items()}, "moved": moved,
     "rates": classification.rates(np.array([[9, 1], [6, 4]])),
     "variants": list(ablation.CHANGES), "titles": list(report.TITLES.values()),
@@ -75,6 +78,10 @@ def test_the_loss_and_the_encoder_are_trained(extended):
     metrics = extended["metrics"]
     assert 0 < metrics["focal"] < metrics["ce"] and extended["moved"]
     assert "no_focal" in extended["variants"]
+
+
+def test_the_encoders_config_is_read_again(extended):
+    assert extended["model_type"] == "frames"
 
 
 def test_the_metric_is_in_the_tables(extended):

@@ -9,7 +9,8 @@ ROOT = pathlib.Path(mmer_jax.__file__).parent
 # Each knows itself and those before it. The registries are plain data: the configuration's options
 # derive from them. A new module or folder takes its place here.
 ORDER = (
-    "errors", "files", "losses.__init__", "metrics.__init__", "configuration", "host_memory",
+    "errors", "files", "losses.__init__", "metrics.__init__", "models.encoders.__init__",
+    "configuration",
     "processes", "cli", "data", "ops", "models", "losses", "metrics", "results", "runs", "demo",
     "convert", "training", "reporting", "inference", "__init__", "predict", "evaluate", "analyze",
     "export", "app", "main", "ablate",

@@ -20,14 +20,6 @@ from tests.inference.tiny_models import made
 NAMES = ("a.wav", "b.flac", "c.wav", "sub/d.wav", "sub/e.ogg")
 
 
-@pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    """A model folder."""
-    folder = tmp_path_factory.mktemp("model")
-    model_folder.write(made(folder), str(folder / "tiny"))
-    return str(folder / "tiny")
-
-
 @pytest.fixture
 def speech(tmp_path):
     """A folder of five recordings and what a folder holds besides."""
@@ -48,8 +40,8 @@ def lines(path):
     return path.read_text(encoding="utf-8").splitlines()
 
 
-def test_a_folder_as_a_table(model, speech, capsys):
-    assert predict.main([model, str(speech)]) == 0
+def test_a_folder_as_a_table(tiny_folder, speech, capsys):
+    assert predict.main([tiny_folder, str(speech)]) == 0
     printed = capsys.readouterr()
     rows = printed.out.splitlines()
     assert rows[0].split()[:3] == ["emotion", "p", "seconds"] and len(rows) == 6
@@ -58,9 +50,9 @@ def test_a_folder_as_a_table(model, speech, capsys):
     assert "5 predicted" in printed.err and "error" not in printed.err
 
 
-def test_csv_and_json_lines_say_the_same(model, speech, tmp_path, capsys):
-    assert predict.main([model, str(speech), f"--out={tmp_path / 'new' / 'o.csv'}"]) == 0
-    assert predict.main([model, str(speech), "--format=jsonl"]) == 0
+def test_csv_and_json_lines_say_the_same(tiny_folder, speech, tmp_path, capsys):
+    assert predict.main([tiny_folder, str(speech), f"--out={tmp_path / 'new' / 'o.csv'}"]) == 0
+    assert predict.main([tiny_folder, str(speech), "--format=jsonl"]) == 0
     objects = [json.loads(x) for x in capsys.readouterr().out.splitlines()]
     with open(tmp_path / "new" / "o.csv", newline="") as f:
         rows = list(csv.DictReader(f))
@@ -74,7 +66,7 @@ def test_csv_and_json_lines_say_the_same(model, speech, tmp_path, capsys):
         assert len(found["timeline"]) == 1
 
 
-def test_texts_of_a_table_reach_the_model(model, speech, tmp_path, capsys, caplog):
+def test_texts_of_a_table_reach_the_model(tiny_folder, speech, tmp_path, capsys, caplog):
     table = tmp_path / "t.csv"
     table.write_text(
         "\ufefffile,text,more\nspeech/a.wav,it was you,1\nspeech/c.wav,,\n"
@@ -82,7 +74,7 @@ def test_texts_of_a_table_reach_the_model(model, speech, tmp_path, capsys, caplo
         encoding="utf-8",
     )
     out = tmp_path / "o.jsonl"
-    assert predict.main([model, str(table), f"--out={out}"]) == 0
+    assert predict.main([tiny_folder, str(table), f"--out={out}"]) == 0
     rows = [json.loads(x) for x in lines(out)]
     assert [r["text_source"] for r in rows] == ["given", "ctc", "given"]
     assert "not read: more" in caplog.text
@@ -91,16 +83,16 @@ def test_texts_of_a_table_reach_the_model(model, speech, tmp_path, capsys, caplo
         (["--text=lady"], ["given"] * 3), (["--no-text"], ["none"] * 3), ([], None)
     ):  # fmt: skip
         capsys.readouterr()
-        assert predict.main([model, str(table), "--format=csv", *options]) == 0
+        assert predict.main([tiny_folder, str(table), "--format=csv", *options]) == 0
         found = list(csv.DictReader(capsys.readouterr().out.splitlines()))
         assert sources is None or [r["text_source"] for r in found] == sources
     assert "two lines" in [r["text"] for r in found]
 
 
-def test_a_bad_file_is_said_and_left_out(model, speech, tmp_path, capsys):
+def test_a_bad_file_is_said_and_left_out(tiny_folder, speech, tmp_path, capsys):
     (speech / "b.flac").write_bytes(b"no music")
     out = tmp_path / "o.csv"
-    arguments = [model, str(speech), str(tmp_path / "gone.wav"), f"--out={out}"]
+    arguments = [tiny_folder, str(speech), str(tmp_path / "gone.wav"), f"--out={out}"]
     assert predict.main(arguments) == 1
     said = capsys.readouterr().err
     assert "error: " in said and "b.flac can't be read as audio" in said
@@ -117,9 +109,9 @@ def test_a_bad_file_is_said_and_left_out(model, speech, tmp_path, capsys):
 
 
 @pytest.mark.parametrize("form", ["csv", "jsonl"])
-def test_a_killed_command_is_continued(model, speech, tmp_path, form, monkeypatch):
+def test_a_killed_command_is_continued(tiny_folder, speech, tmp_path, form, monkeypatch):
     whole, out = tmp_path / f"whole.{form}", tmp_path / f"o.{form}"
-    arguments = [model, str(speech), "--text=it was you"]
+    arguments = [tiny_folder, str(speech), "--text=it was you"]
     assert predict.main([*arguments, f"--out={whole}"]) == 0
     head = 1 if form == "csv" else 0
     expected = lines(whole)
@@ -149,44 +141,46 @@ def test_a_killed_command_is_continued(model, speech, tmp_path, form, monkeypatc
     assert out.read_bytes() == before
 
 
-def test_another_model_or_other_options_do_not_get_into_the_file(model, speech, tmp_path, capsys):
+def test_another_model_or_other_options_do_not_get_into_the_file(
+    tiny_folder, speech, tmp_path, capsys
+):
     out = tmp_path / "o.csv"
     first = [str(speech / "a.wav"), f"--out={out}"]
-    assert predict.main([model, *first]) == 0
+    assert predict.main([tiny_folder, *first]) == 0
     before = out.read_bytes()
     other = made(tmp_path)
     other.params["emotion"]["linear"]["bias"] += 1
     model_folder.write(other, str(tmp_path / "other"))
     for command, word in (
         ([str(tmp_path / "other"), *first], "model"),
-        ([model, *first, "--no-text"], "no_text"),
-        ([model, *first, "--format=jsonl"], "format"),
+        ([tiny_folder, *first, "--no-text"], "no_text"),
+        ([tiny_folder, *first, "--format=jsonl"], "format"),
     ):
         capsys.readouterr()
         assert predict.main(command) == 1
         said = capsys.readouterr().err
         assert "was made with something else" in said and word in said
         assert out.read_bytes() == before
-    assert predict.main([model, *first, "--batch-size=2"]) == 0
+    assert predict.main([tiny_folder, *first, "--batch-size=2"]) == 0
     # Removed options of an older command line change nothing.
-    assert predict.main([model, *first, "--decoder=beam", "--beam-width=8"]) == 0
+    assert predict.main([tiny_folder, *first, "--decoder=beam", "--beam-width=8"]) == 0
     assert "greedy" in capsys.readouterr().err and out.read_bytes() == before
 
 
-def test_a_file_of_somebody_else_is_left_alone(model, speech, tmp_path, capsys):
+def test_a_file_of_somebody_else_is_left_alone(tiny_folder, speech, tmp_path, capsys):
     out = tmp_path / "o.csv"
     out.write_text("dear diary\n")
-    assert predict.main([model, str(speech), f"--out={out}"]) == 1
+    assert predict.main([tiny_folder, str(speech), f"--out={out}"]) == 1
     assert "does not say that this command made it" in capsys.readouterr().err
     assert out.read_text() == "dear diary\n"
 
 
-def test_a_spoiled_file_is_one_message(model, speech, tmp_path, capsys):
+def test_a_spoiled_file_is_one_message(tiny_folder, speech, tmp_path, capsys):
     for name, spoil in (("o.csv", "a,b"), ("o.jsonl", "{}"), ("p.jsonl", "{")):
         out = tmp_path / name
-        assert predict.main([model, str(speech / "a.wav"), f"--out={out}"]) == 0
+        assert predict.main([tiny_folder, str(speech / "a.wav"), f"--out={out}"]) == 0
         out.write_text(out.read_text() + spoil + "\n")
-        assert predict.main([model, str(speech), f"--out={out}"]) == 1
+        assert predict.main([tiny_folder, str(speech), f"--out={out}"]) == 1
         assert "that is no prediction" in capsys.readouterr().err
 
 
@@ -203,9 +197,9 @@ def test_a_spoiled_file_is_one_message(model, speech, tmp_path, capsys):
         (["{m}", "{s}/sub", "--out=/proc/none/o.csv"], "can't be written"),
     ],
 )
-def test_a_wrong_command_is_one_message(model, speech, arguments, message, capsys):
+def test_a_wrong_command_is_one_message(tiny_folder, speech, arguments, message, capsys):
     try:
-        code = predict.main([a.format(m=model, s=speech) for a in arguments])
+        code = predict.main([a.format(m=tiny_folder, s=speech) for a in arguments])
     except SystemExit as e:
         code = e.code
     assert code == 1
@@ -218,13 +212,13 @@ def test_a_wrong_command_is_one_message(model, speech, arguments, message, capsy
     [("name\na.wav\n", "the columns name"), ("", "columns none"), ("file\n", "has no rows"),
      ("file,text\n,x\n", "line 2, column file: is empty")],
 )  # fmt: skip
-def test_a_wrong_table_is_one_message(model, tmp_path, content, message, capsys):
+def test_a_wrong_table_is_one_message(tiny_folder, tmp_path, content, message, capsys):
     (tmp_path / "t.csv").write_text(content)
-    assert predict.main([model, str(tmp_path / "t.csv")]) == 1
+    assert predict.main([tiny_folder, str(tmp_path / "t.csv")]) == 1
     assert message in capsys.readouterr().err
 
 
-def test_names_that_are_no_text_are_written_as_they_are(model, speech, tmp_path, capsys):
+def test_names_that_are_no_text_are_written_as_they_are(tiny_folder, speech, tmp_path, capsys):
     odd_name = os.fsencode(str(speech / "x")) + b"\xff.wav"
     try:
         with open(odd_name, "wb") as f:
@@ -233,11 +227,11 @@ def test_names_that_are_no_text_are_written_as_they_are(model, speech, tmp_path,
         pytest.skip("this file system takes UTF-8 alone")
     for out in (tmp_path / "o.csv", tmp_path / "o.jsonl"):
         for _ in range(2):
-            assert predict.main([model, os.fsdecode(odd_name), f"--out={out}"]) == 0
+            assert predict.main([tiny_folder, os.fsdecode(odd_name), f"--out={out}"]) == 0
         assert len(out.read_bytes().splitlines()) == (2 if out.suffix == ".csv" else 1)
 
 
-def test_results_are_written_as_they_come(model, speech, tmp_path):
+def test_results_are_written_as_they_come(tiny_folder, speech, tmp_path):
     out = tmp_path / "o.csv"
     predictor = Predictor(made(tmp_path))
     file = tables.ResumableFile(str(out), tables.Csv(predictor.model.label_names), {})
@@ -252,11 +246,11 @@ def test_results_are_written_as_they_come(model, speech, tmp_path):
     assert seen == [2, 3, 4, 5, 6]
 
 
-def test_ctrl_c_is_one_message_and_what_was_done_stays(model, tmp_path):
+def test_ctrl_c_is_one_message_and_what_was_done_stays(tiny_folder, tmp_path):
     for i in range(250):
         (tmp_path / f"{i:03d}.wav").write_bytes(odd.encoded(odd.voice(0.375 + i / 16_000, seed=i)))
     out = tmp_path / "o.csv"
-    command = [sys.executable, "-m", "mmer_jax.predict", model, str(tmp_path), f"--out={out}",
+    command = [sys.executable, "-m", "mmer_jax.predict", tiny_folder, str(tmp_path), f"--out={out}",
                "--batch-size=1"]  # fmt: skip
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 120

@@ -10,22 +10,12 @@ import mmer_jax
 from mmer_jax import predict
 from mmer_jax.errors import UserError
 from mmer_jax.inference import audio_io
-from mmer_jax.training import model_folder
 from tests.inference import odd_recordings as odd
-from tests.inference.tiny_models import made
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    """A model folder."""
-    folder = tmp_path_factory.mktemp("model")
-    model_folder.write(made(folder), str(folder / "tiny"))
-    return str(folder / "tiny")
-
-
-@pytest.fixture(scope="module")
-def predictor(model):
-    return mmer_jax.load(model)
+def predictor(tiny_folder):
+    return mmer_jax.load(tiny_folder)
 
 
 def resized(data, claimed, whole=None):
@@ -112,11 +102,11 @@ def test_arrays_with_their_rate_in_every_order(predictor):
             predictor.predict(wrong, text="")
 
 
-def test_what_a_folder_holds_and_nobody_reads_is_named(model, tmp_path, capsys):
+def test_what_a_folder_holds_and_nobody_reads_is_named(tiny_folder, tmp_path, capsys):
     for name in ("a.wav", "b.WEBM", "sub/c.m4a", "d.m4a", "d.wav", "notes.txt"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(WAV if name.endswith("wav") else b"\0\0\0\x1cftypM4A ")
-    assert predict.main([model, str(tmp_path), "--text=it was you"]) == 1
+    assert predict.main([tiny_folder, str(tmp_path), "--text=it was you"]) == 1
     printed = capsys.readouterr()
     errors = [line for line in printed.err.splitlines() if line.startswith("error: ")]
     assert len(errors) == 2 and "2 predicted, 2 left out" in printed.err
@@ -124,10 +114,10 @@ def test_what_a_folder_holds_and_nobody_reads_is_named(model, tmp_path, capsys):
         assert f"ffmpeg -i {tmp_path / name} {tmp_path / wav}" in line
     (tmp_path / "b.wav").write_bytes(WAV)
     (tmp_path / "sub" / "c.wav").write_bytes(WAV)
-    assert predict.main([model, str(tmp_path), "--text=it was you"]) == 0
+    assert predict.main([tiny_folder, str(tmp_path), "--text=it was you"]) == 0
 
 
-def test_a_folder_of_such_files_alone_names_them(model, tmp_path, capsys):
+def test_a_folder_of_such_files_alone_names_them(tiny_folder, tmp_path, capsys):
     (tmp_path / "a.m4a").write_bytes(b"\0\0\0\x1cftypM4A ")
-    assert predict.main([model, str(tmp_path)]) == 1
+    assert predict.main([tiny_folder, str(tmp_path)]) == 1
     assert "ffmpeg -i" in capsys.readouterr().err

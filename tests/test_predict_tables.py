@@ -10,17 +10,7 @@ import pytest
 from mmer_jax import predict
 from mmer_jax.data import table
 from mmer_jax.errors import UserError
-from mmer_jax.training import model_folder
 from tests.inference import odd_recordings as odd
-from tests.inference.tiny_models import made
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    """A model folder."""
-    folder = tmp_path_factory.mktemp("model")
-    model_folder.write(made(folder), str(folder / "tiny"))
-    return str(folder / "tiny")
 
 
 @pytest.fixture
@@ -32,11 +22,11 @@ def folder(tmp_path):
     return tmp_path
 
 
-def predicted(model, folder, name, content, *options):
+def predicted(tiny_folder, folder, name, content, *options):
     """Exit code and rows of predictions for a table."""
     (folder / name).write_bytes(content if isinstance(content, bytes) else content.encode())
     out = folder / "out.jsonl"
-    code = predict.main([model, str(folder / name), f"--out={out}", *options])
+    code = predict.main([tiny_folder, str(folder / name), f"--out={out}", *options])
     return code, [json.loads(x) for x in out.read_text().splitlines()] if out.exists() else None
 
 
@@ -51,8 +41,8 @@ SAME = {
 
 
 @pytest.mark.parametrize("name", SAME)
-def test_the_same_rows_in_every_spelling(model, folder, name):
-    code, rows = predicted(model, folder, name, SAME[name])
+def test_the_same_rows_in_every_spelling(tiny_folder, folder, name):
+    code, rows = predicted(tiny_folder, folder, name, SAME[name])
     assert code == 0 and [r["text"] for r in rows] == ["one, two", "three"]
     assert [r["file"] for r in rows] == [str(folder / "a.wav"), str(folder / "b.wav")]
 
@@ -78,9 +68,9 @@ REFUSED = {  # content -> what the message names
 
 
 @pytest.mark.parametrize("case", REFUSED)
-def test_what_does_not_fit_is_refused_and_named(model, folder, case, capsys):
+def test_what_does_not_fit_is_refused_and_named(tiny_folder, folder, case, capsys):
     content, message = REFUSED[case]
-    code, rows = predicted(model, folder, "t.csv", content)
+    code, rows = predicted(tiny_folder, folder, "t.csv", content)
     said = capsys.readouterr().err
     assert code == 1 and rows is None and said.count("\n") == 1
     assert re.search(message, said), said
@@ -112,12 +102,12 @@ def test_no_number_in_json_is_an_empty_cell(folder):
         table.read(str(folder / "t.jsonl"))
 
 
-def test_segments_get_what_their_own_files_get(model, folder, capsys):
-    code, whole = predicted(model, folder, "whole.csv", "file\na.wav\nb.wav\nc.wav\n")
+def test_segments_get_what_their_own_files_get(tiny_folder, folder, capsys):
+    code, whole = predicted(tiny_folder, folder, "whole.csv", "file\na.wav\nb.wav\nc.wav\n")
     assert code == 0
     (folder / "out.jsonl").unlink()
     rows = "file,start,end\nall.wav,,0.4\nall.wav,0.4,0.8\nall.wav,0.8,\n"
-    code, found = predicted(model, folder, "segments.csv", rows)
+    code, found = predicted(tiny_folder, folder, "segments.csv", rows)
     assert code == 0
     assert [(r["start"], r["end"]) for r in found] == [(None, 0.4), (0.4, 0.8), (0.8, None)]
     for a, b in zip(whole, found):
@@ -126,37 +116,37 @@ def test_segments_get_what_their_own_files_get(model, folder, capsys):
     # Continued, none of them is taken for another.
     kept = (folder / "out.jsonl").read_text().splitlines()
     (folder / "out.jsonl").write_text("\n".join([kept[0], kept[2]]) + "\n")
-    code, again = predicted(model, folder, "segments.csv", rows)
+    code, again = predicted(tiny_folder, folder, "segments.csv", rows)
     assert code == 0 and "2 of 3 files are in" in capsys.readouterr().err
     assert again == [found[0], found[2], again[2]]
     assert (again[2]["start"], again[2]["label"]) == (0.4, found[1]["label"])
 
 
-def test_segments_stand_in_the_other_formats_too(model, folder, capsys):
+def test_segments_stand_in_the_other_formats_too(tiny_folder, folder, capsys):
     (folder / "t.csv").write_text("file,start,end\nall.wav,0.4,0.8\nb.wav,,\n")
-    assert predict.main([model, str(folder / "t.csv"), f"--out={folder / 'o.csv'}"]) == 0
+    assert predict.main([tiny_folder, str(folder / "t.csv"), f"--out={folder / 'o.csv'}"]) == 0
     with open(folder / "o.csv", newline="") as f:
         rows = list(csv.DictReader(f))
     assert [(r["start"], r["end"]) for r in rows] == [("0.4", "0.8"), ("", "")]
-    assert predict.main([model, str(folder / "t.csv"), f"--out={folder / 'o.csv'}"]) == 0
+    assert predict.main([tiny_folder, str(folder / "t.csv"), f"--out={folder / 'o.csv'}"]) == 0
     assert len((folder / "o.csv").read_text().splitlines()) == 3
     capsys.readouterr()
-    assert predict.main([model, str(folder / "t.csv")]) == 0
+    assert predict.main([tiny_folder, str(folder / "t.csv")]) == 0
     assert "all.wav 0.4 s" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("where", ["1.0,1.3", "1.1,1.18", "5,6", "5,"])
-def test_a_segment_beyond_its_file_is_left_out_and_named(model, folder, where, capsys):
+def test_a_segment_beyond_its_file_is_left_out_and_named(tiny_folder, folder, where, capsys):
     rows = f"file,start,end\nall.wav,{where}\nall.wav,0.8,1.21\n"
-    code, found = predicted(model, folder, "t.csv", rows)
+    code, found = predicted(tiny_folder, folder, "t.csv", rows)
     inside = where == "1.1,1.18"
     assert code == (0 if inside else 1) and [r["start"] for r in found][-1] == 0.8
     assert inside or "which ends at 1.200 s" in capsys.readouterr().err
 
 
-def test_a_table_leads_where_it_wants(model, folder):
+def test_a_table_leads_where_it_wants(tiny_folder, folder):
     (folder / "sub").mkdir()
-    code, rows = predicted(model, folder, "sub/t.csv", f"file\n../a.wav\n{folder}/b.wav\n")
+    code, rows = predicted(tiny_folder, folder, "sub/t.csv", f"file\n../a.wav\n{folder}/b.wav\n")
     assert code == 0 and len(rows) == 2
 
 

@@ -30,13 +30,13 @@ EVIL = "import pathlib\npathlib.Path({!r}).touch()\n"
 @pytest.mark.parametrize("part, config, options, words", [
     ("text", BertConfig(vocab_size=20, **SIZE), {}, r"ids up to \d+, .* embeddings for 20 tokens"),
     ("text", BertConfig(vocab_size=600, max_position_embeddings=16, **SIZE), {},
-     r"max_tokens is 128, .* needs 128 positions; it has 16.*max_tokens=16"),
+     r"max_tokens is 128, .* positions for 16 tokens.*max_tokens=16"),
     ("text", BertConfig(vocab_size=600, max_position_embeddings=60, **SIZE), {"max_tokens": 58},
-     r"max_tokens is 58, .* needs 64 positions; it has 60.*max_tokens=56"),
+     r"max_tokens is 58, .* positions for 56 tokens.*max_tokens=56"),
     ("text", RobertaConfig(vocab_size=600, max_position_embeddings=60, pad_token_id=1, **SIZE),
-     {"max_tokens": 59}, r"max_tokens is 59, .* needs 61 positions; it has 60.*max_tokens=58"),
+     {"max_tokens": 59}, r"max_tokens is 59, .* positions for 58 tokens.*max_tokens=58"),
     ("audio", WhisperConfig(max_source_positions=40, **WHISPER), {},
-     r"max_seconds is 13.125 .* take [\d.]+ s, .* positions for 0.8 s .*max_seconds=0.8"),
+     r"max_seconds is 13.125 .* take [\d.]+ s, .* positions for 0.8 s.*max_seconds=0.8"),
 ], ids=["ids", "positions", "padding", "roberta", "speech"])  # fmt: skip
 def test_what_lies_beyond_a_table_is_said_before_the_first_step(
     part, config, options, words, prepared, tiny_config, tmp_path
@@ -66,7 +66,7 @@ def test_a_model_that_is_loaded_is_checked_too(tmp_path):
     stored = json.loads(path.read_text())
     stored["config"]["text"]["max_tokens"] = 64
     path.write_text(json.dumps(stored))
-    with pytest.raises(UserError, match=r"max_tokens is 64, .* needs 64 positions; it has 34"):
+    with pytest.raises(UserError, match=r"max_tokens is 64, .* positions for 32 tokens"):
         mmer_jax.load(tmp_path / "model")
 
 

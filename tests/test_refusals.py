@@ -151,7 +151,7 @@ def test_a_reader_that_goes_ends_it_without_a_word(finished_run, config_of, tmp_
     assert (done.returncode, done.stderr) == (cli.PIPE_CLOSED, "")
 
 
-@pytest.mark.parametrize("module", ["main", "predict", "analyze", "convert.released"])
+@pytest.mark.parametrize("module", ["main", "predict", "analyze", "convert.original"])
 def test_a_python_without_the_packages_is_one_message(module):
     done = fresh_command(module, "--help", python=["-S"])
     check_message(done, sys.executable, "lacks absl")

@@ -125,7 +125,7 @@ def _model(state, audio_config, source):
     ffn = _shape(state, "model_mmi.self_attention_v2.layer.0.intermediate.dense.bias", source)[0]
     classes = _shape(state, "model_mmi.classifier.linear3.bias", source)[0]
     symbols = _shape(state, "model_mmi.ctc_linear.bias", source)[0]
-    audio = Wav2Vec2Encoder(audio_config, published_padding=True)
+    audio = Wav2Vec2Encoder(audio_config, original_padding=True)
     heads = width // HEAD_WIDTH
     return MMER(audio, GivenFeatures(), classes, symbols, width, heads, ffn, DROPOUT)
 

@@ -6,7 +6,7 @@ import numpy as np
 
 FILL = -1  # an index that only fills a batch
 SHORTEST = 8_000  # samples of the smallest bucket: enough frames for every encoder
-FRAME = 320  # samples of one encoder frame, 20 ms, in both families: finer edges save nothing
+FRAME = 320  # samples of edges' steps, 20 ms, an encoder's frame: finer edges save nothing
 MOST = 32  # buckets that an automatic choice may make; each is a compilation
 NEARLY = 0.01  # of padding share: what fewer compilations are worth where the aim is out of reach
 
@@ -34,13 +34,10 @@ class Choice:
     floor: float
 
 
-def choose_edges(lengths, count: int, longest: int) -> tuple[int, ...]:
-    """The `count` padded lengths, or fewer, that waste the fewest samples on these utterances."""
-    return edges_by_count(lengths, count, longest)[-1]
-
-
 def edges_by_count(lengths, most: int, longest: int, weights=None) -> list[tuple[int, ...]]:
-    """The best edges for 1, 2, ... `most` buckets; the list ends where more could not help.
+    """The padded lengths that waste the fewest samples, for 1, 2, ... `most` buckets.
+
+    The list ends where more could not help.
 
     Exact, by dynamic programming over the lengths rounded up to whole frames. Rows that `plan`
     moves up for want of a full batch are not counted: how many they are depends on the part of the

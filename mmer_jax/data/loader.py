@@ -8,7 +8,7 @@ import numpy as np
 
 from mmer_jax.configuration import MODALITIES
 from mmer_jax.data import bucketing, folds
-from mmer_jax.data.corpus import Corpus, Utterance
+from mmer_jax.data.corpus import Corpus
 from mmer_jax.data.preprocessing import Preprocessor
 from mmer_jax.data.text import ctc_targets
 
@@ -44,7 +44,7 @@ class Collator:
         self._shares = text_dropout, asr_texts
         self._modalities = tuple(modalities)
         self._index = {u.id: i for i, u in enumerate(corpus.utterances)}
-        lengths, weights = self.bucket_lengths()
+        lengths, weights = self._bucket_lengths()
         longest = preprocessor.max_samples
         candidates = bucketing.edges_by_count(lengths, buckets or bucketing.MOST, longest, weights)
         fed = [self.view_lengths(us) for us in training_sets or [corpus.utterances]]
@@ -81,23 +81,20 @@ class Collator:
             modalities=modalities,
         )
 
-    def lengths(self, utterance: Utterance, seed_epoch=(0, 0)) -> tuple[int, ...]:
-        """Samples of each view that a pass of training feeds, after the cut.
+    def view_lengths(self, utterances, seed_epoch=(0, 0)) -> np.ndarray:
+        """Samples, after the cut, of the v views of n utterances in a pass of training: int [n, v].
 
         One view, or two where the augmented one has speech. An utterance that lacks that one has
         its own recording fed in the place.
         """
-        views = [utterance.samples]
+        views = [[u.samples] for u in utterances]
         if self._augments_speech:
-            drawn = self._drawn(utterance, seed_epoch)
-            views.append(utterance.samples if drawn is None else utterance.aug_samples[drawn])
-        return tuple(min(n, self.preprocessor.max_samples) for n in views)
+            for view, u in zip(views, utterances):
+                drawn = self._drawn(u, seed_epoch)
+                view.append(u.samples if drawn is None else u.aug_samples[drawn])
+        return np.minimum(views, self.preprocessor.max_samples)
 
-    def view_lengths(self, utterances, seed_epoch=(0, 0)) -> np.ndarray:
-        """`lengths` of each of n utterances: int [n, v]."""
-        return np.array([self.lengths(u, seed_epoch) for u in utterances])
-
-    def bucket_lengths(self) -> tuple[list[int], list[float]]:
+    def _bucket_lengths(self):
         """What edges are chosen for: lengths, and how often each comes up in a pass.
 
         One for each utterance and augmented recording that may be drawn: the longer of the two.
@@ -321,16 +318,6 @@ def _at(utterances, rows):
     return [None if i == bucketing.FILL else utterances[i] for i in rows]
 
 
-def background(batches, threads: int, prefetch: int):
-    """A grain iterator (with `get_state`/`set_state`) that loads `batches` in threads, in order."""
-    return iter(_loaded(batches, threads, prefetch))
-
-
-def _loaded(batches, threads, prefetch):
-    options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=prefetch)
-    return grain.MapDataset.source(batches).to_iter_dataset(options)
-
-
 def device_iterator(batches, place, threads: int, prefetch: int, ahead: int = 2):
     """An iterator over batches that are on the devices already when they are asked for.
 
@@ -347,7 +334,8 @@ def device_iterator(batches, place, threads: int, prefetch: int, ahead: int = 2)
     Returns:
       A `DeviceIterator`.
     """
-    placed = _loaded(batches, threads, prefetch).map(place)
+    options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=prefetch)
+    placed = grain.MapDataset.source(batches).to_iter_dataset(options).map(place)
     return DeviceIterator(iter(grain.experimental.ThreadPrefetchIterDataset(
         placed, prefetch_buffer_size=ahead)))  # fmt: skip
 

@@ -70,15 +70,15 @@ class Preprocessor:
           `audio` float32 [n], `text_ids` int32 [s], `transcript` int32 [u] CTC symbols and
           `ctc_valid`: False for a recording that is cut, or without symbols.
         """
-        found = {}
+        example = {}
         if wave is not None:
-            found["audio"] = self.audio(wave)
+            example["audio"] = self.audio(wave)
         if text is not None:
-            found["text_ids"] = self.text_ids(text)
+            example["text_ids"] = self.text_ids(text)
         if transcript is not None:
-            found["transcript"] = ctc_targets(transcript)
-            found["ctc_valid"] = len(wave) <= self.max_samples and len(found["transcript"]) > 0
-        return found
+            example["transcript"] = ctc_targets(transcript)
+            example["ctc_valid"] = len(wave) <= self.max_samples and len(example["transcript"]) > 0
+        return example
 
     def collate(self, examples, bucket: Bucket, fill: dict | None = None) -> dict:
         """Examples as one batch of static shapes.

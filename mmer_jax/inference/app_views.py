@@ -4,12 +4,12 @@ import os
 
 import numpy as np
 
-from mmer_jax.data.bucketing import FRAME
 from mmer_jax.data.preprocessing import SAMPLE_RATE
 from mmer_jax.errors import UserError
 from mmer_jax.inference import audio_io
 from mmer_jax.inference.model_card import CLASSES
 from mmer_jax.metrics import reliability
+from mmer_jax.models import encoders
 from mmer_jax.reporting import html, plots
 from mmer_jax.reporting.analysis import is_synthetic
 from mmer_jax.reporting.embeddings import spelled
@@ -181,7 +181,8 @@ def _picture(predictor, prediction, wave):
     part = wave[round(window.start * SAMPLE_RATE) : round(window.end * SAMPLE_RATE)]
     weights, ids = predictor.attention(part, window.text)
     tokens = spelled(predictor.model.tokenizer_folder, ids[:_TOKENS])
-    png = plots.attention_png(part, weights[:_TOKENS], tokens, FRAME / SAMPLE_RATE)
+    frame = encoders.frame(predictor.model.model.audio_encoder)
+    png = plots.attention_png(part, weights[:_TOKENS], tokens, frame / SAMPLE_RATE)
     caption = (
         "Each row is a piece of the text: the brighter, the more it attends to that moment of the "
         "speech; 1 would be an even spread. Attention is not an explanation of the answer."

@@ -2,8 +2,6 @@
 
 import dataclasses
 
-from mmer_jax.data.bucketing import FRAME
-
 
 @dataclasses.dataclass(frozen=True)
 class Span:
@@ -27,10 +25,10 @@ class Span:
         first = max(self.own_start - margin, self.start) - self.start
         return slice(first, min(self.own_end + margin, self.end) - self.start)
 
-    def own_frames(self) -> slice:
-        """Those of its encoder frames, 20 ms each, that begin in its own part."""
-        first = -(-(self.own_start - self.start) // FRAME)
-        last = -(-(self.own_end - self.start) // FRAME)
+    def own_frames(self, frame: int) -> slice:
+        """Those of its encoder frames, one every `frame` samples, that begin in its own part."""
+        first = -(-(self.own_start - self.start) // frame)
+        last = -(-(self.own_end - self.start) // frame)
         return slice(first, None if self.own_end == self.end else last)
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from mmer_jax.metrics import reliability
 from mmer_jax.reporting.analysis import is_synthetic
 from mmer_jax.reporting.report import TITLES
-from mmer_jax.training.loaded_model import LoadedModel, hub_names
+from mmer_jax.training.model_folder import LoadedModel, hub_names
 
 TEMPLATE = Path(__file__).parent / "templates" / "model_card.md.j2"
 VERSIONS = ("mmer_jax", "jax", "flax", "transformers")
@@ -36,7 +36,7 @@ def markdown(model: LoadedModel) -> str:
         words='"I told you not to touch it."',
         uses_audio=model.uses_audio,
         uses_text=model.uses_text,
-        has_ctc=bool(config.losses.ctc.weight),
+        has_ctc=not model.lacks_ctc,
         labels=model.label_names,
         meanings=CLASSES,
         text_rows=_text_rows(model),
@@ -48,11 +48,9 @@ def markdown(model: LoadedModel) -> str:
 
 def _text_rows(model):
     """Accuracy and calibration with each kind of text; [] where nothing was held out."""
-    # Of a head that was not trained, earlier versions kept figures as well.
-    sources = {k: v for k, v in model.text_sources.items() if k != "ctc" or not model.lacks_ctc}
     names = {"gold": "the transcript", "ctc": "its own (CTC)", "none": "none"}
     rows = []
-    for source, figures in sources.items():
+    for source, figures in model.measured.items():
         ua, low, wer = (
             "" if (x := figures.get(k)) is None else f"{100 * x:.1f}"
             for k in ("ua", "ua_low", "wer")

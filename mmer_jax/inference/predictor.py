@@ -16,8 +16,9 @@ from mmer_jax.inference import audio_io, chunking
 from mmer_jax.inference.prediction import Prediction, Window
 from mmer_jax.metrics import reliability
 from mmer_jax.metrics.classification import softmax
+from mmer_jax.models import encoders
 from mmer_jax.models.forward import make_forward
-from mmer_jax.training.loaded_model import LoadedModel
+from mmer_jax.training.model_folder import LoadedModel
 
 # What is read before it is computed with. The more, the fuller the batches of one length are, and
 # the longer the first answer takes.
@@ -264,11 +265,12 @@ class Predictor:
         """Fills in the texts that the CTC head is to write."""
         if all(row.job.text is not None for row in rows):
             return
+        frame = encoders.frame(self.model.model.audio_encoder)
         host = jax.device_get((encoded["log_probs"], encoded["audio_mask"]))
         for row, log_probs, mask in zip(rows, *host):
             if row.job.text is None:
                 row.text = transcribe(log_probs[mask])
-                row.log_probs = log_probs[mask][row.span.own_frames()]
+                row.log_probs = log_probs[mask][row.span.own_frames(frame)]
 
     def _finished(self, job):
         mean = _mean(job.rows)

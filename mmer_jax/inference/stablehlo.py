@@ -171,7 +171,7 @@ def _index(model, programs):
         "label_names": list(model.label_names),
         # The transcripts' alone: what older versions read.
         "temperature": model.text_sources.get("gold", {}).get("temperature"),
-        "text_sources": _measured(model),
+        "text_sources": model.measured,
         "sample_rate": SAMPLE_RATE if audio else None,
         "normalized": model.preprocessor.normalized if audio else None,
         "programs": programs,
@@ -244,11 +244,6 @@ def _readme(model):
         parts.append(_NO_CTC.format(reason=reason) if reason else _CTC)
     if model.uses_text:
         parts.append(_TEXT)
-    sources = (f"`{k}` {_SOURCES[k]}" for k in _measured(model))
+    sources = (f"`{k}` {_SOURCES[k]}" for k in model.measured)
     parts.append(_PROBABILITIES.format(sources=", ".join(sources) or "none was measured"))
     return "".join(parts)
-
-
-def _measured(model):
-    """The model's `text_sources`; earlier versions measured a CTC head that was not trained too."""
-    return {k: v for k, v in model.text_sources.items() if k != "ctc" or not model.lacks_ctc}

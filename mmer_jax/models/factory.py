@@ -5,18 +5,11 @@ import re
 import jax
 import jax.numpy as jnp
 import numpy as np
-from transformers import BertConfig, RobertaConfig, Wav2Vec2Config, WhisperConfig
 
-from mmer_jax.data import bucketing
 from mmer_jax.data.preprocessing import SAMPLE_RATE, Preprocessor
 from mmer_jax.errors import UserError
-from mmer_jax.models.encoders import pretrained
-from mmer_jax.models.encoders.text import BLOCKS, TextEncoder
-from mmer_jax.models.encoders.wav2vec2 import Wav2Vec2Encoder
-from mmer_jax.models.encoders.whisper import WhisperEncoder
+from mmer_jax.models.encoders import ENCODERS, names, pretrained
 from mmer_jax.models.mmer import MMER
-
-AUDIO_FAMILIES = {"wav2vec2": "wav2vec2", "hubert": "wav2vec2", "whisper": "whisper"}
 
 
 def build_model(config, classes: int, symbols: int, vocab_size: int) -> MMER:
@@ -33,10 +26,12 @@ def build_model(config, classes: int, symbols: int, vocab_size: int) -> MMER:
     """
     dtype = jnp.dtype(config.model.dtype)
     modalities = config.model.modalities
-    audio = _audio_encoder(config, dtype) if "audio" in modalities else None
-    text = _text_encoder(config, vocab_size, dtype) if "text" in modalities else None
     m = config.model
     frozen = tuple(p for p in ("audio_encoder", "text_encoder") if _is_frozen(config, p))
+    audio = _encoder(config, "audio", dtype) if "audio" in modalities else None
+    # Hugging Face's softmax has the encoder's dtype; frozen, there is no need to lose digits in it.
+    text_dtype = jnp.dtype("float32") if "text_encoder" in frozen else dtype
+    text = _encoder(config, "text", text_dtype, vocab_size) if "text" in modalities else None
     return MMER(
         audio, text, classes, symbols, m.width, m.heads, m.ffn, m.dropout, dtype, frozen, m.remat,
         m.fusion, m.gate, m.precision,
@@ -48,17 +43,22 @@ def _is_frozen(config, part):
     return any(re.fullmatch(pattern, f"{part}/any/path") for pattern in config.optimizer.frozen)
 
 
-def audio_family(config) -> str:
-    """`wav2vec2` or `whisper`; a pretrained encoder's own kind where one is named."""
-    if not config.audio.pretrained:
-        return config.audio.family
-    kind = pretrained.load_config(config.audio.pretrained).model_type
-    if kind not in AUDIO_FAMILIES:
+def encoder_kind(config, modality: str) -> str:
+    """The `model_type` of an encoder: `config.audio.family`, or the pretrained one's own.
+
+    Raises:
+      UserError: a pretrained encoder of a kind that is not in the registry.
+    """
+    options = config[modality]
+    if not options.pretrained:
+        return options.family
+    kind = pretrained.load_config(options.pretrained).model_type
+    if kind not in names(modality):
         raise UserError(
-            f"config.audio.pretrained={config.audio.pretrained!r} is a {kind} model; the audio "
-            f"encoders are: {', '.join(AUDIO_FAMILIES)}."
+            f"config.{modality}.pretrained={options.pretrained!r} is a {kind} model; the "
+            f"{modality} encoders are: {', '.join(names(modality))}."
         )
-    return AUDIO_FAMILIES[kind]
+    return kind
 
 
 def normalizes(config, model: MMER | None = None) -> bool:
@@ -69,7 +69,8 @@ def normalizes(config, model: MMER | None = None) -> bool:
 
     Args:
       config: the whole config.
-      model: of the config, where it is built: its pretrained folder need not be there any more.
+      model: of the config and with an audio encoder, where it is built: its pretrained folder
+        need not be there any more.
 
     Raises:
       UserError: with `auto`, what the checkpoint says can't be had.
@@ -77,12 +78,11 @@ def normalizes(config, model: MMER | None = None) -> bool:
     if config.data.normalize != "auto":
         return config.data.normalize == "utterance"
     if model is not None:
-        encoder = model.audio_encoder
-        usual = isinstance(encoder, Wav2Vec2Encoder)
-        return usual if encoder is None else getattr(encoder.config, "do_normalize", usual)
-    family = audio_family(config)
+        hf = model.audio_encoder.config
+        return getattr(hf, "do_normalize", ENCODERS[hf.model_type].normalizes)
+    kind = encoder_kind(config, "audio")
     if not config.audio.pretrained:
-        return family == "wav2vec2"
+        return ENCODERS[kind].normalizes
     name = config.audio.pretrained
     value = getattr(pretrained.load_config(name), "do_normalize", None)
     if value is None:
@@ -104,9 +104,14 @@ def preprocessor(config, model: MMER, tokenizer) -> Preprocessor:
     if model.audio_encoder is None:
         return Preprocessor(tokenizer, 0, False)
     longest = round(config.data.max_seconds * SAMPLE_RATE)
-    positions = getattr(model.audio_encoder.config, "max_source_positions", None)
-    longest = min(longest, positions * bucketing.FRAME) if positions else longest
+    longest = min(longest, _longest_audio(model) or longest)
     return Preprocessor(tokenizer, longest, normalizes(config, model))
+
+
+def _longest_audio(model):
+    """Samples that the audio encoder has positions for; None: no limit, or no audio encoder."""
+    encoder = model.audio_encoder
+    return encoder and encoder.longest(encoder.config)
 
 
 def as_trained(config, normalized: bool | None):
@@ -121,7 +126,7 @@ def as_trained(config, normalized: bool | None):
         return config
     config = config.copy_and_resolve_references()
     if normalized is None:
-        normalized = audio_family(config) == "wav2vec2"
+        normalized = ENCODERS[encoder_kind(config, "audio")].normalizes
     config.data.normalize = "utterance" if normalized else "none"
     return config
 
@@ -138,20 +143,19 @@ def check_limits(model: MMER, config, tokenizer, samples: int | None = None) -> 
       samples: of the longest batch; None where recordings are cut to what the model can take.
     """
     if tokenizer is not None and model.text_encoder is not None:
-        _check_tokens(model.text_encoder.config, config, tokenizer)
-    audio = model.audio_encoder.config if model.audio_encoder is not None else None
-    positions = getattr(audio, "max_source_positions", None)  # Whisper's; wav2vec2 has no table
-    longest = (positions or 0) * bucketing.FRAME / SAMPLE_RATE
-    if samples and positions and samples / SAMPLE_RATE > longest:
+        _check_tokens(model.text_encoder, config, tokenizer)
+    longest = _longest_audio(model)
+    if samples and longest and samples > longest:
         raise UserError(
             f"config.data.max_seconds is {config.data.max_seconds:g} and the longest utterances "
             f"take {samples / SAMPLE_RATE:g} s, but the audio encoder has positions for "
-            f"{longest:g} s ({positions} of 20 ms). Set config.data.max_seconds={longest:g}: what "
-            "is longer is cut there."
+            f"{longest / SAMPLE_RATE:g} s. Set config.data.max_seconds={longest / SAMPLE_RATE:g}: "
+            "what is longer is cut there."
         )
 
 
-def _check_tokens(text, config, tokenizer):
+def _check_tokens(encoder, config, tokenizer):
+    text, longest = encoder.config, encoder.longest(encoder.config)
     if tokenizer.vocab_size > text.vocab_size:
         raise UserError(
             f"The tokenizer ({config.text.tokenizer or config.text.pretrained}) gives ids up to "
@@ -159,69 +163,24 @@ def _check_tokens(text, config, tokenizer):
             f"{text.vocab_size} tokens. Use the encoder's own tokenizer, or resize the encoder's "
             "embeddings where tokens were added."
         )
-    # Batches pad texts to multiples of 8. RoBERTa counts from behind its padding id, where all
-    # padding lies.
-    roberta = text.model_type == "roberta"
-    longest = tokenizer.max_tokens
-    needed = longest + text.pad_token_id + 1 if roberta else bucketing.rounded(longest)
-    most = text.max_position_embeddings
-    if needed > most:
-        fits = most - text.pad_token_id - 1 if roberta else most // 8 * 8
+    if longest is not None and tokenizer.max_tokens > longest:
         raise UserError(
-            f"config.text.max_tokens is {longest}, for which the text encoder needs {needed} "
-            f"positions; it has {most}. Set config.text.max_tokens={fits} or less."
+            f"config.text.max_tokens is {tokenizer.max_tokens}, but the text encoder has positions "
+            f"for {longest} tokens. Set config.text.max_tokens={longest} or less."
         )
 
 
-def _audio_encoder(config, dtype):
-    family = audio_family(config)
-    name = config.audio.pretrained
-    hf = pretrained.load_config(name) if name else _scratch_audio(config.audio)
-    if family == "wav2vec2":
-        return Wav2Vec2Encoder(hf, config.model.padding == "original", dtype, config.model.remat)
-    return WhisperEncoder(hf, dtype, config.model.remat)
-
-
-def _scratch_audio(audio):
-    size, spread = audio.size, audio.size.width**-0.5
-    if audio.family == "whisper":
-        return WhisperConfig(
-            d_model=size.width, encoder_layers=size.layers, encoder_attention_heads=size.heads,
-            encoder_ffn_dim=size.ffn, dropout=size.dropout, init_std=spread,
-        )  # fmt: skip
-    return Wav2Vec2Config(
-        hidden_size=size.width, num_hidden_layers=size.layers, num_attention_heads=size.heads,
-        intermediate_size=size.ffn, hidden_dropout=size.dropout, attention_dropout=size.dropout,
-        feat_proj_dropout=size.dropout, activation_dropout=size.dropout,
-        initializer_range=spread,
-        conv_dim=(audio.conv_channels,) * 7,
-        num_conv_pos_embedding_groups=min(16, size.width),
-    )  # fmt: skip
-
-
-def _text_encoder(config, vocab_size, dtype):
-    name = config.text.pretrained
-    hf = pretrained.load_config(name) if name else _scratch_text(config.text, vocab_size)
-    if hf.model_type not in BLOCKS:
-        raise UserError(
-            f"config.text.pretrained={name!r} is a {hf.model_type} model; the text encoders are: "
-            f"{', '.join(BLOCKS)}."
-        )
-    return TextEncoder(hf, dtype, config.model.remat)
-
-
-def _scratch_text(text, vocab_size):
-    size = text.size
-    # Batches pad texts to multiples of 8: beyond the last position there is no embedding but NaN.
-    positions = bucketing.rounded(text.max_tokens)
-    kind = {"bert": BertConfig, "roberta": RobertaConfig}[text.family]
-    return kind(
-        vocab_size=vocab_size, hidden_size=size.width, num_hidden_layers=size.layers,
-        num_attention_heads=size.heads, intermediate_size=size.ffn,
-        hidden_dropout_prob=size.dropout, attention_probs_dropout_prob=size.dropout,
-        initializer_range=size.width**-0.5, max_position_embeddings=positions + 2,
-        type_vocab_size=1,
-    )  # fmt: skip
+def _encoder(config, modality, dtype, vocab_size=None):
+    options, kind = config[modality], encoder_kind(config, modality)
+    encoder = ENCODERS[kind]
+    if options.pretrained:
+        hf = pretrained.load_config(options.pretrained)
+    else:
+        hf = encoder.cls.scratch(kind, options, vocab_size)
+        hf.model_type = kind
+    leaks = config.model.padding == "original"
+    padding = {"original_padding": leaks} if encoder.original_padding else {}
+    return encoder.cls(hf, dtype=dtype, remat=config.model.remat, **padding)
 
 
 def init_params(model: MMER, config, seed: int) -> dict:

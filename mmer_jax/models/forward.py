@@ -3,7 +3,6 @@
 import jax
 import jax.numpy as jnp
 
-from mmer_jax.models.encoders.wav2vec2 import Wav2Vec2Encoder
 from mmer_jax.models.mmer import MMER
 from mmer_jax.models.precision import jit_at
 
@@ -82,6 +81,6 @@ def best_path(logits: jax.Array, frame_mask: jax.Array) -> jax.Array:
 
 def _with_standard_padding(model):
     encoder = model.audio_encoder
-    if isinstance(encoder, Wav2Vec2Encoder) and encoder.published_padding:
-        return model.clone(audio_encoder=encoder.clone(published_padding=False))
+    if getattr(encoder, "original_padding", False):
+        return model.clone(audio_encoder=encoder.clone(original_padding=False))
     return model

@@ -45,36 +45,35 @@ class DynamicFusion(nn.Module):
           text_mask: [b, s], 0 on padded tokens.
           deterministic: no dropout.
         """
-        out = TextBranch(**self._layer_options(), remat=self.remat, name="text")(
-            text, text_mask, deterministic
-        )
-        tokens = out["text_self"]
+        options = self.width, self.heads, self.ffn, self.dropout, self.dtype
+        layer_class = rematerialized(CrossModalLayer, self.remat, deterministic_at=4)
 
-        kind = rematerialized(CrossModalLayer, self.remat, deterministic_at=4)
+        def layer(name, queries, memory, mask):
+            module = layer_class(*options, name=name)
+            out[name], out[f"{name}_attention"] = module(queries, memory, mask, deterministic)
+            return out[name]
 
-        def attend(name, queries, memory, mask):
-            layer = kind(**self._layer_options(), name=name)
-            out[name], out[f"{name}_attention"] = layer(queries, memory, mask, deterministic)
+        def dense(name, x):
+            return nn.Dense(self.width, dtype=self.dtype, name=name)(x)
 
-        dense = lambda name: nn.Dense(self.width, dtype=self.dtype, name=name)  # noqa: E731
-        attend("text_to_audio", tokens, dense("audio_keys")(audio), audio_mask)
-        attend("audio_to_text", dense("audio_queries")(audio), tokens, text_mask)
-        attend("text_to_text", tokens, out["audio_to_text"], audio_mask)
-        heard = out["text_to_audio"]
+        A = audio
+        out = TextBranch(*options, self.remat, name="text")(text, text_mask, deterministic)
+        X = out["text_self"]
+        T = layer("text_to_audio", X, dense("audio_keys", A), audio_mask)
+        P = layer("audio_to_text", dense("audio_queries", A), X, text_mask)
+        R = layer("text_to_text", X, P, audio_mask)
         if self.gated:
-            both = jnp.concatenate([out["text_to_text"], heard], axis=-1)
-            out["gate_logits"] = dense("gate")(both)
-            out["gate"] = nn.sigmoid(out["gate_logits"])
-            heard = out["gate"] * heard
-        multimodal = jnp.concatenate([out["text_to_text"], heard], axis=-1)
-        out["pooled_multimodal"] = dense("downsample")(masked_max(multimodal, text_mask))
-        out["pooled_audio"] = masked_max(audio, audio_mask)
-        out["fused"] = jnp.concatenate([out["pooled_audio"], out["pooled_multimodal"]], axis=-1)
+            out["gate_logits"] = dense("gate", _concat(R, T))
+            g = out["gate"] = nn.sigmoid(out["gate_logits"])
+            T = g * T
+        out["pooled_audio"] = masked_max(A, audio_mask)
+        out["pooled_multimodal"] = dense("downsample", masked_max(_concat(R, T), text_mask))
+        out["fused"] = _concat(out["pooled_audio"], out["pooled_multimodal"])
         return out
 
-    def _layer_options(self):
-        names = ("width", "heads", "ffn", "dropout", "dtype")
-        return {name: getattr(self, name) for name in names}
+
+def _concat(*arrays):
+    return jnp.concatenate(arrays, axis=-1)
 
 
 class LateFusion(nn.Module):
@@ -100,7 +99,7 @@ class LateFusion(nn.Module):
         out = TextBranch(*options, name="text")(text, text_mask, deterministic)
         out["pooled_audio"] = masked_max(audio, audio_mask)
         out["pooled_text"] = masked_max(out["text_self"], text_mask)
-        out["fused"] = jnp.concatenate([out["pooled_audio"], out["pooled_text"]], axis=-1)
+        out["fused"] = _concat(out["pooled_audio"], out["pooled_text"])
         return out
 
 
@@ -120,9 +119,8 @@ class TextBranch(nn.Module):
         if text.shape[-1] != self.width:
             text = nn.Dense(self.width, dtype=self.dtype, name="projection")(text)
         text = Dropout(self.dropout)(text, deterministic)
-        kind = rematerialized(CrossModalLayer, self.remat, deterministic_at=4)
-        layer = kind(
-            self.width, self.heads, self.ffn, self.dropout, self.dtype, name="self_attention"
-        )
+        options = self.width, self.heads, self.ffn, self.dropout, self.dtype
+        layer_class = rematerialized(CrossModalLayer, self.remat, deterministic_at=4)
+        layer = layer_class(*options, name="self_attention")
         hidden, weights = layer(text, text, text_mask, deterministic)
         return {"text_self": hidden, "text_self_attention": weights}

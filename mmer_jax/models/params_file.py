@@ -104,7 +104,7 @@ def read_converted(folder: str) -> dict:
     except Exception as e:  # orbax raises what the layer below it raised
         raise UserError(
             f"{path} can't be read as parameters ({str(e).splitlines()[0][:200]}). Convert the "
-            "checkpoint again: python -m mmer_jax.convert.released CHECKPOINT.pt OUT_DIR."
+            "checkpoint again: python -m mmer_jax.convert.original CHECKPOINT.pt OUT_DIR."
         ) from e
 
 

@@ -11,7 +11,7 @@ import ml_collections
 from mmer_jax import files
 from mmer_jax.data.text import TOKENIZER_FILE, load_tokenizer, save_tokenizer
 from mmer_jax.errors import UserError
-from mmer_jax.models.encoders import preprocessing
+from mmer_jax.models.encoders import ENCODERS
 from mmer_jax.models.mmer import MMER
 
 AUDIO, TEXT, TOKENIZER = "audio_encoder", "text_encoder", "tokenizer"
@@ -34,8 +34,8 @@ def write(model: MMER, tokenizer_folder: str, folder: str) -> None:
         if encoder is not None:
             config = copy.deepcopy(encoder.config)
             # One from scratch does not say it; read again, it would.
-            if config.model_type in preprocessing.NORMALIZED:
-                usual = preprocessing.NORMALIZED[config.model_type]
+            if name == AUDIO:
+                usual = ENCODERS[config.model_type].normalizes
                 config.do_normalize = getattr(config, "do_normalize", usual)
             config.save_pretrained(os.path.join(folder, name))
     if tokenizer_folder:

@@ -1,11 +1,12 @@
 """The named variants of a config whose comparison shows what each part of MMER is worth."""
 
 import dataclasses
+import os
 from collections.abc import Callable
 
 import ml_collections
 
-from mmer_jax import configuration
+from mmer_jax import configuration, files, runs
 from mmer_jax.errors import UserError
 from mmer_jax.losses import LOSSES
 
@@ -119,3 +120,26 @@ def _variant(config, name, title, change):
         raise UserError(f"The variant {name} can't be run: {e} Or name the others: "
                         f"--variants={others}") from e  # fmt: skip
     return Variant(name, title, changed, configuration.fingerprint(changed))
+
+
+def with_finished(config, workdir: str, variants: list[Variant]) -> list[Variant]:
+    """The variants and those others of which the workdir has a finished fold, in their order."""
+    known = {v.name: v for v in variants}
+    for name in CHANGES:
+        if name in known:
+            continue
+        try:
+            variant = make(config, (name,))[0][-1]
+        except UserError:
+            continue  # of another config: this one has no such variant
+        if variant.name not in known and runs.finished_folds(folder_of(workdir, variant)):
+            print(f"in the table too, finished before: {name}", flush=True)
+            known[name] = variant
+    return [known[name] for name in CHANGES if name in known]
+
+
+def folder_of(workdir: str, variant: Variant) -> str:
+    """The folder of a variant's run; one that has its old name stays where it is."""
+    names = [variant.name, *(old for old, new in RENAMED.items() if new == variant.name)]
+    folders = [os.path.join(workdir, name, variant.fingerprint) for name in names]
+    return next((folder for folder in folders if files.exists(folder)), folders[0])

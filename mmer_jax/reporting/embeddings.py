@@ -6,10 +6,9 @@ import jax
 import numpy as np
 
 from mmer_jax.data import preprocessing
-from mmer_jax.data.bucketing import FRAME
 from mmer_jax.data.text import load_tokenizer
 from mmer_jax.errors import UserError
-from mmer_jax.models import factory
+from mmer_jax.models import encoders, factory
 from mmer_jax.runs import FoldRun
 from mmer_jax.training import evaluation, fold_params
 from mmer_jax.training.trainer import Trainer
@@ -31,7 +30,7 @@ class Attention:
     weights: np.ndarray
     tokens: list[str]
     wave: np.ndarray
-    frame: float = FRAME / preprocessing.SAMPLE_RATE
+    frame: float
 
 
 @dataclasses.dataclass(frozen=True)
@@ -133,7 +132,8 @@ def _attention(trainer, utterance, weights):
     wave = preprocessing.to_float(
         trainer.corpus.recordings(utterance)[0][: preprocessor.max_samples]
     )
-    return Attention(utterance.id, weights[: len(ids)], tokens, wave)
+    frame = encoders.frame(trainer.model.audio_encoder) / preprocessing.SAMPLE_RATE
+    return Attention(utterance.id, weights[: len(ids)], tokens, wave, frame)
 
 
 def spelled(source: str, ids) -> list[str]:

@@ -7,7 +7,7 @@ import jax
 from huggingface_hub import snapshot_download
 
 from mmer_jax import configuration, files, runs
-from mmer_jax.convert import released
+from mmer_jax.convert import original
 from mmer_jax.data import folds
 from mmer_jax.data.text import read_tokenizer
 from mmer_jax.errors import UserError
@@ -16,11 +16,11 @@ from mmer_jax.models import factory
 from mmer_jax.models.mmer import MMER
 from mmer_jax.models.params_file import PARAMS_FOLDER, read_converted
 from mmer_jax.training import fold_params, model_folder
-from mmer_jax.training.loaded_model import LoadedModel, build, hub_names
+from mmer_jax.training.model_folder import LoadedModel, build, hub_names
 
 EXPECTED = (
     "a finished fold of a run (runs/demo/fold5), a model folder (config.json and "
-    "model.safetensors), a folder written by mmer_jax.convert.released, or a model on the "
+    "model.safetensors), a folder written by mmer_jax.convert.original, or a model on the "
     "Hugging Face hub (owner/name)"
 )
 # What a model folder may hold; nothing that is executed or unpickled is fetched.
@@ -130,12 +130,12 @@ def _card(fold):
 
 
 def _converted(folder):
-    model, params, config = released.load(folder)
+    model, params, config = original.load(folder)
     tokenizer, tokenizer_folder = read_tokenizer(config)
     factory.check_limits(model, config, tokenizer)
     card = {"name": config.name, "protocol": config.protocol, "selection": config.selection}
     return LoadedModel(
-        folder, config, model, params, released.LABELS, {}, tokenizer, tokenizer_folder, card
+        folder, config, model, params, original.LABELS, {}, tokenizer, tokenizer_folder, card
     )
 
 
@@ -192,8 +192,8 @@ def initial_params(model: MMER, config, label_names: tuple[str, ...]) -> dict:
 def _read_source(source):
     """(parameters, names of their classes, what is known of the run)."""
     if files.exists(os.path.join(files.resolve(source), PARAMS_FOLDER)):
-        released.load_config(source)  # refuses a folder that the converter did not write so
-        return read_converted(source), released.LABELS, None
+        original.load_config(source)  # refuses a folder that the converter did not write so
+        return read_converted(source), original.LABELS, None
     found = read(source)
     return found.params, found.label_names, found
 

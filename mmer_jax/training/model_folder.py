@@ -1,24 +1,126 @@
-"""A trained model as a folder that travels: parameters, config, tokenizer, card; no pickle."""
+"""A trained model, and its folder that travels: parameters, config, tokenizer, card; no pickle."""
 
+import dataclasses
+import hashlib
 import json
 import os
+import re
 from importlib import metadata
 
 import ml_collections
-import numpy as np
 from flax import traverse_util
 
 from mmer_jax import configuration, files
-from mmer_jax.data.text import read_tokenizer
+from mmer_jax.data.preprocessing import Preprocessor
+from mmer_jax.data.text import CTC_SYMBOLS, Tokenizer, read_tokenizer
 from mmer_jax.errors import UserError
 from mmer_jax.metrics import reliability
 from mmer_jax.models import factory, params_file, parts
+from mmer_jax.models.mmer import MMER
 from mmer_jax.models.parts import AGAIN
-from mmer_jax.training.loaded_model import LoadedModel
 
 FORMAT = 1  # of the folder; raised when an older version could not read it
 PARAMS, CONFIG, CARD = "model.safetensors", "config.json", "README.md"
 KEYS = ("config", "label_names", "temperature", "card", "sizes")  # of config.json
+
+
+@dataclasses.dataclass(frozen=True)
+class LoadedModel:
+    """A trained model with all that a prediction needs, wherever it was read from.
+
+    Attributes:
+      source: path or hub name it came from.
+      config: validated; of the run.
+      model: the Flax module.
+      params: nested dict of host arrays, all parameters, trained and frozen.
+      label_names: of the c classes, in the order of the logits.
+      text_sources: what was measured on held-out dialogs, for each text that the model was tested
+        with: `gold` (the transcripts), `ctc` and `none` -> `temperature`, `ua`, `ua_low`,
+        `utterances`, `wer`, each None or lacking where unknown; {} where nothing was held out.
+      tokenizer: None for a model of speech alone.
+      tokenizer_folder: hub name or folder it was read from; "" for a model of speech alone.
+      card: what is known of the run: `fold`, `seed`, `fingerprint`, `rates`, `protocol`,
+        `selection`, `name`, and `encoders`, hub names of those it began with; {} where nothing is.
+    """
+
+    source: str
+    config: ml_collections.ConfigDict
+    model: MMER
+    params: dict
+    label_names: tuple[str, ...]
+    text_sources: dict
+    tokenizer: Tokenizer | None
+    tokenizer_folder: str
+    card: dict
+
+    @property
+    def uses_audio(self) -> bool:
+        """Whether it takes speech."""
+        return self.model.audio_encoder is not None
+
+    @property
+    def uses_text(self) -> bool:
+        """Whether it takes text."""
+        return self.model.text_encoder is not None
+
+    @property
+    def preprocessor(self) -> Preprocessor:
+        """Makes its inputs as evaluation does."""
+        return factory.preprocessor(self.config, self.model, self.tokenizer)
+
+    @property
+    def measured(self) -> dict:
+        """`text_sources` without those of a CTC head that was not trained, which old runs have."""
+        return {k: v for k, v in self.text_sources.items() if k != "ctc" or not self.lacks_ctc}
+
+    def held_out(self, text_source: str) -> dict:
+        """What is known of the model with that text source of a prediction; {} if nothing is."""
+        return reliability.held_out(self.text_sources, text_source, self.uses_text)
+
+    @property
+    def lacks_ctc(self) -> str:
+        """Why it can't write down what is said; "" if it can."""
+        if not self.uses_audio:
+            return "reads text alone"
+        if not self.config.losses.ctc.weight:
+            return "was trained without CTC, so it can't write down what is said"
+        if self.model.symbols != len(CTC_SYMBOLS):
+            return f"has a CTC head of {self.model.symbols} unknown symbols"
+        return ""
+
+
+def digest(model: LoadedModel) -> str:
+    """16 hex digits that change with any parameter, label or temperature, not with the source."""
+    found = hashlib.sha256(json.dumps([model.label_names, model.text_sources]).encode())
+    params_file.add_params(found, model.params)
+    return found.hexdigest()[:16]
+
+
+def hub_names(config) -> list[str]:
+    """Those of the encoders that training began with; paths tell nobody anything."""
+    named = (getattr(config, part).pretrained for part in config.model.modalities)
+    return [n for n in named if re.fullmatch(r"[\w-][\w.-]*(/[\w-][\w.-]*)?", n)]
+
+
+def build(config, classes: int, tokenizer: Tokenizer | None) -> MMER:
+    """The module of a run's config.
+
+    Args:
+      config: validated.
+      classes: c.
+      tokenizer: None for a model of speech alone.
+
+    Raises:
+      UserError: a pretrained encoder's config can't be had.
+    """
+    model = factory.build_model(
+        config,
+        classes=classes,
+        symbols=len(CTC_SYMBOLS),
+        vocab_size=tokenizer.vocab_size if tokenizer else 1,
+    )
+    factory.check_limits(model, config, tokenizer)
+    return model
 
 
 def is_model_folder(folder: str) -> bool:
@@ -39,8 +141,7 @@ def write(model: LoadedModel, folder: str, card: str = "") -> None:
       UserError: the folder is taken or can't be written, the tokenizer can't be read any more, or
         the parts of the model don't fit each other.
     """
-    flat = traverse_util.flatten_dict(model.params, sep="/")
-    _check_params(model.model, flat, f"The model read from {model.source}")
+    factory.check_params(model.model, model.params, f"The model read from {model.source}")
     _check_sizes(model, f"The model read from {model.source}")
     with files.new_folder(folder) as made:
         parts.write(model.model, model.tokenizer_folder, made)
@@ -51,26 +152,15 @@ def write(model: LoadedModel, folder: str, card: str = "") -> None:
         params_file.write(os.path.join(made, PARAMS), model.params, {"format_version": str(FORMAT)})
 
 
-def portable(config: ml_collections.ConfigDict, audio: bool, text: bool):
-    """A run's config with nothing of the machine it ran on: paths are those in the folder.
-
-    Args:
-      config: of the run.
-      audio, text: which modalities the model has.
-    """
-    config = config.copy_and_resolve_references()
-    config.data.dir = configuration.default().data.dir
-    config.init_from = ""
-    config.audio.pretrained = parts.AUDIO if audio else ""
-    config.text.pretrained = parts.TEXT if text else ""
-    config.text.tokenizer = parts.TOKENIZER if text else ""
-    return config
-
-
 def _description(model):
     """The content of config.json."""
     m = model.model
-    config = portable(model.config, m.audio_encoder is not None, m.text_encoder is not None)
+    config = model.config.copy_and_resolve_references()
+    # Nothing of the machine that it was trained on: paths are those in the folder.
+    config.data.dir, config.init_from = configuration.default().data.dir, ""
+    config.audio.pretrained = parts.AUDIO if model.uses_audio else ""
+    config.text.pretrained = parts.TEXT if model.uses_text else ""
+    config.text.tokenizer = parts.TOKENIZER if model.uses_text else ""
     return {
         "format_version": FORMAT,
         "mmer_jax": metadata.version("mmer_jax"),
@@ -83,7 +173,7 @@ def _description(model):
         "sizes": {
             "classes": m.classes,
             "symbols": m.symbols,
-            "vocab_size": m.text_encoder.config.vocab_size if m.text_encoder is not None else 0,
+            "vocab_size": m.text_encoder.config.vocab_size if model.uses_text else 0,
         },
     }
 
@@ -101,15 +191,20 @@ def read(folder: str) -> LoadedModel:
     tokenizer, tokenizer_folder = read_tokenizer(config)
     sizes = stored["sizes"]
     model = factory.build_model(config, sizes["classes"], sizes["symbols"], sizes["vocab_size"])
-    flat = _read_params(os.path.join(folder, PARAMS))
-    _check_params(model, flat, os.path.join(folder, PARAMS))
+    path = os.path.join(folder, PARAMS)
+    params = traverse_util.unflatten_dict(params_file.read(path, AGAIN)[0], sep="/")
+    factory.check_params(model, params, path)
+    sources = stored.get("text_sources")
+    if sources is None:  # an older version's folder
+        uses_text = "text" in config.model.modalities
+        sources = reliability.of_old_run(stored["temperature"], config.refit, uses_text)
     loaded = LoadedModel(
         source=folder,
         config=config,
         model=model,
-        params=traverse_util.unflatten_dict(flat, sep="/"),
+        params=params,
         label_names=tuple(stored["label_names"]),
-        text_sources=_text_sources(stored, config),
+        text_sources=sources,
         tokenizer=tokenizer,
         tokenizer_folder=tokenizer_folder,
         card=stored["card"],
@@ -121,9 +216,10 @@ def read(folder: str) -> LoadedModel:
 def _stored(folder):
     """The content of config.json, of a version that can be read."""
     if not is_model_folder(folder):
+        content = sorted(os.listdir(folder))[:5] if os.path.isdir(folder) else ["no such folder"]
         raise UserError(
             f"{folder} is no model folder: it must hold {PARAMS} and {CONFIG}; found: "
-            f"{_content(folder)}. {AGAIN}"
+            f"{', '.join(content) or 'nothing'}. {AGAIN}"
         )
     path = os.path.join(folder, CONFIG)
     try:
@@ -141,85 +237,10 @@ def _stored(folder):
             f"{path} is of format {version}, written by mmer_jax {stored.get('mmer_jax')}; this "
             f"version ({metadata.version('mmer_jax')}) reads formats up to {FORMAT}. Update it."
         )
-    return _checked(stored, path)
-
-
-def _text_sources(stored, config):
-    if "text_sources" in stored:
-        return stored["text_sources"]
-    reads = "text" in config.model.modalities
-    return reliability.of_old_run(stored["temperature"], config.refit, reads)
-
-
-def _content(folder):
-    if not os.path.isdir(folder):
-        return "no such folder"
-    return _some(os.listdir(folder)) or "an empty folder"
-
-
-def _checked(stored, path):
-    """`stored` if every entry is there and of its kind."""
     lacking = [key for key in KEYS if key not in stored]
     if lacking:
         raise UserError(f"{path} lacks {', '.join(lacking)}. {AGAIN}")
-    sizes, names, temperature = (stored[key] for key in ("sizes", "label_names", "temperature"))
-    right = {
-        "config": isinstance(stored["config"], dict),
-        "card": isinstance(stored["card"], dict),
-        "label_names": isinstance(names, list) and all(isinstance(n, str) for n in names),
-        "temperature": temperature is None or _is_positive(temperature),
-        "text_sources": _are_text_sources(stored.get("text_sources", {})),
-        "sizes": isinstance(sizes, dict)
-        and all(isinstance(sizes.get(k), int) for k in ("classes", "symbols", "vocab_size")),
-    }
-    wrong = [f"{key}={stored.get(key)!r}" for key, fine in right.items() if not fine]
-    if wrong:
-        raise UserError(f"{path} has {'; '.join(wrong)[:200]}, which can't be. {AGAIN}")
     return stored
-
-
-def _is_positive(x):
-    return isinstance(x, (int, float)) and x > 0
-
-
-def _are_text_sources(sources):
-    """Whether it is names -> figures, each a number or None, the temperatures positive."""
-    if not isinstance(sources, dict) or not all(isinstance(x, dict) for x in sources.values()):
-        return False
-    figures = [(k, x.get(k)) for x in sources.values() for k in reliability.NUMBERS]
-    return all(
-        x is None or (_is_positive(x) if k == "temperature" else isinstance(x, (int, float)))
-        for k, x in figures
-    )
-
-
-def _read_params(path):
-    flat, metadata = params_file.read(path, AGAIN)
-    version = metadata.get("format_version")
-    if version != str(FORMAT):
-        raise UserError(
-            f"{path} has format_version {version!r} in its metadata, not {str(FORMAT)!r}: it was "
-            f"not written together with {CONFIG}. {AGAIN}"
-        )
-    return flat
-
-
-def _check_params(model, flat, source):
-    """Raises UserError, with names, where flat parameters are not the model's."""
-    expected = traverse_util.flatten_dict(factory.param_shapes(model), sep="/")
-    missing, extra = expected.keys() - flat.keys(), flat.keys() - expected.keys()
-    wrong = [
-        f"{name} is {flat[name].dtype} {flat[name].shape}, not float32 {expected[name].shape}"
-        for name in expected.keys() & flat.keys()
-        if (flat[name].shape, flat[name].dtype) != (expected[name].shape, np.float32)
-    ]
-    found = {"missing": missing, "too many": extra, "of another kind": wrong}
-    faults = [f"{len(names)} {what}: {_some(names)}" for what, names in found.items() if names]
-    if faults:
-        raise UserError(
-            f"{source} has other parameters than its config describes. {'. '.join(faults)}. "
-            "Parameters and config must come from the same run."
-        )
 
 
 def _check_sizes(model, source):
@@ -232,7 +253,3 @@ def _check_sizes(model, source):
         factory.check_limits(model.model, model.config, model.tokenizer)
     except UserError as e:
         raise UserError(f"{source}: {e} {AGAIN}") from e
-
-
-def _some(names, most=5):
-    return ", ".join(sorted(names)[:most]) + (", ..." if len(names) > most else "")

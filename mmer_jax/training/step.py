@@ -7,7 +7,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from mmer_jax.losses import memory_bank, total
 from mmer_jax.models.precision import jit_at
-from mmer_jax.training import accumulation, grad_cache, schedule, sharding
+from mmer_jax.training import accumulation, grad_cache, sharding, xla_options
 from mmer_jax.training.optimizer import learning_rate, merge
 from mmer_jax.training.state import TrainState
 
@@ -49,7 +49,7 @@ def make_train_step(model, optimizer, config, mesh, shardings):
         in_shardings=(shardings, sharding.batch_sharding(mesh)),
         out_shardings=(shardings, sharding.replicated(mesh)),
         donate_argnums=0,
-        compiler_options=schedule.compiler_options(),
+        compiler_options=xla_options.compiler_options(),
     )
 
 

@@ -94,7 +94,7 @@ def test_gradients_that_are_zero_but_for_rounding(case):
 def test_masked_padding_is_what_differs(converted):
     """By default padding stays out of the encoder, so the padded case's numbers are not met."""
     golden = golden_numbers.case("padded")
-    encoder = converted.model.audio_encoder.clone(published_padding=False)
+    encoder = converted.model.audio_encoder.clone(original_padding=False)
     audio = golden["in_audio"], golden["in_audio_length"].astype(np.int32)
     hidden, mask = encoder.apply({"params": converted.params["audio_encoder"]}, *audio)
     whole = golden["in_audio_length"] == golden["in_audio"].shape[1]

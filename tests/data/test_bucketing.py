@@ -14,6 +14,10 @@ def random_lengths(n, seed=0):
     return np.random.default_rng(seed).integers(6_000, 64_000, n)
 
 
+def choose_edges(lengths, count, longest=210_000, weights=None):
+    return bucketing.edges_by_count(lengths, count, longest, weights)[-1]
+
+
 def fed(lengths, edges):
     return sum(min(e for e in edges if e >= n) for n in lengths)
 
@@ -27,13 +31,13 @@ def test_edges_waste_no_more_than_any_other_choice(count):
         for choice in itertools.combinations(levels, count)
         if choice[-1] >= max(lengths)
     )
-    assert fed(lengths, bucketing.choose_edges(lengths, count, 210_000)) == best
+    assert fed(lengths, choose_edges(lengths, count, 210_000)) == best
 
 
 def test_edges_end_at_the_limit():
-    edges = bucketing.choose_edges([9_000, 500_000], 4, 210_000)
+    edges = choose_edges([9_000, 500_000], 4, 210_000)
     assert edges[-1] == 210_000
-    assert bucketing.choose_edges([500], 4, 210_000) == (bucketing.SHORTEST,)
+    assert choose_edges([500], 4, 210_000) == (bucketing.SHORTEST,)
 
 
 @pytest.mark.parametrize("n", [1, 7, 16, 61])
@@ -72,15 +76,15 @@ def test_weights_count_an_utterance_as_often_as_it_comes_up():
     lengths, often = [16_000, 32_000, 48_000], [1, 5, 1]
     repeated = np.repeat(lengths, often)
     for count in (1, 2, 3):
-        weighted = bucketing.edges_by_count(lengths, count, 210_000, weights=often)[-1]
-        assert weighted == bucketing.choose_edges(repeated, count, 210_000)
+        weighted = choose_edges(lengths, count, weights=often)
+        assert weighted == choose_edges(repeated, count, 210_000)
 
 
 def test_edges_by_count_are_the_best_of_each_count():
     lengths = random_lengths(40)
     by_count = bucketing.edges_by_count(lengths, 6, 210_000)
     assert [len(edges) for edges in by_count] == [1, 2, 3, 4, 5, 6]
-    assert by_count == [bucketing.choose_edges(lengths, n, 210_000) for n in range(1, 7)]
+    assert by_count == [choose_edges(lengths, n) for n in range(1, 7)]
 
 
 def test_padding_share_by_hand():
@@ -102,7 +106,7 @@ def test_padding_share_by_hand():
 def test_padding_share_is_what_a_shuffled_pass_feeds(n, seed):
     rng = np.random.default_rng(seed)
     views = rng.integers(6_000, 70_000, (n, 2))
-    edges = bucketing.choose_edges(views.max(1), 4, 64_000)
+    edges = choose_edges(views.max(1), 4, 64_000)
     fed = real = 0
     for bucket, rows in bucketing.plan(views.max(1), edges, 8, rng):
         for row in rows:

@@ -36,7 +36,8 @@ corpus = Corpus({str(prepared / "tfds")!r})
 tokenizer = text.Tokenizer({str(prepared / "corpus" / "tokenizer")!r}, 32)
 collator = loader.Collator(corpus, Preprocessor(tokenizer, 210_000, False), True, 1)
 batches = loader.TrainBatches(collator, corpus.utterances, 4, 1, 0)
-next(loader.background(batches, 2, 2))
+with loader.device_iterator(batches, dict, 2, 2) as iterator:
+    next(iterator)
 assert "tensorflow" not in sys.modules, "tensorflow was imported"
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)

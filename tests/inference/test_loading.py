@@ -10,9 +10,8 @@ import pytest
 import mmer_jax
 from mmer_jax import configuration, main
 from mmer_jax.errors import UserError
-from mmer_jax.inference import loading
 from mmer_jax.training import checkpoint_io, model_folder
-from mmer_jax.training.loaded_model import digest
+from mmer_jax.training.model_folder import digest
 from tests.inference import odd_recordings as odd
 from tests.inference.tiny_models import made
 
@@ -64,7 +63,7 @@ def test_a_refit_of_a_seed_gives_the_tested_checkpoint(prepared, tiny_config, tm
     shutil.copytree(tmp_path / "seed3", tmp_path / "seed4")
     with pytest.raises(UserError, match="seed3/fold5, seed4/fold5"):
         checkpoint_io.read(str(tmp_path))
-    predictor = loading.load(str(tmp_path / "seed3" / "fold5"))
+    predictor = mmer_jax.load(str(tmp_path / "seed3" / "fold5"))
     assert predictor.model.card["seed"] == 3
     result = json.loads((tmp_path / "seed3" / "fold5" / "result.json").read_text())
     row = result["predictions"][0]
@@ -77,7 +76,7 @@ def test_what_was_not_trained_is_what_it_started_from(prepared, tiny_config, tmp
     config = tiny_config(prepared)
     config.train.epochs, config.selection = 0, "original"
     main.run(config, str(tmp_path))
-    predictor = loading.load(str(tmp_path / "fold5"))
+    predictor = mmer_jax.load(str(tmp_path / "fold5"))
     assert not predictor.model.text_sources
     row = json.loads((tmp_path / "fold5" / "result.json").read_text())["predictions"][0]
     (path,) = (prepared / "corpus").glob(f"IEMOCAP*/**/{row['utterance']}.wav")
@@ -90,8 +89,8 @@ def test_a_converted_checkpoint_is_read(tmp_path):
     torch = pytest.importorskip("torch")
     from transformers import RobertaConfig, RobertaModel
 
-    from mmer_jax.convert import released
-    from tests.convert.test_released import WIDTH, _small_state
+    from mmer_jax.convert import original
+    from tests.convert.test_original import WIDTH, _small_state
 
     words = made(tmp_path).tokenizer_folder
     config = RobertaConfig(
@@ -101,9 +100,9 @@ def test_a_converted_checkpoint_is_read(tmp_path):
     RobertaModel(config).save_pretrained(words)
     torch.save({"state_dict": _small_state(symbols=32)}, tmp_path / "c.pt")
     out = tmp_path / "out"
-    assert released.main([str(tmp_path / "c.pt"), str(out), "--text-encoder", words]) == 0
+    assert original.main([str(tmp_path / "c.pt"), str(out), "--text-encoder", words]) == 0
     predictor = mmer_jax.load(str(out))
-    assert predictor.model.label_names == released.LABELS
+    assert predictor.model.label_names == original.LABELS
     assert predictor.model.text_sources == {}
     found = predictor.predict(odd.tone(0.5), rate=RATE)
     assert found.text_source == "ctc" and not found.calibrated

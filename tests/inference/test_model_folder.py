@@ -17,7 +17,7 @@ from mmer_jax.errors import UserError
 from mmer_jax.inference import model_card
 from mmer_jax.models import factory, params_file
 from mmer_jax.training import model_folder
-from mmer_jax.training.loaded_model import build
+from mmer_jax.training.model_folder import build
 from tests.inference.tiny_models import WORDS, batch, made
 
 USAGE = {
@@ -44,7 +44,7 @@ def model(place):
 @pytest.fixture
 def folder(model, tmp_path):
     """A written one that a test may spoil."""
-    model_folder.write(model, str(tmp_path / "out"))
+    model_folder.write(model, str(tmp_path / "out"), model_card.markdown(model))
     return tmp_path / "out"
 
 
@@ -55,7 +55,7 @@ def folder(model, tmp_path):
 )
 def test_what_is_written_comes_back(place, tmp_path, options):
     model = made(place, *options)
-    model_folder.write(model, str(tmp_path / "out"))
+    model_folder.write(model, str(tmp_path / "out"), model_card.markdown(model))
     again = model_folder.read(str(tmp_path / "out"))
     before, after = flat(model), flat(again)
     assert before.keys() == after.keys()
@@ -84,7 +84,8 @@ def test_it_travels(model, folder, tmp_path):
     plain = json.loads((folder / "config.json").read_text())["config"]
     assert (plain["data"]["dir"], plain["init_from"]) == ("~/tensorflow_datasets", "")
     folder.rename(tmp_path / "moved")
-    model_folder.write(model_folder.read(str(tmp_path / "moved")), str(tmp_path / "third"))
+    moved = model_folder.read(str(tmp_path / "moved"))
+    model_folder.write(moved, str(tmp_path / "third"), model_card.markdown(moved))
     for path in (p for p in (tmp_path / "moved").rglob("*") if p.is_file()):
         again = tmp_path / "third" / path.relative_to(tmp_path / "moved")
         assert again.read_bytes() == path.read_bytes(), path.name
@@ -95,10 +96,10 @@ def test_a_frozen_encoder_and_an_uncalibrated_model(place, tmp_path):
     model.config.optimizer.frozen = ("text_encoder/.*",)
     model = dataclasses.replace(model, text_sources={}, card={},
                                 model=build(model.config, 4, model.tokenizer))  # fmt: skip
-    model_folder.write(model, str(tmp_path / "out"))
+    model_folder.write(model, str(tmp_path / "out"), model_card.markdown(model))
     again = model_folder.read(str(tmp_path / "out"))
     assert again.model.frozen == ("text_encoder",) and not again.text_sources
-    card = (tmp_path / "out" / "README.md").read_text()
+    card = model_card.markdown(again)
     assert "not calibrated" in card and "was not recorded" in card and "demo" not in card
 
 
@@ -114,8 +115,6 @@ def test_the_card_says_what_is_known(model, folder):
 
 
 def test_the_card_of_a_demo_and_of_named_encoders(model, tmp_path):
-    from mmer_jax.inference import model_card
-
     config = model.config.copy_and_resolve_references()
     config.name, config.selection = "demo_x", "original"
     config.audio.pretrained, config.text.pretrained = "facebook/wav2vec2-base", "/home/x/roberta"
@@ -141,7 +140,7 @@ def test_a_taken_folder_stays_as_it_is(model, folder):
 
 def test_an_empty_folder_is_taken_over(model, tmp_path):
     (tmp_path / "out").mkdir()
-    model_folder.write(model, str(tmp_path / "out"))
+    model_folder.write(model, str(tmp_path / "out"), model_card.markdown(model))
     assert model_folder.is_model_folder(str(tmp_path / "out"))
     assert (tmp_path / "out").stat().st_mode & 0o777 == 0o755
 
@@ -154,14 +153,14 @@ def test_nothing_is_left_of_a_writing_that_failed(model, tmp_path, monkeypatch, 
     monkeypatch.setattr(params_file, "save_file", fail)
     expected = UserError if isinstance(error, OSError) else error
     with pytest.raises(expected, match="no space left" if expected is UserError else None):
-        model_folder.write(model, str(tmp_path / "out"))
+        model_folder.write(model, str(tmp_path / "out"), model_card.markdown(model))
     assert not list(tmp_path.iterdir())
 
 
 def test_parts_that_do_not_fit_are_not_written(model, place, tmp_path):
     without = {k: v for k, v in model.params.items() if k != "ctc"}
     for changed, words in (
-        ({"params": without}, "2 missing: ctc/linear/bias, ctc/linear/kernel"),
+        ({"params": without}, "another model .*2 places.*ctc.*bias"),
         ({"label_names": ("ang", "hap")}, "names 2 classes, but its model has 4"),
         ({"tokenizer_folder": str(place / "gone")}, "can't be read .* any more"),
     ):
@@ -175,11 +174,11 @@ def change(folder, **entries):
     path.write_text(json.dumps(json.loads(path.read_text()) | entries))
 
 
-def resave(folder, edit, version="1"):
+def resave(folder, edit):
     path = folder / "model.safetensors"
     params = load_file(path)
     edit(params)
-    save_file(params, path, {"format_version": version})
+    save_file(params, path, {"format_version": "1"})
 
 
 def cut(path):
@@ -188,7 +187,7 @@ def cut(path):
 
 SPOILT = {
     "gone": (lambda f: f.rename(f.with_name("x")), "no such folder"),
-    "no parameters": (lambda f: (f / "model.safetensors").unlink(), "found: README.md"),
+    "no parameters": (lambda f: (f / "model.safetensors").unlink(), "found: README.md, audio_enc"),
     "no config": (lambda f: (f / "config.json").unlink(), "must hold model.safetensors"),
     "no encoder": (lambda f: (f / "audio_encoder/config.json").unlink(), "lacks audio_encoder"),
     "no tokenizer": (lambda f: (f / "tokenizer/tokenizer.json").unlink(), "lacks tokenizer"),
@@ -196,24 +195,18 @@ SPOILT = {
     "another config": (lambda f: (f / "config.json").write_text("[]"), "another program's"),
     "a newer one": (lambda f: change(f, format_version=2, mmer_jax="9.9"), r"mmer_jax 9\.9"),
     "no labels": (lambda f: (f / "config.json").write_text('{"format_version": 1}'), "lacks conf"),
-    "no list": (lambda f: change(f, label_names="ang"), "label_names='ang'"),
-    "no number": (lambda f: change(f, temperature=0), "temperature=0"),
+    "no list": (lambda f: change(f, label_names="ang"), "names 3 classes"),
     "fewer labels": (lambda f: change(f, label_names=["ang"]), "names 1 classes"),
     "unknown option": (lambda f: change(f, config={"colour": 1}), "colour=1"),
     "truncated": (lambda f: cut(f / "model.safetensors"), "truncated or damaged"),
     "no header": (lambda f: (f / "model.safetensors").write_bytes(b"x" * 50), "truncated or dam"),
-    "another version": (lambda f: resave(f, lambda p: None, "7"), "format_version '7'"),
-    "missing": (lambda f: resave(f, lambda p: p.pop("ctc/linear/bias")), "missing: ctc/linear/b"),
-    "extra": (lambda f: resave(f, lambda p: p.update(x=np.ones(2))), "1 too many: x"),
+    "missing": (lambda f: resave(f, lambda p: p.pop("ctc/linear/bias")), "another model .*bias"),
+    "extra": (lambda f: resave(f, lambda p: p.update(x=np.ones(2))), "another model .*x"),
     "misshaped": (
         lambda f: resave(f, lambda p: p.update({"ctc/linear/bias": np.ones(3, np.float32)})),
-        r"ctc/linear/bias is float32 \(3,\), not float32 \(32,\)",
+        r"bias.* is \(3,\), not \(32,\)",
     ),
-    "halved": (
-        lambda f: resave(f, lambda p: p.update({"ctc/linear/bias": np.ones(32, np.float16)})),
-        "ctc/linear/bias is float16",
-    ),
-    "other encoder": (lambda f: widen(f / "text_encoder/config.json"), "text_encoder/embeddings"),
+    "other encoder": (lambda f: widen(f / "text_encoder/config.json"), "text_encoder.*embeddings"),
 }  # fmt: skip
 
 

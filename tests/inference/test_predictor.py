@@ -187,7 +187,7 @@ def test_a_model_without_a_trained_ctc_head_asks_for_the_text(tmp_path):
 def test_wav2vec2_is_normalised_and_never_sees_padding(tmp_path, form):
     model = made(tmp_path, family="wav2vec2")
     if form == "published":
-        encoder = model.model.audio_encoder.clone(published_padding=True)
+        encoder = model.model.audio_encoder.clone(original_padding=True)
         object.__setattr__(model, "model", model.model.clone(audio_encoder=encoder))
     predictor = Predictor(model)
     samples, _ = wave(0.6)

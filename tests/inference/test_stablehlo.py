@@ -15,7 +15,7 @@ import pytest
 from mmer_jax.errors import UserError
 from mmer_jax.inference import stablehlo
 from mmer_jax.training import model_folder
-from mmer_jax.training.loaded_model import build
+from mmer_jax.training.model_folder import build
 from tests.inference.tiny_models import batch, made
 
 BUCKETS = (stablehlo.Bucket(2, 8_000, 8), stablehlo.Bucket(3, 16_000, 8))
@@ -62,7 +62,7 @@ def given(modality, rows=2, samples=8_000, tokens=6):
 
 
 def expected(model, inputs):
-    """`loaded_model.apply` on just these rows, unpadded."""
+    """`model.apply` on just these rows, unpadded."""
     return jax.jit(model.model.apply)({"params": model.params}, inputs)
 
 

@@ -7,7 +7,7 @@ from mmer_jax import configuration
 from mmer_jax.data.text import read_tokenizer
 from mmer_jax.demo import tokenizer
 from mmer_jax.models import factory
-from mmer_jax.training.loaded_model import LoadedModel, build
+from mmer_jax.training.model_folder import LoadedModel, build
 
 LABELS = ("ang", "hap", "neu", "sad")
 WORDS = (

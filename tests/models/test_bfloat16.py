@@ -4,13 +4,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from transformers.models.bert import modeling_flax_bert
 
 from benchmarks import common
 from mmer_jax import configuration
 from mmer_jax.losses.total import total_loss
 from mmer_jax.models import factory
-from mmer_jax.models.encoders.hf_softmax import float32_softmax
 
 
 def _model(audio, text, dtype):
@@ -56,16 +54,9 @@ def test_close_to_float32_and_float32_where_promised(audio, text):
     assert ours @ theirs / np.linalg.norm(ours) / np.linalg.norm(theirs) > 0.97
 
 
-def test_hugging_faces_softmax_is_float32():
-    rng = np.random.default_rng(0)
-    q = jnp.asarray(rng.standard_normal((1, 300, 1, 8)) * 3, jnp.bfloat16)
-    original = modeling_flax_bert.dot_product_attention_weights
-    with float32_softmax(modeling_flax_bert):
-        jaxpr = str(jax.make_jaxpr(
-            lambda q: modeling_flax_bert.dot_product_attention_weights(
-                q, q, dtype=jnp.bfloat16, deterministic=True
-            )
-        )(q))  # fmt: skip
-    exponentials = [line for line in jaxpr.splitlines() if "= exp " in line]
-    assert exponentials and all("f32" in line for line in exponentials), jaxpr
-    assert modeling_flax_bert.dot_product_attention_weights is original
+def test_a_frozen_text_encoder_computes_in_float32():
+    model, c = _model("whisper", "bert", "bfloat16")
+    assert model.text_encoder.dtype == model.audio_encoder.dtype == jnp.bfloat16
+    c.optimizer.frozen = ("text_encoder/.*",)
+    model = factory.build_model(c, common.CLASSES, common.SYMBOLS, 60)
+    assert model.text_encoder.dtype == jnp.float32 and model.audio_encoder.dtype == jnp.bfloat16

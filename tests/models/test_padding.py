@@ -94,10 +94,10 @@ def test_logits_do_not_depend_on_batch_or_bucket(model):
     assert largest <= 1e-5
 
 
-def test_published_padding_does_change_answers():
+def test_original_padding_does_change_answers():
     """What the test above would find, were a mask missing."""
     audio, text = ENCODERS["wav2vec2-base"]
-    mmer = MMER(audio.clone(published_padding=True), text, 4, 32, WIDTH, 2, 24)
+    mmer = MMER(audio.clone(original_padding=True), text, 4, 32, WIDTH, 2, 24)
     rng = np.random.default_rng(2)
     utterance = _utterances(True)[0]
     short, long = _batch([utterance], 1_440, 5, rng), _batch([utterance], 6_000, 5, rng)

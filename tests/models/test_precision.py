@@ -1,4 +1,4 @@
-"""`loaded_model.precision` reaches every product of every program; some are always the highest."""
+"""`model.precision` reaches every product of every program; some are always the highest."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""`loaded_model.remat`: the same loss and gradients from less memory, dropout on."""
+"""`model.remat`: the same loss and gradients from less memory, dropout on."""
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +11,8 @@ from mmer_jax import configuration
 from mmer_jax.losses.total import total_loss
 from mmer_jax.models import factory
 from mmer_jax.models.encoders import wav2vec2, whisper
-from mmer_jax.training import schedule
+from mmer_jax.models.encoders.blocks import Layers
+from mmer_jax.training import xla_options
 
 LAYERS, VOCABULARY = 3, 40
 
@@ -60,13 +61,13 @@ def test_same_loss_and_gradients(audio, text):
 
 KINDS = {
     "whisper": (
-        whisper.Layers,
+        whisper.EncoderLayer,
         WhisperConfig(
             d_model=32, encoder_layers=6, encoder_attention_heads=4, encoder_ffn_dim=64
         ),
     ),
     "wav2vec2": (
-        wav2vec2.TransformerLayers,
+        wav2vec2.TransformerLayer,
         Wav2Vec2Config(
             hidden_size=32, num_hidden_layers=6, num_attention_heads=4, intermediate_size=64
         ),
@@ -81,13 +82,13 @@ def test_transformer_layers_take_less_memory(name):
     hidden, mask, key = jnp.ones((4, 200, 32)), jnp.ones((4, 200), bool), jax.random.key(0)
 
     def planned(remat):
-        layers = kind(config, jnp.float32, remat)
+        layers = Layers(kind, config.num_hidden_layers, config, jnp.float32, remat)
         params = jax.eval_shape(lambda: layers.init(key, hidden, mask, True))
 
         def loss(params):
             return jnp.sum(layers.apply(params, hidden, mask, False, rngs={"dropout": key}) ** 2)
 
-        jitted = jax.jit(jax.grad(loss), compiler_options=schedule.compiler_options())
+        jitted = jax.jit(jax.grad(loss), compiler_options=xla_options.compiler_options())
         return jitted.lower(params).compile().memory_analysis().temp_size_in_bytes
 
     assert planned("layers") < 0.6 * planned("none")

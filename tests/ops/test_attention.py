@@ -8,7 +8,7 @@ from jax.test_util import check_grads
 
 from mmer_jax.ops import attend
 from mmer_jax.ops.attention import plain_attend, weights_shape
-from mmer_jax.training import schedule
+from mmer_jax.training import xla_options
 
 B, T, S, H, N = 2, 5, 7, 3, 4
 LENGTHS = np.array([[7], [4]])
@@ -83,7 +83,7 @@ def test_a_training_step_keeps_one_map_per_layer():
             x = x + attend(x, x, x, jnp.ones((1, 128)), keep, SCALE)[0]
         return jnp.sum(x**2)
 
-    jitted = jax.jit(jax.grad(loss), compiler_options=schedule.compiler_options())
+    jitted = jax.jit(jax.grad(loss), compiler_options=xla_options.compiler_options())
     keeps = [jnp.ones((1, 2, 128, 128), bool)] * layers
     planned = jitted.lower(jnp.ones(shape), keeps).compile().memory_analysis().temp_size_in_bytes
     assert layers * size < planned < 1.75 * layers * size

@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 from etils import epath
 
+import mmer_jax
 from mmer_jax import analyze, configuration, evaluate, export, files, main, runs
 from mmer_jax.errors import UserError
-from mmer_jax.inference import loading
 from mmer_jax.models import params_file
 from mmer_jax.reporting import embeddings
 from mmer_jax.training import checkpoint_io, cross_validation, fold_params
-from mmer_jax.training.loaded_model import digest
+from mmer_jax.training.model_folder import digest
 from mmer_jax.training.trainer import Trainer
 from tests.harness import Killed, killed
 
@@ -41,7 +41,7 @@ def check_answers(fold, prepared):
     """The model in a fold's folder gives the logits that the fold was tested with."""
     row = json.loads((fold / "result.json").read_text())["predictions"][0]
     (path,) = (prepared / "corpus").glob(f"IEMOCAP*/**/{row['utterance']}.wav")
-    answer = loading.load(str(fold)).predict(path, text=row["transcript"])
+    answer = mmer_jax.load(str(fold)).predict(path, text=row["transcript"])
     np.testing.assert_allclose(answer.logits, row["logits"], atol=1e-5)
 
 

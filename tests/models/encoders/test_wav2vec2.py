@@ -86,10 +86,10 @@ def test_layer_norm_models_equal_hugging_face_with_its_attention_mask(pair):
     np.testing.assert_allclose(hidden[mask], expected[mask], rtol=0, atol=1e-4)
 
 
-def test_published_padding_equals_hugging_face_without_a_mask(pair):
+def test_original_padding_equals_hugging_face_without_a_mask(pair):
     """The release calls its encoder so."""
     theirs, _ = pair
-    encoder = Wav2Vec2Encoder(theirs.config, published_padding=True)
+    encoder = Wav2Vec2Encoder(theirs.config, original_padding=True)
     state = {k: v.numpy() for k, v in theirs.state_dict().items()}
     audio = _audio(LENGTHS, 6_400)
     shapes = jax.eval_shape(encoder.init, jax.random.key(0), audio, LENGTHS)["params"]

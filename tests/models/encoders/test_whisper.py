@@ -8,7 +8,8 @@ from flax import traverse_util
 from transformers import WhisperConfig, WhisperFeatureExtractor
 
 from mmer_jax.models.encoders import pretrained
-from mmer_jax.models.encoders.whisper import Layers, WhisperEncoder, log_mel
+from mmer_jax.models.encoders.blocks import Layers
+from mmer_jax.models.encoders.whisper import EncoderLayer, WhisperEncoder, log_mel
 
 torch = pytest.importorskip("torch")
 
@@ -162,7 +163,8 @@ def test_each_dropout_of_the_config_acts_in_training_alone(rate):
     mask = jnp.ones((2, 5), bool)
 
     def run(options, deterministic, seed=0):
-        layers = Layers(_config(FRAMES, **options), jnp.float32, "none")
+        config = _config(FRAMES, **options)
+        layers = Layers(EncoderLayer, config.encoder_layers, config)
         params = layers.init(jax.random.key(0), hidden, mask, True)
         rngs = {"dropout": jax.random.key(seed)}
         return np.array(layers.apply(params, hidden, mask, deterministic, rngs=rngs))

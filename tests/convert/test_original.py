@@ -14,7 +14,7 @@ from flax import traverse_util
 
 import mmer_jax
 from mmer_jax import configuration, evaluate, main
-from mmer_jax.convert import mapping, released
+from mmer_jax.convert import mapping, original
 from mmer_jax.errors import UserError
 from mmer_jax.training.optimizer import merge
 from mmer_jax.training.trainer import Trainer
@@ -66,7 +66,7 @@ def folder(state, text_encoder, tmp_path_factory):
     root = tmp_path_factory.mktemp("converted")
     torch.save({"state_dict": state, "epoch": 3}, root / "small.pt")
     arguments = [str(root / "small.pt"), str(root / "out"), "--text-encoder", text_encoder]
-    assert released.main(arguments) == 0
+    assert original.main(arguments) == 0
     return root / "out"
 
 
@@ -81,7 +81,7 @@ def _batch():
 
 
 def test_the_folder_holds_the_checkpoints_numbers(folder, state):
-    _, params, _ = released.load(folder)
+    _, params, _ = original.load(folder)
     flat = traverse_util.flatten_dict(params, sep="/")
     for key, path in mapping.convert({k: v.numpy() for k, v in state.items()}).names.items():
         value = np.asarray(flat[path])
@@ -92,7 +92,7 @@ def test_the_folder_holds_the_checkpoints_numbers(folder, state):
 
 
 def test_the_loaded_model_computes_what_the_converted_one_does(folder, state):
-    model, params, _ = released.load(folder)
+    model, params, _ = original.load(folder)
     batch = _batch()
     _, out = jax.jit(model.apply)({"params": params}, batch)
     converted = mapping.convert({k: v.numpy() for k, v in state.items()})
@@ -102,7 +102,7 @@ def test_the_loaded_model_computes_what_the_converted_one_does(folder, state):
 
 
 def test_sizes_are_found_in_the_file(folder):
-    model, _, config = released.load(folder)
+    model, _, config = original.load(folder)
     assert (config.model.width, config.model.heads, config.model.ffn) == (WIDTH, 1, FFN)
     assert (model.classes, model.symbols) == (4, SYMBOLS)
     audio = model.audio_encoder.config
@@ -111,8 +111,14 @@ def test_sizes_are_found_in_the_file(folder):
     assert (audio.num_conv_pos_embeddings, audio.num_conv_pos_embedding_groups) == (8, 16)
 
 
-def test_the_config_is_the_released_recipe(folder):
-    _, _, config = released.load(folder)
+def test_the_commands_old_name():
+    from mmer_jax.convert import released
+
+    assert released.main is original.main and released.load_config is original.load_config
+
+
+def test_the_config_is_the_original_recipe(folder):
+    _, _, config = original.load(folder)
     configuration.validate(config)
     assert config.model.padding == config.selection == "original"
     assert config.losses.ctc.normalization == "sum"
@@ -121,7 +127,7 @@ def test_the_config_is_the_released_recipe(folder):
 
 def test_dropouts_are_those_that_it_was_trained_with(folder):
     """wav2vec2-base's own config: transformers' class has activation 0.1 and projection 0.0."""
-    model, _, config = released.load(folder)
+    model, _, config = original.load(folder)
     audio = model.audio_encoder.config
     assert (audio.hidden_dropout, audio.attention_dropout) == (0.1, 0.1)
     assert (audio.activation_dropout, audio.feat_proj_dropout) == (0.0, 0.1)
@@ -144,7 +150,7 @@ def test_both_spellings_of_weight_norm_give_the_same_parameters(state):
 def test_the_report_accounts_for_every_key(state, text_encoder, tmp_path, capsys):
     torch.save({"state_dict": state | {"model_mmi.new": torch.ones(2)}}, tmp_path / "c.pt")
     out = tmp_path / "out"
-    assert released.main([str(tmp_path / "c.pt"), str(out), "--text-encoder", text_encoder]) == 0
+    assert original.main([str(tmp_path / "c.pt"), str(out), "--text-encoder", text_encoder]) == 0
     printed = capsys.readouterr().out
     assert f"{len(state) - 2} keys used" in printed and "3 not used:" in printed
     assert "model_mmi.new: unknown" in printed
@@ -187,7 +193,7 @@ def test_a_wrong_checkpoint_is_one_message_and_leaves_nothing(
     spoil, message = FAULTS[fault]
     torch.save({"state_dict": spoil(state, tmp_path / "the payload ran")}, tmp_path / "c.pt")
     arguments = [str(tmp_path / "c.pt"), str(tmp_path / "out"), "--text-encoder", text_encoder]
-    assert released.main(arguments) == 1
+    assert original.main(arguments) == 1
     error = capsys.readouterr().err
     assert error.startswith("error: ") and error.count("\n") == 1
     assert re.search(message, error), error
@@ -196,18 +202,18 @@ def test_a_wrong_checkpoint_is_one_message_and_leaves_nothing(
 
 def test_a_truncated_or_absent_file_is_one_message(state, tmp_path, capsys):
     path = tmp_path / "c.pt"
-    assert released.main([str(path), str(tmp_path / "out")]) == 1
+    assert original.main([str(path), str(tmp_path / "out")]) == 1
     assert "There is no file" in capsys.readouterr().err
     torch.save({"state_dict": state}, path)
     path.write_bytes(path.read_bytes()[:10_000])
-    assert released.main([str(path), str(tmp_path / "out")]) == 1
+    assert original.main([str(path), str(tmp_path / "out")]) == 1
     assert "can't be read as plain weights" in capsys.readouterr().err
 
 
 def test_an_existing_folder_is_not_overwritten(folder, text_encoder, capsys):
     before = sorted(p.name for p in folder.iterdir())
     arguments = [str(folder.parent / "small.pt"), str(folder), "--text-encoder", text_encoder]
-    assert released.main(arguments) == 1
+    assert original.main(arguments) == 1
     assert "exists and is not empty" in capsys.readouterr().err
     assert sorted(p.name for p in folder.iterdir()) == before
 
@@ -218,7 +224,7 @@ def test_a_text_encoder_of_another_width_is_refused(state, tmp_path, capsys):
     RobertaConfig(hidden_size=32, num_attention_heads=2).save_pretrained(tmp_path / "narrow")
     torch.save({"state_dict": state}, tmp_path / "c.pt")
     arguments = [str(tmp_path / "c.pt"), str(tmp_path / "out")]
-    assert released.main([*arguments, "--text-encoder", str(tmp_path / "narrow")]) == 1
+    assert original.main([*arguments, "--text-encoder", str(tmp_path / "narrow")]) == 1
     assert "is a roberta 32 wide" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
@@ -227,12 +233,12 @@ def test_a_folder_that_is_none_of_ours_is_a_message(tmp_path):
     from mmer_jax.errors import UserError
 
     with pytest.raises(UserError, match="can't be read as a converted checkpoint"):
-        released.load(tmp_path)
+        original.load(tmp_path)
 
 
 def test_outputs_are_put_in_our_order(folder, state):
-    params = released.load(folder)[1]
-    turned = released.reorder(params, ("neu", "ang", "sad", "hap"))["emotion"]["linear"]
+    params = original.load(folder)[1]
+    turned = original.reorder(params, ("neu", "ang", "sad", "hap"))["emotion"]["linear"]
     before = params["emotion"]["linear"]
     np.testing.assert_array_equal(turned["bias"], before["bias"][[1, 3, 0, 2]])
     np.testing.assert_array_equal(turned["kernel"], before["kernel"][:, [1, 3, 0, 2]])
@@ -240,7 +246,7 @@ def test_outputs_are_put_in_our_order(folder, state):
 
 def test_labels_that_are_not_the_four_are_one_message(folder):
     with pytest.raises(UserError, match="--labels is ang,exc"):
-        released.reorder(released.load(folder)[1], ("ang", "exc", "neu", "sad"))
+        original.reorder(original.load(folder)[1], ("ang", "exc", "neu", "sad"))
 
 
 @pytest.mark.parametrize(
@@ -261,7 +267,7 @@ def test_a_folder_of_the_version_that_mixed_up_the_outputs_is_refused(folder, tm
     shutil.copytree(folder, tmp_path / "old")
     (tmp_path / "old" / "labels.json").unlink()
     with pytest.raises(UserError, match="Convert the checkpoint again"):
-        released.load(str(tmp_path / "old"))
+        original.load(str(tmp_path / "old"))
 
 
 def _favouring(state, output):
@@ -275,7 +281,7 @@ def _converted(state, text_encoder, tmp_path, *options):
     """A folder that the command wrote."""
     torch.save({"state_dict": state}, tmp_path / "small.pt")
     arguments = [str(tmp_path / "small.pt"), str(tmp_path / "out"), *options]
-    assert released.main([*arguments, "--text-encoder", text_encoder]) == 0
+    assert original.main([*arguments, "--text-encoder", text_encoder]) == 0
     return tmp_path / "out"
 
 
@@ -289,12 +295,12 @@ def test_main_starts_from_the_folder(text_encoder, prepared, tmp_path):
     """The config that main takes: untrained, it tests exactly the converted parameters."""
     folder = _converted(_favouring(_small_state(symbols=32), 0), text_encoder, tmp_path)
     _set_tokenizer(folder, prepared, tmp_path)
-    config = released.load_config(str(folder))
+    config = original.load_config(str(folder))
     config.data.dir = str(prepared / "tfds")
     config.folds, config.train.epochs = (5,), 0
     config.data.max_seconds, config.data.buckets = 1.0, 1
     trainer = Trainer.for_corpus(config)
-    expected = released.load(folder)[1]
+    expected = original.load(folder)[1]
     state = trainer.initial_state(1)
     jax.tree.map(np.testing.assert_array_equal, merge(state.params, state.frozen), expected)
     run = tmp_path / "run"

@@ -1,4 +1,4 @@
-"""In which order XLA's CPU compiler runs a program: the one that needs the least memory."""
+"""XLA's compiler options of a training step."""
 
 import jax
 
@@ -8,7 +8,7 @@ _SINCE = {"xla_cpu_scheduler_type": "CPU_SCHEDULER_TYPE_MEMORY_OPTIMIZED"}
 
 
 def compiler_options() -> dict:
-    """For `jax.jit(..., compiler_options=...)` of a training step; {} on accelerators.
+    """For `jax.jit(..., compiler_options=...)`: on CPUs the order of least memory, else {}.
 
     By default a CPU runs whatever it can at once. What a layer computes a second time for its
     derivative is then computed early and kept, so that nothing is saved by it. A step's large
