@@ -12,6 +12,7 @@ import os
 import pathlib
 import runpy
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -22,7 +23,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 # What commands import; no module that defines flags, for a command is run as `__main__`.
 IMPORTS = (
     "mmer_jax.training.cross_validation", "mmer_jax.reporting.report",
-    "mmer_jax.inference.predictor", "mmer_jax.inference.loading", "matplotlib.pyplot",
+    "mmer_jax.inference.predictor", "mmer_jax.training.model_folder", "matplotlib.pyplot",
 )  # fmt: skip
 TIMEOUT = 300  # seconds
 
@@ -61,6 +62,22 @@ def fresh_command(module, *arguments, python=(), env=(), **options):
         env={**os.environ, "PYTHONPATH": str(ROOT), **dict(env)},
         **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options},
     )  # fmt: skip
+
+
+class Killed(BaseException):
+    """Stands for a kill in this process: nothing of ours catches it."""
+
+
+def killed(*_):
+    """What a function is replaced with where the run is to be killed."""
+    raise Killed
+
+
+def free_port() -> int:
+    """A port that nobody listens at."""
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
 
 
 def disk(folder: pathlib.Path, size: str) -> bool:

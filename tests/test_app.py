@@ -29,6 +29,7 @@ from mmer_jax.inference.prediction import Prediction, Window
 from mmer_jax.inference.predictor import Predictor
 from mmer_jax.reporting import html
 from mmer_jax.training import model_folder
+from tests.harness import free_port
 from tests.inference import odd_recordings as odd
 from tests.inference import tiny_models
 
@@ -237,12 +238,6 @@ def test_the_command_says_what_is_wrong(tmp_path, capsys):
     printed = capsys.readouterr().err
     assert "Address already in use" in printed and "203.0.113.7" in printed
     assert "Traceback" not in printed
-
-
-def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
 
 
 @pytest.fixture(scope="module")

@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import os
 import pathlib
 import re
 import shutil
@@ -24,7 +25,8 @@ NAMES = [path.stem for path in NOTEBOOKS]
 def execute(name, monkeypatch, **parameters):
     """The executed notebook; the parameters go through the environment, as it says itself."""
     notebook = nbformat.read(ROOT / "notebooks" / f"{name}.ipynb", 4)
-    monkeypatch.setenv("XLA_FLAGS", "--xla_force_host_platform_device_count=2")
+    flags = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=2"
+    monkeypatch.setenv("XLA_FLAGS", flags)
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     monkeypatch.setenv("JAX_PLATFORMS", "cpu")
     monkeypatch.setenv("MPLBACKEND", "agg")

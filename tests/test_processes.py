@@ -5,7 +5,6 @@ import json
 import os
 import pathlib
 import re
-import socket
 import subprocess
 import sys
 
@@ -17,6 +16,7 @@ from mmer_jax import processes
 from mmer_jax.errors import UserError
 from mmer_jax.inference.predictor import Predictor
 from mmer_jax.training import checkpoint_io
+from tests.harness import free_port
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 
@@ -26,7 +26,7 @@ KILLED = """
 import sys
 from absl import app
 from mmer_jax import main
-from mmer_jax.inference import fold_params
+from mmer_jax.training import fold_params
 fold_params.write = lambda *_: sys.exit("killed")
 app.run(main.main, flags_parser=main.parse_flags)
 """
@@ -46,7 +46,8 @@ def command(prepared, workdir, *options, program=("-m", "mmer_jax.main")):
 
 
 def start(*args, devices, **options):
-    env = os.environ | {"XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}"}
+    flags = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count={devices}"
+    env = os.environ | {"XLA_FLAGS": flags}
     return subprocess.Popen(
         command(*args, **options), cwd=ROOT, env=env, text=True, stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -68,9 +69,7 @@ def finish(program, message=""):
 
 
 def in_two(prepared, workdir, *options, message="", **others):
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{s.getsockname()[1]}"
+    address = f"127.0.0.1:{free_port()}"
     flags = (f"--coordinator_address={address}", "--num_processes=2", *options)
     programs = [
         start(prepared, workdir, *flags, f"--process_id={i}", devices=2, **others) for i in range(2)

@@ -54,15 +54,9 @@ def read(path: str, advice: str) -> tuple[dict, dict[str, str]]:
       advice: ends the message of a file that can't be read.
 
     Raises:
-      UserError: it can't be read, or has other numbers than `write` writes.
+      UserError: it can't be read.
     """
-    arrays, metadata = _open(path, advice, lambda f: {n: f.get_tensor(n) for n in f.keys()})
-    wrong = [f"{name} is {x.dtype}" for name, x in arrays.items() if x.dtype != np.float32]
-    if wrong:
-        raise UserError(
-            f"{path} has numbers that are not float32: {', '.join(wrong[:5])}. {advice}"
-        )
-    return arrays, metadata
+    return _open(path, advice, lambda f: {name: f.get_tensor(name) for name in f.keys()})
 
 
 def read_metadata(path: str, advice: str) -> dict[str, str]:

@@ -89,7 +89,7 @@ def main():
     parser.add_argument("--devices", type=int, default=1, help="of each process")
     parser.add_argument("--processes", nargs=3, metavar=("ADDRESS", "COUNT", "NUMBER"))
     args = parser.parse_args()
-    os.environ["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={args.devices}"
+    os.environ["XLA_FLAGS"] += f" --xla_force_host_platform_device_count={args.devices}"
     os.environ["USE_TF"] = "0"
     import numpy as np
 

@@ -3,12 +3,13 @@
 import json
 import os
 import pathlib
-import socket
 import subprocess
 import sys
 
 import numpy as np
 import pytest
+
+from tests.harness import free_port
 
 PROGRAM = pathlib.Path(__file__).with_name("gradients.py")
 ROOT = PROGRAM.parents[2]
@@ -33,12 +34,6 @@ def run(out, cases, *options, wait=True):
 def finish(program):
     _, errors = program.communicate(timeout=900)
     assert program.returncode == 0, errors[-3000:]
-
-
-def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
 
 
 @pytest.fixture(scope="module")

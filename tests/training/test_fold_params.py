@@ -18,6 +18,7 @@ from mmer_jax.reporting import embeddings
 from mmer_jax.training import checkpoint_io, cross_validation, fold_params
 from mmer_jax.training.model_folder import digest
 from mmer_jax.training.trainer import Trainer
+from tests.harness import Killed, killed
 
 
 def size(folder):
@@ -149,14 +150,6 @@ def test_a_fold_copied_alone_names_what_it_lacks(run, tmp_path):
 def trainer(prepared, tiny_config):
     """One of `tiny_run`'s config; only to be read."""
     return Trainer.for_corpus(tiny_config(prepared))
-
-
-class Killed(BaseException):
-    """Stands for a run that is killed."""
-
-
-def killed(*_):
-    raise Killed
 
 
 @pytest.fixture

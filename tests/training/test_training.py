@@ -13,6 +13,7 @@ from mmer_jax.errors import UserError
 from mmer_jax.training import cross_validation, evaluation, loop, sharding
 from mmer_jax.training.optimizer import merge
 from mmer_jax.training.trainer import Trainer
+from tests.harness import Killed
 
 
 @pytest.fixture(scope="module")
@@ -85,10 +86,6 @@ def test_compilations_equal_buckets(trainer):
     for batch in some_batches(trainer, 12):
         state, _ = trainer.train_step(state, sharding.place(batch, trainer.mesh))
     assert trainer.train_step._cache_size() == len(trainer.collator.buckets)
-
-
-class Killed(BaseException):
-    """Stands for a run that is killed."""
 
 
 def interrupt_after(monkeypatch, steps):
