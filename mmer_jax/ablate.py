@@ -1,7 +1,7 @@
 """What each part is worth: `python -m mmer_jax.ablate --config=configs/demo.py`.
 
 Runs the full model and the variants of `reporting/ablation.py` over seeds and folds, and writes
-one table of them: Markdown, LaTeX, CSV, JSON and a picture. Whatever is finished is not run again,
+one table of them: Markdown, LaTeX, CSV, JSON and a plot. Whatever is finished is not run again,
 and a changed config has folders of its own, so the same command continues after any interruption.
 """
 

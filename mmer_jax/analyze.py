@@ -42,9 +42,9 @@ def run(workdir: str, fold: int | None = None, utterance: str = "", out: str = "
         examined, utterance or analysis.default_utterance(examined), data_dir
     )
     page = drawn.page(features, reason)
-    pictures = {f"{name}.png": png for name, png in drawn.plots.items()}
+    plots = {f"{name}.png": png for name, png in drawn.plots.items()}
     out = files.resolve(out) if out else os.path.join(finished.workdir, "analysis")
-    return _write(out, pictures | {REPORT: page})
+    return _write(out, plots | {REPORT: page})
 
 
 def _say(text):

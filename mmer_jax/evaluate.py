@@ -8,6 +8,7 @@ from absl import flags
 
 from mmer_jax import cli, files, processes
 from mmer_jax.errors import UserError
+from mmer_jax.metrics.reliability import TEXT_SOURCES, text_sources
 
 
 def run(workdir: str, text_source: str = "ctc", data_dir: str = "") -> str:
@@ -41,8 +42,6 @@ def run(workdir: str, text_source: str = "ctc", data_dir: str = "") -> str:
 
 def _check(config, source):
     """Raises UserError where a run can't be tested with texts from `source`."""
-    from mmer_jax.metrics.reliability import TEXT_SOURCES, text_sources
-
     if source not in TEXT_SOURCES:
         raise UserError(f"--text_source is {source!r}; the choices are: {', '.join(TEXT_SOURCES)}.")
     if "text" not in config.model.modalities:

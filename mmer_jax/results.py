@@ -45,6 +45,11 @@ def scores(logits: np.ndarray, label_names) -> list[dict]:
     ]
 
 
+def _known(cls, values):
+    """An object of a dataclass; values that are none of its fields are passed over."""
+    return cls(**{f.name: values[f.name] for f in dataclasses.fields(cls)})
+
+
 @dataclasses.dataclass(frozen=True)
 class FoldResult:
     """The content of a fold's result.json.
@@ -92,7 +97,7 @@ class FoldResult:
           config: of the run.
         """
         values = {"dataset_version": "not recorded", "normalized": None, "pretrained": {}}
-        values |= {k: v for k, v in stored.items() if k != "confusion"}
+        values |= stored
         if "text_sources" not in stored:
             refit = config.refit and stored["chosen"]["step"]
             values["temperature"] = None if refit else stored["temperature"]
@@ -100,10 +105,10 @@ class FoldResult:
             values["text_sources"] = reliability.of_old_run(values["temperature"], refit, uses_text)
         untrained = {} if config.losses.ctc.weight else {"recognized": None}
         values["predictions"] = [
-            PredictionRow(**{"seen": None, "recognized": None} | row | untrained)
+            _known(PredictionRow, {"seen": None, "recognized": None} | row | untrained)
             for row in stored["predictions"]
         ]
-        return cls(**values)
+        return _known(cls, values)
 
     def to_json(self) -> dict:
         """The content of result.json."""

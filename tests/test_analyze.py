@@ -110,7 +110,7 @@ def test_one_modality_says_what_it_lacks(prepared, tiny_config, tmp_path, modali
     assert ("curve_train_ctc" in found) == (modality == "audio")
     page = Tags(page_of(tmp_path / "analysis")).text
     assert f"This model has {modality} alone" in page
-    assert ("no CTC head" in page) == (modality == "text")
+    assert ("no trained CTC head" in page) == (modality == "text")
     assert "The corpus is synthetic" in page
 
 

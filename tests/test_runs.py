@@ -41,6 +41,16 @@ def test_a_result_is_read_as_it_was_written(config, tmp_path):
     assert runs.with_earlier([made(2)], str(tmp_path)) == [made(2), made(3)]
 
 
+def test_a_result_with_fields_of_another_version_is_read(config):
+    stored = made(3).to_json()
+    stored |= {"later": 1, "predictions": [p | {"later": 1} for p in stored["predictions"]]}
+    assert FoldResult.from_json(stored, config) == made(3)
+    for field in ("dataset_version", "normalized", "pretrained"):  # they came later
+        del stored[field]
+    older = FoldResult.from_json(stored, config)
+    assert (older.dataset_version, older.normalized, older.pretrained) == ("not recorded", None, {})
+
+
 def test_without_the_dataset_a_fold_is_missing_where_another_seed_has_it(config, tmp_path):
     config.seeds = (0, 1)
     runs.open_workdir(str(tmp_path), config)

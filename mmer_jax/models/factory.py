@@ -212,10 +212,14 @@ def _pretrained_parts(model, config):
 def check_params(model: MMER, params: dict, source: str) -> None:
     """Raises UserError where `params`, read from `source`, are not this model's."""
 
-    def shapes_of(tree):
-        return {jax.tree_util.keystr(k): x.shape for k, x in jax.tree.leaves_with_path(tree)}
+    def kinds_of(tree):
+        """Shapes, with the dtype where it is not float32."""
+        return {
+            jax.tree_util.keystr(k): x.shape if x.dtype == np.float32 else f"{x.dtype} {x.shape}"
+            for k, x in jax.tree.leaves_with_path(tree)
+        }
 
-    expected, found = shapes_of(param_shapes(model)), shapes_of(params)
+    expected, found = kinds_of(param_shapes(model)), kinds_of(params)
     wrong = sorted(k for k in expected.keys() | found.keys() if expected.get(k) != found.get(k))
     if wrong:
         lines = "; ".join(f"{k} is {found.get(k)}, not {expected.get(k)}" for k in wrong[:5])

@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import sys
 from collections.abc import Callable
 
 import ml_collections
@@ -93,6 +94,8 @@ def make(config: ml_collections.ConfigDict, names=()) -> tuple[list[Variant], di
     Raises:
       UserError: an unknown name, or a variant that can't be run.
     """
+    for name in RENAMED.keys() & set(names):
+        print(f"The variant {name} is {RENAMED[name]} now.", file=sys.stderr, flush=True)
     names = [RENAMED.get(name, name) for name in names]
     unknown = [name for name in names if name not in CHANGES]
     if unknown:

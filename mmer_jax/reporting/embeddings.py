@@ -22,7 +22,7 @@ class Attention:
       utterance: its id.
       weights: float32 [s, t], mean over the heads; each row sums to 1.
       tokens: s texts, special tokens among them.
-      wave: float32 [n] in [-1, 1), the model's audio.
+      wave: float32 [n] in [-1, 1), the model's input.
       frame: seconds from one of the t frames to the next.
     """
 

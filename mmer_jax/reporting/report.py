@@ -1,4 +1,4 @@
-"""The files of a finished run: figures, predictions, a table and pictures."""
+"""The files of a finished run: metrics, predictions, a table and plots."""
 
 import csv
 import io

@@ -1,4 +1,4 @@
-"""A trained model, and its folder that travels: parameters, config, tokenizer, card; no pickle."""
+"""A trained model, and its folder: parameters, config, tokenizer, card; no pickle."""
 
 import dataclasses
 import hashlib
@@ -240,6 +240,11 @@ def _stored(folder):
     lacking = [key for key in KEYS if key not in stored]
     if lacking:
         raise UserError(f"{path} lacks {', '.join(lacking)}. {AGAIN}")
+    kinds = {"config": dict, "label_names": list, "card": dict, "sizes": dict}
+    wrong = [key for key, kind in kinds.items() if not isinstance(stored[key], kind)]
+    if wrong or not {"classes", "symbols", "vocab_size"} <= stored["sizes"].keys():
+        raise UserError(f"{path} has another {wrong[0] if wrong else 'sizes'} than it was written "
+                        f"with. {AGAIN}")  # fmt: skip
     return stored
 
 

@@ -195,7 +195,9 @@ SPOILT = {
     "another config": (lambda f: (f / "config.json").write_text("[]"), "another program's"),
     "a newer one": (lambda f: change(f, format_version=2, mmer_jax="9.9"), r"mmer_jax 9\.9"),
     "no labels": (lambda f: (f / "config.json").write_text('{"format_version": 1}'), "lacks conf"),
-    "no list": (lambda f: change(f, label_names="ang"), "names 3 classes"),
+    "no list": (lambda f: change(f, label_names="neut"), "another label_names"),
+    "no sizes": (lambda f: change(f, sizes={}), "another sizes"),
+    "no table": (lambda f: change(f, card=[]), "another card"),
     "fewer labels": (lambda f: change(f, label_names=["ang"]), "names 1 classes"),
     "unknown option": (lambda f: change(f, config={"colour": 1}), "colour=1"),
     "truncated": (lambda f: cut(f / "model.safetensors"), "truncated or damaged"),
@@ -205,6 +207,10 @@ SPOILT = {
     "misshaped": (
         lambda f: resave(f, lambda p: p.update({"ctc/linear/bias": np.ones(3, np.float32)})),
         r"bias.* is \(3,\), not \(32,\)",
+    ),
+    "halved": (
+        lambda f: resave(f, lambda p: p.update({"ctc/linear/bias": np.ones(32, np.float16)})),
+        r"bias.* is float16 \(32,\), not \(32,\)",
     ),
     "other encoder": (lambda f: widen(f / "text_encoder/config.json"), "text_encoder.*embeddings"),
 }  # fmt: skip

@@ -46,6 +46,12 @@ def test_a_variant_that_changes_nothing_is_left_out():
     assert [v.name for v in made] == ["full", "no_ctc"] and same == {"tuned_encoders": "full"}
 
 
+def test_an_old_name_of_a_variant_is_taken_with_a_notice(capsys):
+    (_, variant), _ = ablation.make(config(), ("released_losses",))
+    assert variant.name == "original_losses"
+    assert "released_losses is original_losses now" in capsys.readouterr().err
+
+
 def test_a_variant_that_cannot_be_run_is_named():
     base = config()
     base.losses.memory.size = 8
