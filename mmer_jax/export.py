@@ -1,4 +1,4 @@
-"""Writes a trained fold as a folder that travels: `python -m mmer_jax.export WORKDIR OUT`."""
+"""Writes a trained fold as a folder of its own: `python -m mmer_jax.export WORKDIR OUT`."""
 
 import os
 import sys
