@@ -9,7 +9,7 @@ import unicodedata
 
 import numpy as np
 
-from mmer_jax.errors import UserError
+from mmer_jax.errors import UserError, first_line
 
 # wav2vec2's character vocabulary (facebook/wav2vec2-base-960h); the CTC blank is <pad> = 0.
 CTC_SYMBOLS = ("<pad>", "<s>", "</s>", "<unk>", "|", *"ETAONIHSRDLUMWCFGYPBVK'XJQZ")
@@ -152,7 +152,7 @@ def load_tokenizer(source: str):
         return AutoTokenizer.from_pretrained(source, trust_remote_code=False)
     except Exception as e:  # transformers raises OSError, ValueError, or its hub's own errors
         raise UserError(
-            f"No tokenizer could be loaded from {source!r} ({_first_line(e)}). Expected a folder "
+            f"No tokenizer could be loaded from {source!r} ({first_line(e)}). Expected a folder "
             "with a Hugging Face tokenizer or, with a network, a hub name such as roberta-base."
         ) from e
 
@@ -212,7 +212,3 @@ def _special_tokens(folder):
         return {}  # of an older version, or spoilt: the tokens themselves are in tokenizer.json
     named = options if isinstance(options, dict) else {}
     return {name: named[name] for name in _SPECIAL if isinstance(named.get(name), str)}
-
-
-def _first_line(error):
-    return str(error).strip().split("\n")[0][:200] or type(error).__name__
