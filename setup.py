@@ -6,9 +6,9 @@ from setuptools import find_packages, setup
 
 DEMO = ["espeakng-loader>=0.2.4"]
 # tfds build imports more than tensorflow-datasets itself asks for.
-TFDS = ["apache-beam>=2.60", "mlcroissant>=1.0", "importlib_resources>=6", "array-record>=0.8"]
+TFDS = ["apache-beam>=2.60", "mlcroissant>=1.0", "importlib_resources>=6"]
 CONVERT = ["torch>=2.4"]
-APP = ["gradio>=6,<7"]
+APP = ["gradio>=6,<7", "starlette>=0.40"]
 # myst-parser for Python 3.10 wants an older markdown-it-py than the rest.
 DOCS = [
     f'{name}; python_version >= "3.11"' for name in ("furo>=2025.12", "myst-parser>=5", "sphinx>=9")
@@ -43,6 +43,7 @@ setup(
         "jinja2>=3.1",
         "jiwer>=3.1",
         "markdown-it-py>=3",
+        "markupsafe>=2.1",
         "matplotlib>=3.8",
         "ml-collections>=1.1",
         "numpy>=1.26",
@@ -57,6 +58,7 @@ setup(
         "tensorboard>=2.18",
         "tensorflow>=2.18",  # clu's writers and `tfds build`; reading and training need none
         "tensorflow-datasets>=4.9.9",
+        "tokenizers>=0.22",
         "tqdm>=4.66",
         "transformers>=4.57,<5",  # the last line with Flax classes
     ],
@@ -74,7 +76,7 @@ setup(
             *APP,
             *DOCS,
             *NOTEBOOKS,
-            "dill>=0.3",
+            "dill>=0.3",  # for tensorflow_datasets.testing
             "filelock>=3",
             "pytest>=8",
             "pytest-xdist>=3.6",

@@ -124,15 +124,15 @@ def _held(cell, counts, truth):
             if cell.seeds:
                 seeds = np.moveaxis(by_seed[name], 1, 0)[:systems]
                 v, degrees = jackknife.with_seeds(v, degrees, seeds)
-            held[name] |= _verdict(systems, value, v, degrees, truth[name])
+            held[name] |= _outcome(systems, value, v, degrees, truth[name])
             if cell.folds:
                 v = jackknife.corrected(v, cell.groups, ratio)
-                nb = _verdict(systems, value, v, degrees, truth[name])
+                nb = _outcome(systems, value, v, degrees, truth[name])
                 held[name] |= {f"nb_{k}": x for k, x in nb.items()}
     return held
 
 
-def _verdict(systems, value, variance, degrees, truth):
+def _outcome(systems, value, variance, degrees, truth):
     if systems == 2:
         p = jackknife.p_value(value, variance, degrees)
         return {"false_positives": np.where(np.isfinite(p), p < 0.05, np.nan)}

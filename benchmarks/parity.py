@@ -1,6 +1,6 @@
 """How far the Flax model is from PyTorch: `python -m benchmarks.parity`.
 
-Two references. The published model's numbers (tests/golden), with its weights through the
+Two references. The original model's numbers (tests/golden), with its weights through the
 converter; and benchmarks/torch_mmer.py, an independent PyTorch MMER, on random small encoders: in
 our default setting, one with group norm and recordings of one length (Hugging Face's group norm
 sees padding) and one with layer norm and padded recordings, each with several seeds; and in the
@@ -199,7 +199,7 @@ def torch_losses(model, batch: dict, losses=torch_mmer.losses) -> tuple[dict, di
 
 
 def golden_rows():
-    """(case, quantity, relative difference) against the published model's numbers."""
+    """(case, quantity, relative difference) against the original model's numbers."""
     spec = importlib.util.spec_from_file_location("golden_numbers", GOLDEN)
     golden = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(golden)
@@ -209,9 +209,9 @@ def golden_rows():
         expected = golden.case(case)
         (_, values), grads = compute(converted.params, golden.batch(expected))
         for name in golden.OUTPUTS:
-            yield f"published, {case}", name, relative(values[name], expected[name])
+            yield f"original, {case}", name, relative(values[name], expected[name])
         for name, theirs in golden.LOSSES.items():
-            yield f"published, {case}", f"loss {name}", relative(values[name], expected[theirs])
+            yield f"original, {case}", f"loss {name}", relative(values[name], expected[theirs])
         flat = traverse_util.flatten_dict(grads, sep="/")
         norms = dict(zip(expected["grad_names"].tolist(), expected["grad_norms"]))
         worst = max(
@@ -219,7 +219,7 @@ def golden_rows():
             for key, norm in norms.items()
             if not golden.has_no_gradient(key)
         )
-        yield f"published, {case}", "gradient norms, worst parameter", worst
+        yield f"original, {case}", "gradient norms, worst parameter", worst
 
 
 def independent_rows(case: str, steps: int, seeds=SEEDS):
@@ -330,7 +330,7 @@ def accumulation_rows(epochs: int = 7):
     yield case, "  (its closest maxima)", closest
     losses += train.run(batches * (epochs - 1))
     both.load(both.params)
-    theirs = _published_loop(both.torch_model, config.optimizer, batches, epochs, every)
+    theirs = _original_loop(both.torch_model, config.optimizer, batches, epochs, every)
     yield case, f"losses of {3 * epochs} updates, worst batch", max(map(relative, losses, theirs))
     yield case, "  (PyTorch's loss, first and last epoch)", (
         np.mean(theirs[:count]), np.mean(theirs[-count:])
@@ -382,7 +382,7 @@ def _accumulate(model, batches, every):
     return found
 
 
-def _published_loop(model, options, batches, epochs, every):
+def _original_loop(model, options, batches, epochs, every):
     """Trains the PyTorch model as the authors' loop does; each batch's loss."""
     optimizer, losses = torch_mmer.adamw(model, options), []
     model.zero_grad()

@@ -140,7 +140,7 @@ class TorchSide:
             waves = [preprocessing.normalize(soundfile.read(f, dtype="float32")[0]) for f in files]
             padded, lengths = map(torch.from_numpy, preprocessing.pad(waves, max(map(len, waves))))
             with torch.inference_mode():
-                frames, mask = self.model.hear(padded, lengths)
+                frames, mask = self.model.encode_audio(padded, lengths)
                 best = self.model.ctc(frames).argmax(-1)
                 symbols = (torch.unique_consecutive(row[m]) for row, m in zip(best, mask))
                 words = (
@@ -151,7 +151,9 @@ class TorchSide:
                 tokens = tokenizer(
                     words, padding=True, truncation=True, max_length=MAX_TOKENS, return_tensors="pt"
                 )
-                fused = self.model.read(frames, mask, tokens["input_ids"], tokens["attention_mask"])
+                fused = self.model.fuse_text(
+                    frames, mask, tokens["input_ids"], tokens["attention_mask"]
+                )
                 found.append(self.model.emotion(fused).numpy())
         return np.concatenate(found)
 

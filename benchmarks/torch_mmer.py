@@ -65,10 +65,10 @@ class TorchMMER(nn.Module):
 
     def fuse(self, audio, audio_length, ids, mask):
         """One view -> frames [b, t, d], frame mask [b, t], utterance vector [b, 2d]."""
-        frames, frame_mask = self.hear(audio, audio_length)
-        return frames, frame_mask, self.read(frames, frame_mask, ids, mask)
+        frames, frame_mask = self.encode_audio(audio, audio_length)
+        return frames, frame_mask, self.fuse_text(frames, frame_mask, ids, mask)
 
-    def hear(self, audio, audio_length):
+    def encode_audio(self, audio, audio_length):
         """Speech [b, n] and its lengths -> frames [b, t, d], frame mask [b, t]."""
         attended = (torch.arange(audio.shape[1])[None] < audio_length[:, None]).long()
         attended = None if self.attends_padding else attended
@@ -76,16 +76,16 @@ class TorchMMER(nn.Module):
         count = self.audio_encoder._get_feat_extract_output_lengths(audio_length)
         return frames, torch.arange(frames.shape[1])[None] < count[:, None]
 
-    def read(self, frames, frame_mask, ids, mask):
+    def fuse_text(self, frames, frame_mask, ids, mask):
         """Frames and tokens [b, s] -> utterance vector [b, 2d]."""
         mask = mask.bool()
         tokens = self.dropout(self.text_encoder(ids, attention_mask=mask.long()).last_hidden_state)
         x = self.self_attention(tokens, tokens, mask)
-        heard = self.text_to_audio(x, self.audio_keys(frames), frame_mask)
-        read = self.audio_to_text(self.audio_queries(frames), x, mask)
-        refined = self.text_to_text(x, read, frame_mask)
-        gate = torch.sigmoid(self.gate(torch.cat([refined, heard], -1)))
-        pooled = self.downsample(self._masked_max(torch.cat([refined, gate * heard], -1), mask))
+        attended = self.text_to_audio(x, self.audio_keys(frames), frame_mask)
+        frames_with_text = self.audio_to_text(self.audio_queries(frames), x, mask)
+        refined = self.text_to_text(x, frames_with_text, frame_mask)
+        gate = torch.sigmoid(self.gate(torch.cat([refined, attended], -1)))
+        pooled = self.downsample(self._masked_max(torch.cat([refined, gate * attended], -1), mask))
         return torch.cat([self._masked_max(frames, frame_mask), pooled], -1)
 
     def forward(self, batch):

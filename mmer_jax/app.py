@@ -42,7 +42,7 @@ class SecurityHeaders:
         async def send_with_headers(message):
             if message["type"] == "http.response.start":
                 added = [(k.encode(), v.encode()) for k, v in HEADERS.items()]
-                message = message | {"headers": [*message["headers"], *added]}
+                message = message | {"headers": [*message.get("headers", []), *added]}
             await send(message)
 
         await self._app(scope, receive, send_with_headers)

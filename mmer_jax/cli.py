@@ -18,11 +18,11 @@ CACHE = "~/.cache/mmer_jax/xla"
 MODEL = "a finished fold (runs/demo/fold5), a model folder, or a name on the Hugging Face hub"
 # What the package imports, beside the standard library; `convert`'s PyTorch is an extra.
 PACKAGES = (
-    "absl", "array_record", "chex", "clu", "etils", "flax", "grain",
-    "huggingface_hub", "jax", "jinja2", "jiwer",
-    "markdown_it", "matplotlib", "ml_collections", "numpy", "optax", "orbax", "safetensors",
-    "scipy", "sklearn", "soundfile", "soxr", "tensorflow", "tensorflow_datasets", "tqdm",
-    "transformers",
+    "absl", "array_record", "chex", "clu", "etils", "flax", "grain", "huggingface_hub", "jax",
+    "jinja2", "jiwer",
+    "markdown_it", "markupsafe", "matplotlib", "ml_collections", "numpy", "optax", "orbax",
+    "safetensors", "scipy", "sklearn", "soundfile", "soxr", "tensorflow", "tensorflow_datasets",
+    "tokenizers", "tqdm", "transformers",
 )  # fmt: skip
 # Of a shell for a program that a signal ended: 128 and SIGINT, SIGPIPE.
 STOPPED, PIPE_CLOSED = 130, 141

@@ -34,6 +34,11 @@ class NotWritten(UserError):
         self.table = table
 
 
+def first_line(error: BaseException) -> str:
+    """The first line of an error of a library, at most 200 characters, or else its type's name."""
+    return (str(error).strip() or type(error).__name__).split("\n")[0][:200]
+
+
 def refusal(error: BaseException, place: str = "") -> str | None:
     """What the system refused, in one sentence or two; None where the error is of another kind.
 

@@ -1,4 +1,4 @@
-"""Writes a trained fold as a folder of its own: `python -m mmer_jax.export WORKDIR OUT`."""
+"""Exports a trained fold as a model folder: `python -m mmer_jax.export WORKDIR OUT`."""
 
 import os
 import sys

@@ -73,7 +73,7 @@ class _Progress:
 
 
 def _predict(args):
-    """What the command does; the exit code."""
+    """Runs the command and returns its exit code."""
     writer_name = _format(args)
     if args.removed:
         _say("note: the beam search was removed, as it wrote no better; texts are greedy")
@@ -150,7 +150,7 @@ def _say(text):
 
 
 def _made_with(args, writer_name, model):
-    """What changes a prediction or the file's form."""
+    """The model and the options that change a prediction or the file's form."""
     return {
         "model": model,
         "format": writer_name,

@@ -1,9 +1,13 @@
-"""Arrows between the package's modules point one way, those of late imports too."""
+"""Arrows between the package's modules point one way; what they import is required by setup.py."""
 
 import ast
 import pathlib
+import re
+import sys
+from importlib import metadata
 
 import mmer_jax
+from mmer_jax import cli
 
 ROOT = pathlib.Path(mmer_jax.__file__).parent
 # Each knows itself and those before it. The registries are plain data: the configuration's options
@@ -60,3 +64,21 @@ def test_no_module_imports_itself_by_way_of_others():
         free = {module for module, needed in left.items() if not needed & left.keys()}
         assert free, f"a cycle is among {sorted(left)}"
         left = {module: needed for module, needed in left.items() if module not in free}
+
+
+def test_what_is_imported_is_required():
+    """Others' requirements bring it today, and another version of theirs may not."""
+    tree = [node for path in MODULES.values() for node in ast.walk(ast.parse(path.read_text()))]
+    names = {n.module for n in tree if isinstance(n, ast.ImportFrom) and n.module}
+    names |= {a.name for n in tree if isinstance(n, ast.Import) for a in n.names}
+    packages = {name.split(".")[0] for name in names} - sys.stdlib_module_names - {"mmer_jax"}
+    listed = re.findall(r'"([\w.-]+)(?:\[\w+\])?[><=]', (ROOT.parent / "setup.py").read_text())
+    required = {_normalized(name) for name in listed}
+    owners = metadata.packages_distributions()
+    lacking = {p for p in packages if not required & {*map(_normalized, owners.get(p, [p]))}}
+    assert lacking == set()
+    assert set(cli.PACKAGES) <= packages | {"array_record"}
+
+
+def _normalized(name):
+    return re.sub(r"[-_.]+", "-", name).lower()

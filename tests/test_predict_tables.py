@@ -51,6 +51,7 @@ REFUSED = {  # content -> what the message names
     "a_comma": ("file,text\na.wav,one, two\nb.wav,x\n", "line 2"),
     "a_cell_too_few": ("file,text\na.wav\n", "line 2"),
     "an_open_quote": ('file,text\na.wav,"one\nb.wav,two\nc.wav,three\n', "line 2"),
+    "a_swallowed_row": ('file,text\na.wav,"one\nb.wav,two"\nc.wav,three\n', "line 2.*b.wav"),
     "text_after_a_quote": ('file,text\na.wav,"one" two\n', "line 2"),
     "all_at_once": (
         "file,text,start\na.wav,x,soon\nb.wav,y\n,z,1\nc.wav,x,-1\n",
@@ -80,6 +81,7 @@ def test_what_does_not_fit_is_refused_and_named(tiny_folder, folder, case, capsy
     "line, message",
     [('{"file": "a.wav"', "JSON"), ('["a.wav"]', "JSON"), ('{"file": ["a.wav"]}', "file"),
      ('{"file": "a.wav", "text": Infinity}', "text"), ('{"file": "a.wav", "text": true}', "text"),
+     ('{"file": "a.wav", "file": "b.wav"}', "twice"),
      ('{"file": "a.wav", "session": 1.0}', "session"), ('{"text": "x"}', "file"),
      ('{"file": "a.wav", "end": Infinity}', "end"), ('{"file": "a.wav", "end": [1]}', "end")],
 )  # fmt: skip

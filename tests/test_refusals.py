@@ -237,3 +237,11 @@ def test_an_error_while_a_broken_pipe_was_handled_is_told():
 def test_a_bug_stays_a_traceback():
     with pytest.raises(KeyError):
         cli.attempt(lambda: {}["x"], "it goes on")
+
+
+@pytest.mark.parametrize("error, line", [
+    (ValueError(" bad header\nand where"), "bad header"), (EOFError(), "EOFError"),
+    (KeyError(), "KeyError"), (ValueError("x" * 300), "x" * 200),
+])  # fmt: skip
+def test_the_first_line_of_a_librarys_error(error, line):
+    assert errors.first_line(error) == line

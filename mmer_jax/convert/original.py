@@ -14,7 +14,7 @@ import orbax.checkpoint as ocp
 
 from mmer_jax import cli, configuration, files
 from mmer_jax.convert.mapping import Converted, convert
-from mmer_jax.errors import UserError
+from mmer_jax.errors import UserError, first_line
 from mmer_jax.models.encoders import names, pretrained
 from mmer_jax.models.encoders.text import TextEncoder
 from mmer_jax.models.factory import build_model, reorder_classes
@@ -121,7 +121,7 @@ def load_config(folder: str) -> ml_collections.ConfigDict:
             config = configuration.from_json(json.load(f))
     except Exception as e:  # OSError, JSON's or ml_collections'
         raise UserError(
-            f"{folder} can't be read as a converted checkpoint ({str(e).splitlines()[0][:200]}). "
+            f"{folder} can't be read as a converted checkpoint ({first_line(e)}). "
             "Convert it again: python -m mmer_jax.convert.original CHECKPOINT.pt OUT_DIR."
         ) from e
     if not os.path.exists(os.path.join(folder, LABELS_FILE)):
@@ -150,7 +150,7 @@ def load(folder: str) -> tuple[MMER, dict, ml_collections.ConfigDict]:
 
 
 def report(converted: Converted) -> str:
-    """What became of every key, and the sizes that were found."""
+    """The use of every key, and the sizes that were found."""
     m, a = converted.model, converted.audio_config
     count = sum(x.size for x in jax.tree.leaves(converted.params))
     lines = [

@@ -21,7 +21,7 @@ class Fold:
       number: from 1; the session's, or the speaker's place in alphabetical order.
       protocol: `session` or `speaker`. With `speaker` the test speaker's partner in the same
         conversations trains, as is the field's custom: the words said to the test speaker are then
-        known, and figures are a little better for it.
+        known, and metrics are a little better for it.
     """
 
     number: int
@@ -169,7 +169,7 @@ def _check_speakers(utterances):
 
 
 def training_texts(utterances, augmented: bool) -> frozenset[str]:
-    """What a training on utterances can read, normalised as by `text.spoken`.
+    """The texts that a training on utterances can read, normalised as by `text.spoken`.
 
     Args:
       utterances: those trained on.

@@ -95,7 +95,7 @@ class Collator:
         return np.minimum(views, self.preprocessor.max_samples)
 
     def _bucket_lengths(self):
-        """What edges are chosen for: lengths, and how often each comes up in a pass.
+        """Lengths that edges are chosen for, and how often each comes up in a pass.
 
         One for each utterance and augmented recording that may be drawn: the longer of the two.
         """

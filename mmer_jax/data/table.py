@@ -153,12 +153,20 @@ def _objects(lines, faults):
         if not content.strip():
             continue
         try:
-            record = json.loads(content)
-            records.append((line, {name.strip(): value for name, value in record.items()}))
-            names |= dict.fromkeys(records[-1][1])
+            record = json.loads(content, object_pairs_hook=_named)
+            names |= dict.fromkeys(record.keys())
+            records.append((line, record))
         except (ValueError, AttributeError, RecursionError) as e:
             faults.append((line, f"no JSON object, {{...}} ({e})"))
     return list(names), records
+
+
+def _named(pairs):
+    """A JSON object. Raises ValueError where a key comes twice: which one is meant?"""
+    record = {name.strip(): value for name, value in pairs}
+    if len(record) < len(pairs):
+        raise ValueError("a key comes twice")
+    return record
 
 
 def _columns(path, names, required):
@@ -192,6 +200,8 @@ def _row(path, line, record, columns, required, faults):
                 raise ValueError("is empty")
         except ValueError as e:
             faults.append((line, f"column {name} {e}"))
+    if other := _swallowed(os.path.dirname(path), record):
+        faults.append((line, f"holds another row, that of {other}; a quote is not closed"))
     start, end = values.get("start") or 0.0, values.get("end")
     if end is not None and end <= start:
         faults.append((line, f"end, {end:g} s, is not behind start, {start:g} s"))
@@ -199,6 +209,16 @@ def _row(path, line, record, columns, required, faults):
         if values.get(column):
             values[column] = os.path.join(os.path.dirname(path), values[column])
     return Row(line, **values)
+
+
+def _swallowed(folder, record):
+    """The file that a cell's second or later line names, if it is there: the line was a row.
+
+    A quote that another row's quote closes is no mistake in CSV.
+    """
+    lines = (line for cell in record.values() for line in str(cell).splitlines()[1:])
+    cells = (c.strip(' "') for line in lines for c in line.replace("\t", ",").split(","))
+    return next((c for c in cells if c and os.path.isfile(os.path.join(folder, c))), None)
 
 
 def _value(column, cell):

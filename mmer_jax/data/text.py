@@ -9,7 +9,7 @@ import unicodedata
 
 import numpy as np
 
-from mmer_jax.errors import UserError
+from mmer_jax.errors import UserError, first_line
 
 # wav2vec2's character vocabulary (facebook/wav2vec2-base-960h); the CTC blank is <pad> = 0.
 CTC_SYMBOLS = ("<pad>", "<s>", "</s>", "<unk>", "|", *"ETAONIHSRDLUMWCFGYPBVK'XJQZ")
@@ -48,7 +48,7 @@ def normalized(transcript: str) -> str:
 
 
 def spoken(transcripts) -> frozenset[str]:
-    """What is said in any of the transcripts, normalised; an empty one says nothing."""
+    """The transcripts, normalised, without the empty ones."""
     return frozenset(normalized(t) for t in transcripts) - {""}
 
 
@@ -152,7 +152,7 @@ def load_tokenizer(source: str):
         return AutoTokenizer.from_pretrained(source, trust_remote_code=False)
     except Exception as e:  # transformers raises OSError, ValueError, or its hub's own errors
         raise UserError(
-            f"No tokenizer could be loaded from {source!r} ({_first_line(e)}). Expected a folder "
+            f"No tokenizer could be loaded from {source!r} ({first_line(e)}). Expected a folder "
             "with a Hugging Face tokenizer or, with a network, a hub name such as roberta-base."
         ) from e
 
@@ -179,7 +179,7 @@ def save_tokenizer(tokenizer, source: str, folder: str) -> None:
 
 
 def _backend(tokenizer, source):
-    """What tokenizer.json holds of a Hugging Face tokenizer."""
+    """The part of a Hugging Face tokenizer that tokenizer.json holds."""
     if not tokenizer.is_fast:
         raise UserError(
             f"The tokenizer in {source!r} has no form that {TOKENIZER_FILE} could hold (it is a "
@@ -212,7 +212,3 @@ def _special_tokens(folder):
         return {}  # of an older version, or spoilt: the tokens themselves are in tokenizer.json
     named = options if isinstance(options, dict) else {}
     return {name: named[name] for name in _SPECIAL if isinstance(named.get(name), str)}
-
-
-def _first_line(error):
-    return str(error).strip().split("\n")[0][:200] or type(error).__name__

@@ -1,4 +1,4 @@
-"""What the raters of a dialog wrote: the label file and the files of each single rater."""
+"""The raters' files of a dialog: the label file and the files of each single rater."""
 
 from typing import NamedTuple
 

@@ -34,7 +34,7 @@ POOLS = _pools()
 
 
 class Text(NamedTuple):
-    """What is said, and the same in other words."""
+    """A sentence and its paraphrase."""
 
     sentence: str
     paraphrase: str

@@ -5,6 +5,7 @@ import functools
 import io
 import os
 import shlex
+import tempfile
 import threading
 
 import numpy as np
@@ -31,6 +32,8 @@ NO_SPEECH = "no speech found"
 _INTEGERS = ("int8", "uint8", "int16", "int32")  # an int64 array may hold anything
 _LOUDEST = 100.0  # far beyond full scale, 1.0: not a waveform
 _BLOCK = 1 << 20  # samples of all channels, or bytes, read at once
+_STREAM_BYTES = 1 << 30  # of a file object, which is read whole
+_MOST_CHUNKS = 1000  # of a WAV that are looked at
 _CHUNKS = (b"LIST", b"id3 ", b"ID3 ", b"JUNK", b"bext", b"fact", b"cue ")  # behind a WAV's samples
 _SLACK = 0.02  # seconds by which a segment may pass its file's end: times are rounded
 
@@ -129,31 +132,43 @@ def _read_path(audio, name):
         problem = f"{name} is {kind}" if os.path.exists(path) else f"There is no file {name}"
         raise UserError(f"{problem}; {EXPECTED}.")
     try:
-        with open(path, "rb") as f:
+        with open(path, "rb", buffering=0) as f:
             return _decode(f, name, segment)
     except OSError as e:
         raise UserError(f"{name} can't be read ({e.strerror or e}).") from e
 
 
 def _read_object(file, name):
-    # Read whole: what a file object raises would be raised inside of C, which prints it.
+    # Copied first: what a file object raises would be raised inside of C, which prints it.
+    with tempfile.TemporaryFile(buffering=0) as copy:
+        while data := _part(file, name):
+            copy.write(data)
+            if copy.tell() > _STREAM_BYTES:
+                raise UserError(
+                    f"{name} has more than {_STREAM_BYTES >> 20} MiB; write it to a file and name "
+                    "its path."
+                )
+        return _decode(copy, name)
+
+
+def _part(file, name):
     try:
-        data = file.read()
+        data = file.read(_BLOCK)
     except (OSError, ValueError) as e:
         raise UserError(f"{name} can't be read ({e}).") from e
     if not isinstance(data, bytes):
         raise UserError(f"{name} is a file object of text; open it in binary mode, 'rb'.")
-    return _decode(io.BytesIO(data), name)
+    return data
 
 
 def _decode(file, name, segment=None):
-    """Reads by content alone, for by its name libsndfile takes a text for ADPCM."""
+    """Reads an unbuffered file by content alone: by its name libsndfile takes a text for ADPCM."""
     size = file.seek(0, io.SEEK_END)
     if not size:
         raise UserError(f"{name} is empty (0 bytes); {EXPECTED}.")
     whole = os.fsdecode(segment.path) if segment else name
     try:
-        with soundfile.SoundFile(_mended(file, size, whole)) as sound:
+        with soundfile.SoundFile(_mended(file, size, whole), closefd=False) as sound:
             blocks = _stretch(sound, segment, name) if segment else _blocks(sound)
             return _resampled(blocks, sound.samplerate, name)
     except (soundfile.SoundFileError, RuntimeError, TypeError, ValueError) as e:
@@ -303,6 +318,9 @@ class _Mended:
 def _mended(file, size, name):
     """A file that players read and libsndfile doesn't, as one that it does; what is done is logged.
 
+    Any other file is its descriptor: what is raised while C reads through Python, Ctrl+C too, is
+    lost there and ends the recording.
+
     Zeros in front of an MP3 are left out (some players and network recorders write it so), and a
     WAV whose header counts no samples, or more than there are, as a recorder leaves it that was
     switched off, is read to its end.
@@ -316,7 +334,8 @@ def _mended(file, size, name):
         _warn_once(f"{name} counts {claimed} bytes of samples, and has {there}: all are read.")
         # libsndfile takes it for "to the end of the file".
         return _Mended(file, size, at=at - 4, patch=b"\xff\xff\xff\xff")
-    return _Mended(file, size)
+    file.seek(0)
+    return file.fileno()
 
 
 @functools.lru_cache(maxsize=1024)
@@ -356,7 +375,10 @@ def _wav_data(file):
     head, at = _at(file, 0, 12), 12
     if head[:4] != b"RIFF" or head[8:] != b"WAVE":
         return 0, 0
-    while len(head := _at(file, at, 8)) == 8:
+    for _ in range(_MOST_CHUNKS):
+        head = _at(file, at, 8)
+        if len(head) < 8:
+            break
         length = int.from_bytes(head[4:], "little")
         if head[:4] == b"data":
             return at + 8, length

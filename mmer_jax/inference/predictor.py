@@ -173,7 +173,7 @@ class Predictor:
         return _Row(job, span, wave, speech, job.text or "")
 
     def _checked_text(self, text, name):
-        """What the text branch is to read; None: what the CTC head writes."""
+        """Input of the text branch; None: the CTC head's transcript."""
         if not self.model.uses_text:
             return ""
         if text is None and not self.model.uses_audio:
@@ -247,7 +247,7 @@ class Predictor:
         return jax.device_get(forward(self._params, tokens | speech))
 
     def attention(self, wave: np.ndarray, text: str) -> tuple[np.ndarray, np.ndarray]:
-        """Where in the speech each token looks; of a model with cross-modal fusion.
+        """Attention of each token over the speech, of a model with cross-modal fusion.
 
         Args:
           wave: float32 [n], 16 kHz, one window.

@@ -54,7 +54,7 @@ class Programs:
         Args:
           **inputs: audio float32 [b, n] at 16 kHz, zero mean and unit variance where the index
             says `normalized`, audio_length [b], text_ids [b, s], text_mask [b, s]; those that
-            the model reads.
+            the model uses.
 
         Returns:
           logits [b, c]; with audio also ctc_logits [b, t, v], t of the program, and frames [b].
@@ -75,13 +75,13 @@ class Programs:
           logits: [b, c] of a call.
           text_source: `given`, a transcript; `ctc`, what `ctc_logits` spell; or `none`.
         """
-        reads = any(i["name"] == "text_ids" for i in self.index["programs"][0]["inputs"])
+        uses_text = any(i["name"] == "text_ids" for i in self.index["programs"][0]["inputs"])
         sources = self.index.get("text_sources")
         if sources is None:  # an older version's folder
-            sources = reliability.of_old_run(self.index["temperature"], self._refitted(), reads)
-        figures = reliability.held_out(sources, text_source, reads)
+            sources = reliability.of_old_run(self.index["temperature"], self._refitted(), uses_text)
+        held_out = reliability.held_out(sources, text_source, uses_text)
         return classification.softmax(
-            np.asarray(logits, np.float64) / (figures.get("temperature") or 1.0)
+            np.asarray(logits, np.float64) / (held_out.get("temperature") or 1.0)
         )
 
     def _refitted(self):

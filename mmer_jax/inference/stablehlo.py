@@ -11,7 +11,7 @@ from jax import export as jax_export
 from mmer_jax import files
 from mmer_jax.data.bucketing import SHORTEST
 from mmer_jax.data.preprocessing import SAMPLE_RATE
-from mmer_jax.errors import UserError
+from mmer_jax.errors import UserError, first_line
 from mmer_jax.inference.programs import FOLDER, FORMAT, INDEX, PARAMS, Programs, run
 
 __all__ = ["Bucket", "Programs", "buckets_of", "export", "run"]
@@ -153,8 +153,7 @@ def _lowered(function, arguments):
     try:
         return jax_export.export(function, platforms=PLATFORMS)(*arguments)
     except Exception as e:  # whatever the lowering of another platform raised
-        reason = str(e).strip().split("\n")[0][:200]
-        print(f"not for {', '.join(PLATFORMS[1:])}, for CPUs alone: {reason}", flush=True)
+        print(f"not for {', '.join(PLATFORMS[1:])}, for CPUs alone: {first_line(e)}", flush=True)
         return jax_export.export(function, platforms=("cpu",))(*arguments)
 
 

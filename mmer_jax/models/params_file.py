@@ -19,7 +19,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from mmer_jax import files
-from mmer_jax.errors import UserError
+from mmer_jax.errors import UserError, first_line
 
 PARAMS_FOLDER = "params"  # of a folder with parameters alone
 
@@ -73,9 +73,8 @@ def _open(path, advice, get):
         with _local(path) as local, safe_open(local, framework="numpy") as f:
             return get(f), f.metadata() or {}
     except Exception as e:  # OSError, safetensors' own, or a dtype that numpy lacks
-        reason = str(e).strip().split("\n")[0][:200] or type(e).__name__
         raise UserError(
-            f"{path} can't be read ({reason}). It is truncated or damaged. {advice}"
+            f"{path} can't be read ({first_line(e)}). It is truncated or damaged. {advice}"
         ) from e
 
 
@@ -103,7 +102,7 @@ def read_converted(folder: str) -> dict:
             return jax.device_get(checkpointer.restore(path))
     except Exception as e:  # orbax raises what the layer below it raised
         raise UserError(
-            f"{path} can't be read as parameters ({str(e).splitlines()[0][:200]}). Convert the "
+            f"{path} can't be read as parameters ({first_line(e)}). Convert the "
             "checkpoint again: python -m mmer_jax.convert.original CHECKPOINT.pt OUT_DIR."
         ) from e
 

@@ -9,7 +9,7 @@ import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers
 
 from mmer_jax import files
-from mmer_jax.errors import UserError
+from mmer_jax.errors import UserError, first_line
 from mmer_jax.training.optimizer import merge
 
 
@@ -38,7 +38,7 @@ def read_step_params(folder: str, step: int) -> dict:
 
 def _not_restored(path, error):
     return (
-        f"The checkpoint {path} can't be restored ({str(error).splitlines()[0][:200]}). If it is "
+        f"The checkpoint {path} can't be restored ({first_line(error)}). If it is "
         "damaged, delete that folder and run again: training goes on from the one before, or from "
         "the start."
     )

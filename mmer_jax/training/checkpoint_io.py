@@ -10,7 +10,7 @@ from mmer_jax import configuration, files, runs
 from mmer_jax.convert import original
 from mmer_jax.data import folds
 from mmer_jax.data.text import read_tokenizer
-from mmer_jax.errors import UserError
+from mmer_jax.errors import UserError, first_line
 from mmer_jax.metrics import classification
 from mmer_jax.models import factory
 from mmer_jax.models.mmer import MMER
@@ -145,10 +145,9 @@ def _from_hub(name):
     try:
         folder = snapshot_download(name, allow_patterns=list(_FETCHED))
     except Exception as e:  # the hub's errors, or those of the network below it
-        reason = (str(e).strip() or type(e).__name__).split("\n")[0][:200]
         raise UserError(
             f"There is no folder {name} here, and no model of that name could be had from the "
-            f"Hugging Face hub ({reason}). Expected {EXPECTED}."
+            f"Hugging Face hub ({first_line(e)}). Expected {EXPECTED}."
         ) from e
     if not model_folder.is_model_folder(folder):
         raise UserError(

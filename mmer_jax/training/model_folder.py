@@ -74,7 +74,7 @@ class LoadedModel:
         return {k: v for k, v in self.text_sources.items() if k != "ctc" or not self.lacks_ctc}
 
     def held_out(self, text_source: str) -> dict:
-        """What is known of the model with that text source of a prediction; {} if nothing is."""
+        """Held-out results with that text source of a prediction; {} if there are none."""
         return reliability.held_out(self.text_sources, text_source, self.uses_text)
 
     @property
@@ -134,8 +134,8 @@ def write(model: LoadedModel, folder: str, card: str = "") -> None:
 
     Args:
       model: from wherever.
-      card: its README.md; "" for none.
       folder: must not exist, or be empty.
+      card: its README.md; "" for none.
 
     Raises:
       UserError: the folder is taken or can't be written, the tokenizer can't be read any more, or
@@ -192,7 +192,7 @@ def read(folder: str) -> LoadedModel:
     sizes = stored["sizes"]
     model = factory.build_model(config, sizes["classes"], sizes["symbols"], sizes["vocab_size"])
     path = os.path.join(folder, PARAMS)
-    params = traverse_util.unflatten_dict(params_file.read(path, AGAIN)[0], sep="/")
+    params = _read_params(path)
     factory.check_params(model, params, path)
     sources = stored.get("text_sources")
     if sources is None:  # an older version's folder
@@ -246,6 +246,16 @@ def _stored(folder):
         raise UserError(f"{path} has another {wrong[0] if wrong else 'sizes'} than it was written "
                         f"with. {AGAIN}")  # fmt: skip
     return stored
+
+
+def _read_params(path):
+    flat, written = params_file.read(path, AGAIN)
+    if written.get("format_version") != str(FORMAT):
+        raise UserError(
+            f"{path} has format_version {written.get('format_version')!r} in its metadata, not "
+            f"{str(FORMAT)!r}: it was not written together with {CONFIG}. {AGAIN}"
+        )
+    return traverse_util.unflatten_dict(flat, sep="/")
 
 
 def _check_sizes(model, source):

@@ -166,6 +166,25 @@ def test_what_is_no_recording_is_refused(case, tmp_path):
     assert "\n" not in str(e.value)
 
 
+def test_a_file_object_is_read_to_its_end_but_not_without_one(monkeypatch):
+    class Endless(io.RawIOBase):
+        """Gives a little at a time, as a socket does."""
+
+        def read(self, size=-1):
+            assert size > 0, "read whole"
+            return bytes(min(size, 1000))
+
+    class Slow(io.BytesIO):
+        def read(self, size=-1):
+            return super().read(min(size, 1000))
+
+    data = odd.encoded(odd.tone(0.2))
+    np.testing.assert_array_equal(audio_io.read(Slow(data)), audio_io.read(io.BytesIO(data)))
+    monkeypatch.setattr(audio_io, "_STREAM_BYTES", 1 << 20)
+    with pytest.raises(UserError, match="more than 1 MiB"):
+        audio_io.read(Endless())
+
+
 @pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root reads everything")
 def test_a_file_that_may_not_be_read(tmp_path):
     path = put(tmp_path, odd.encoded(odd.tone(0.1)))

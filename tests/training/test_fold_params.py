@@ -191,14 +191,16 @@ def test_nothing_is_lost_whenever_it_is_killed(
     config.train.epochs, config.folds = 1, (5,)
     place, name, replacement, finished_by_then = MOMENTS[moment]
     with monkeypatch.context() as patch, pytest.raises(Killed):
-        patch.setattr(main, "_trainer", Trainer.for_corpus)
+        patch.setattr(cross_validation, "make_trainer", Trainer.for_corpus)
         patch.setattr(place, name, replacement)
         main.run(config, str(tmp_path))
     fold = tmp_path / "fold5"
     assert (fold / "checkpoints").exists()
     assert (fold / "result.json").exists() == finished_by_then
     if finished_by_then:
-        monkeypatch.setattr(main, "_trainer", lambda _: pytest.fail("it was tested again"))
+        monkeypatch.setattr(
+            cross_validation, "make_trainer", lambda _: pytest.fail("it was tested again")
+        )
         check_answers(fold, prepared)
     main.run(config, str(tmp_path))
     assert not (fold / "checkpoints").exists() and not list(tmp_path.rglob("*.tmp"))

@@ -179,7 +179,9 @@ def test_a_resumed_run_reads_what_an_uninterrupted_one_read(
 
 
 def test_a_finished_run_is_read_not_run(prepared, tiny_config, uninterrupted, monkeypatch):
-    monkeypatch.setattr(main, "_trainer", lambda config: pytest.fail("it was run again"))
+    monkeypatch.setattr(
+        cross_validation, "make_trainer", lambda config: pytest.fail("it was run again")
+    )
     before = (uninterrupted / "predictions.csv").read_bytes()
     main.run(tiny_config(prepared), str(uninterrupted))
     assert (uninterrupted / "predictions.csv").read_bytes() == before

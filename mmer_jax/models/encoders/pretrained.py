@@ -17,7 +17,7 @@ from absl import logging
 from flax import serialization, traverse_util
 
 from mmer_jax.data.preprocessing import SAMPLE_RATE
-from mmer_jax.errors import UserError
+from mmer_jax.errors import UserError, first_line
 from mmer_jax.models.encoders import ENCODERS
 
 FILES = ("model.safetensors", "pytorch_model.bin", "flax_model.msgpack")
@@ -310,7 +310,7 @@ def read_state(path: str) -> dict[str, np.ndarray]:
                 return traverse_util.flatten_dict(serialization.msgpack_restore(f.read()), sep="/")
     except Exception as e:
         raise UserError(
-            f"{path} can't be read ({_first_line(e)}). It is truncated or not of that format: "
+            f"{path} can't be read ({first_line(e)}). It is truncated or not of that format: "
             "download it again."
         ) from e
     return _read_torch(path)
@@ -328,7 +328,7 @@ def _read_torch(path):
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as e:
         raise UserError(
-            f"{path} can't be read as plain weights ({_first_line(e)}). It is damaged, or it holds "
+            f"{path} can't be read as plain weights ({first_line(e)}). It is damaged, or it holds "
             "pickled objects, which are never executed here. Save it again as safetensors."
         ) from e
     state = state.get("state_dict", state) if isinstance(state, dict) else None
@@ -377,13 +377,9 @@ def _some(names, most=8):
     return ", ".join(names[:most]) + more
 
 
-def _first_line(error):
-    return (str(error).strip() or type(error).__name__).split("\n")[0][:200]
-
-
 def _not_found(source, what, error):
     return (
-        f"No {what} could be had for {source!r} ({_first_line(error)}). Expected a folder in "
+        f"No {what} could be had for {source!r} ({first_line(error)}). Expected a folder in "
         "Hugging Face format or, with a network, the name of a model on the hub such as "
         "facebook/wav2vec2-base. Without a network: download it elsewhere "
         "(`hf download NAME --local-dir FOLDER`) and name the folder."
