@@ -64,6 +64,11 @@ def check_closed(page):
             value = attributes.get(name, "data:")
             assert value.startswith(("data:", "#")), (tag, value)
     assert not re.search(r"url\(|@import", page)
+    tags = Tags(page).tags
+    policy = [a["content"] for tag, a in tags if a.get("http-equiv") == "Content-Security-Policy"]
+    assert policy and policy[0].startswith("default-src 'none'")
+    sections = [f"#{a['id']}" for tag, a in tags if tag == "section"]
+    assert sections == [a["href"] for tag, a in tags if tag == "a"]
 
 
 def test_every_picture_is_there_and_in_the_page(analysed):

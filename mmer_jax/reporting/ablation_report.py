@@ -151,7 +151,7 @@ def _markdown(config, variants, same, table, figures, traces):
     lines += ["The parts of the differences:", "", *report.table(*parts), ""] if parts else []
     if analysis.is_synthetic(config):
         lines += [
-            "**The corpus is synthetic**: this shows that the machinery works, and nothing about "
+            "**The corpus is synthetic**: this shows that the software works, and nothing about "
             "how much each part is worth on people's speech.",
             "",
         ]

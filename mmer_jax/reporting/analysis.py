@@ -1,4 +1,4 @@
-"""Plots and figures of a finished run's analysis; its words are in `templates/report.html.j2`."""
+"""Plots and numbers of a finished run's analysis; its words are in `templates/report.html.j2`."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Systems compared with one of them on the same test utterances: figures, and tables of them."""
+"""Systems compared with one of them on the same test utterances: metrics, and tables of them."""
 
 import csv
 import io

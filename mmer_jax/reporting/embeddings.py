@@ -71,7 +71,7 @@ def open_fold(fold: FoldRun, data_dir: str = "", trainer: Trainer | None = None)
     Args:
       fold: a finished one.
       data_dir: where the prepared dataset is now; empty: where the run had it.
-      trainer: of another fold of the same run, which is gone on with where it fits.
+      trainer: of another fold of the same run, reused where it fits.
 
     Returns:
       (Trainer, state, utterances in the order of the fold's predictions).

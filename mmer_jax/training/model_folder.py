@@ -134,8 +134,8 @@ def write(model: LoadedModel, folder: str, card: str = "") -> None:
 
     Args:
       model: from wherever.
-      card: its README.md; "" for none.
       folder: must not exist, or be empty.
+      card: its README.md; "" for none.
 
     Raises:
       UserError: the folder is taken or can't be written, the tokenizer can't be read any more, or
