@@ -209,8 +209,8 @@ def test_a_wrong_command_is_one_message(tiny_folder, speech, arguments, message,
 
 @pytest.mark.parametrize(
     "content, message",
-    [("name\na.wav\n", "the columns name"), ("", "columns none"), ("file\n", "has no rows"),
-     ("file,text\n,x\n", "line 2, column file: is empty")],
+    [("name\na.wav\n", "the columns ['name']"), ("", "the columns []"), ("file\n", "has no rows"),
+     ("file,text\n,x\n", "line 2: column file is empty")],
 )  # fmt: skip
 def test_a_wrong_table_is_one_message(tiny_folder, tmp_path, content, message, capsys):
     (tmp_path / "t.csv").write_text(content)

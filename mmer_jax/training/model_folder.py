@@ -240,12 +240,35 @@ def _stored(folder):
     lacking = [key for key in KEYS if key not in stored]
     if lacking:
         raise UserError(f"{path} lacks {', '.join(lacking)}. {AGAIN}")
-    kinds = {"config": dict, "label_names": list, "card": dict, "sizes": dict}
-    wrong = [key for key, kind in kinds.items() if not isinstance(stored[key], kind)]
-    if wrong or not {"classes", "symbols", "vocab_size"} <= stored["sizes"].keys():
-        raise UserError(f"{path} has another {wrong[0] if wrong else 'sizes'} than it was written "
-                        f"with. {AGAIN}")  # fmt: skip
+    sizes, names, temperature = (stored[key] for key in ("sizes", "label_names", "temperature"))
+    right = {
+        "config": isinstance(stored["config"], dict),
+        "card": isinstance(stored["card"], dict),
+        "label_names": isinstance(names, list) and all(isinstance(n, str) for n in names),
+        "temperature": temperature is None or _is_positive(temperature),
+        "text_sources": _are_text_sources(stored.get("text_sources", {})),
+        "sizes": isinstance(sizes, dict)
+        and all(isinstance(sizes.get(k), int) for k in ("classes", "symbols", "vocab_size")),
+    }
+    wrong = [f"{key}={stored.get(key)!r}" for key, fine in right.items() if not fine]
+    if wrong:
+        raise UserError(f"{path} has {'; '.join(wrong)[:200]}, which can't be. {AGAIN}")
     return stored
+
+
+def _is_positive(x):
+    return isinstance(x, (int, float)) and x > 0
+
+
+def _are_text_sources(sources):
+    """Whether it is names -> metrics, each a number or None, the temperatures positive."""
+    if not isinstance(sources, dict) or not all(isinstance(x, dict) for x in sources.values()):
+        return False
+    metrics = [(k, x.get(k)) for x in sources.values() for k in reliability.NUMBERS]
+    return all(
+        x is None or (_is_positive(x) if k == "temperature" else isinstance(x, (int, float)))
+        for k, x in metrics
+    )
 
 
 def _read_params(path):

@@ -63,7 +63,8 @@ def test_a_command_of_two_checkouts(tmp_path, capsys):
 def test_seconds_per_step_are_read_from_the_runs_files(tmp_path, monkeypatch):
     from mmer_jax.training import logging
 
-    writer = logging.make_writer(str(tmp_path / "fold5"), 0)
+    (tmp_path / "fold5").mkdir()
+    writer = logging.MetricsWriter(str(tmp_path / "fold5"), 0)
     for step in (1, 2, 3):
         writer.write_scalars(step, {"train/loss": 1.0})
     writer.close()
