@@ -66,7 +66,7 @@ def test_seconds_per_step_are_read_from_the_runs_files(tmp_path, monkeypatch):
     (tmp_path / "fold5").mkdir()
     writer = logging.MetricsWriter(str(tmp_path / "fold5"), 0)
     for step in (1, 2, 3):
-        writer.write_scalars(step, {"train/loss": 1.0})
+        writer.write(step, {"train/loss": 1.0})
     writer.close()
     assert 0 < speed._step_seconds(tmp_path) < 5
     assert speed._step_seconds(tmp_path / "nothing") is None
