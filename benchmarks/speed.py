@@ -75,7 +75,7 @@ def comparison_table(compared: dict) -> str:
         for name, rounds in compared["rounds"].items()
     }
     rows = [
-        [name, *(median[key] for key in keys), by_round[name]]
+        [name, *(median.get(key, "") for key in keys), by_round[name]]
         for name, median in compared["medians"].items()
     ]
     rows.append(["ratio", *(compared["ratios"].get(key, "") for key in keys), ""])
