@@ -8,6 +8,7 @@ import atexit
 import functools
 import importlib
 import json
+import logging
 import os
 import pathlib
 import runpy
@@ -100,6 +101,8 @@ def _server():
 def _serve():
     for name in IMPORTS:
         importlib.import_module(name)
+    # An import logs and so leaves a handler, which a command that imports later does not have.
+    logging.getLogger().handlers.clear()
     replies = os.fdopen(os.dup(1), "w")
     while line := sys.stdin.readline():
         pid = os.fork()

@@ -74,14 +74,14 @@ def finished_run(tiny_run, tmp_path):
 
 def test_a_disk_that_fills_up_while_training(prepared, disk, config_of, tiny_run):
     workdir = disk("200k") / "run"
-    done = fresh_command("main", f"--config={config_of(tiny_run)}", f"--workdir={workdir}")
+    done = command("main", f"--config={config_of(tiny_run)}", f"--workdir={workdir}")
     check_message(done, "No space left on device", str(workdir), "same command")
 
 
 def test_a_disk_that_is_full_from_the_start(disk, config_of, tiny_run):
     full = disk("8k")
     (full / "filler").write_bytes(bytes(4096))
-    done = fresh_command("main", f"--config={config_of(tiny_run)}", f"--workdir={full / 'run'}")
+    done = command("main", f"--config={config_of(tiny_run)}", f"--workdir={full / 'run'}")
     check_message(done, "No space left on device", str(full))
 
 
