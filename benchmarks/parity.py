@@ -33,7 +33,7 @@ from mmer_jax.losses.total import total_loss
 from mmer_jax.models.encoders.text import TextEncoder
 from mmer_jax.models.encoders.wav2vec2 import Wav2Vec2Encoder
 from mmer_jax.models.mmer import MMER
-from mmer_jax.training import sharding, state, step
+from mmer_jax.training import sharding, step
 from mmer_jax.training.optimizer import learning_rate, make_optimizer, merge, split_frozen
 
 GOLDEN = pathlib.Path(__file__).parents[1] / "tests" / "golden" / "golden.py"
@@ -345,7 +345,7 @@ class _Training:
         noting = optax.trace(decay=0.0)
         optimizer = optax.chain(noting, make_optimizer(config.optimizer))
         parts = split_frozen(both.params, FROZEN)
-        fresh = lambda t, f: state.create(  # noqa: E731
+        fresh = lambda t, f: step.initial_state(  # noqa: E731
             t, f, optimizer, steps, {}, 0, (steps_per_epoch, steps)
         )
         shardings = sharding.state_shardings(jax.eval_shape(fresh, *parts), mesh)

@@ -204,7 +204,7 @@ def network(flags) -> dict:
     """One side's seconds per utterance, batch to logits."""
     import jax
 
-    from mmer_jax.models.forward import make_forward
+    from mmer_jax.models.mmer import make_forward
 
     trainer, vocabulary, params = _model(flags)
     batches = [{k: b[k] for k in VIEW} for b in _batches(flags, vocabulary)]

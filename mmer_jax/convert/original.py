@@ -19,7 +19,7 @@ from mmer_jax.models.encoders import names, pretrained
 from mmer_jax.models.encoders.text import TextEncoder
 from mmer_jax.models.factory import build_model, reorder_classes
 from mmer_jax.models.mmer import MMER
-from mmer_jax.models.params_file import PARAMS_FOLDER, read_converted
+from mmer_jax.models.storage import PARAMS_FOLDER, read_converted
 
 # Below the folder that is written.
 AUDIO_FOLDER, TEXT_FOLDER = "audio_encoder", "text_encoder"

@@ -121,7 +121,7 @@ def exported(model, params, bucket: Bucket) -> jax_export.Exported:
     # Imported here: who only runs programs needs neither flax nor the models.
     from flax import traverse_util
 
-    from mmer_jax.models.forward import make_forward
+    from mmer_jax.models.mmer import make_forward
 
     inputs = _inputs(bucket)
     # A program pads its inputs, and padding must not change an answer.

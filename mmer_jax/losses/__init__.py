@@ -48,14 +48,14 @@ FORMS = ("standard", "original")
 LOSSES = {
     "ce": Loss(
         title="emotion classification",
-        function="mmer_jax.losses.classification:cross_entropy",
+        function="mmer_jax.losses.per_row:cross_entropy",
         reads=("logits",),
         batch=("label", "valid"),
         options={"weight": 1.0},
     ),
     "ctc": Loss(
         title="speech recognition",
-        function="mmer_jax.losses.ctc:ctc",
+        function="mmer_jax.losses.per_row:ctc",
         reads=("ctc_logits", "audio_mask"),
         batch=("transcript", "transcript_length", "ctc_valid"),
         options={"weight": 0.1, "normalization": "utterance"},

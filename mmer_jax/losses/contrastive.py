@@ -3,8 +3,6 @@
 import jax
 import jax.numpy as jnp
 
-from mmer_jax.models.precision import HIGHEST
-
 _AWAY = -1e9  # a similarity that no softmax sees
 
 
@@ -15,7 +13,7 @@ def _unit(z):
 
 def _products(a, b):
     """[n, d], [m, d] -> [n, m]; a similarity over tau = 0.07 enters an exponential."""
-    return jnp.matmul(a, b.T, precision=HIGHEST)
+    return jnp.matmul(a, b.T, precision="highest")
 
 
 def supervised_contrastive(z, label, valid, temperature: float = 0.07, memory=None, index=None):

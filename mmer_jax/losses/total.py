@@ -1,7 +1,7 @@
 """The one place where the losses are reduced, weighted and added.
 
 Losses of single rows are sums over rows: a batch's is made of its chunks'. Losses between rows
-need the whole batch's embeddings. `total_loss` is both on one batch; `training/grad_cache.py` calls
+need the whole batch's embeddings. `total_loss` is both on one batch; `training/gradients.py` calls
 the parts.
 """
 

@@ -24,14 +24,13 @@ def build_model(config, classes: int, symbols: int, vocab_size: int) -> MMER:
     Raises:
       UserError: a pretrained encoder that can't be had or is of an unknown kind.
     """
-    dtype = jnp.dtype(config.model.dtype)
-    modalities = config.model.modalities
     m = config.model
+    dtype = jnp.dtype(m.dtype)
     frozen = tuple(p for p in ("audio_encoder", "text_encoder") if _is_frozen(config, p))
-    audio = _encoder(config, "audio", dtype) if "audio" in modalities else None
+    audio = _encoder(config, "audio", dtype) if "audio" in m.modalities else None
     # Hugging Face's softmax has the encoder's dtype; frozen, there is no need to lose digits in it.
     text_dtype = jnp.dtype("float32") if "text_encoder" in frozen else dtype
-    text = _encoder(config, "text", text_dtype, vocab_size) if "text" in modalities else None
+    text = _encoder(config, "text", text_dtype, vocab_size) if "text" in m.modalities else None
     return MMER(
         audio, text, classes, symbols, m.width, m.heads, m.ffn, m.dropout, dtype, frozen, m.remat,
         m.fusion, m.gate, m.precision,
@@ -43,22 +42,49 @@ def _is_frozen(config, part):
     return any(re.fullmatch(pattern, f"{part}/any/path") for pattern in config.optimizer.frozen)
 
 
-def encoder_kind(config, modality: str) -> str:
-    """The `model_type` of an encoder: `config.audio.family`, or the pretrained one's own.
+def _encoder(config, modality, dtype, vocab_size=None):
+    hf = _encoder_config(config, modality, vocab_size)
+    encoder = ENCODERS[hf.model_type]
+    leaks = config.model.padding == "original"
+    padding = {"original_padding": leaks} if encoder.original_padding else {}
+    return encoder.cls(hf, dtype=dtype, remat=config.model.remat, **padding)
+
+
+def _encoder_config(config, modality, vocab_size=None):
+    """Hugging Face's config of an encoder, of the pretrained one or from scratch.
 
     Raises:
-      UserError: a pretrained encoder of a kind that is not in the registry.
+      UserError: a pretrained encoder that can't be had or is not in the registry.
     """
     options = config[modality]
     if not options.pretrained:
-        return options.family
-    kind = pretrained.load_config(options.pretrained).model_type
-    if kind not in names(modality):
+        return ENCODERS[options.family].cls.scratch(options.family, options, vocab_size)
+    hf = pretrained.load_config(options.pretrained)
+    if hf.model_type not in names(modality):
         raise UserError(
-            f"config.{modality}.pretrained={options.pretrained!r} is a {kind} model; the "
+            f"config.{modality}.pretrained={options.pretrained!r} is a {hf.model_type} model; the "
             f"{modality} encoders are: {', '.join(names(modality))}."
         )
-    return kind
+    return hf
+
+
+def preprocessor(config, tokenizer, model: MMER | None = None) -> Preprocessor:
+    """What makes a model's inputs.
+
+    Args:
+      config: the whole config.
+      tokenizer: None for a model of speech alone.
+      model: a trained one: audio is cut where its positions end, too, and one that uses none gets
+        none. None: before training, which refuses positions that don't suffice, see `check_limits`.
+
+    Raises:
+      UserError: see `normalizes`.
+    """
+    if model is not None and model.audio_encoder is None:
+        return Preprocessor(tokenizer, 0, False)
+    longest = round(config.data.max_seconds * SAMPLE_RATE)
+    longest = min(longest, _longest_audio(model) or longest)
+    return Preprocessor(tokenizer, longest, normalizes(config, model))
 
 
 def normalizes(config, model: MMER | None = None) -> bool:
@@ -77,41 +103,16 @@ def normalizes(config, model: MMER | None = None) -> bool:
     """
     if config.data.normalize != "auto":
         return config.data.normalize == "utterance"
-    if model is not None:
-        hf = model.audio_encoder.config
-        return getattr(hf, "do_normalize", ENCODERS[hf.model_type].normalizes)
-    kind = encoder_kind(config, "audio")
-    if not config.audio.pretrained:
-        return ENCODERS[kind].normalizes
+    hf = model.audio_encoder.config if model else _encoder_config(config, "audio")
     name = config.audio.pretrained
-    value = getattr(pretrained.load_config(name), "do_normalize", None)
-    if value is None:
+    if not model and name and not hasattr(hf, "do_normalize"):
         raise UserError(
             f"config.data.normalize=auto follows the preprocessor_config.json of {name}, and there "
             "is no network to look for it. Say how its waveforms are prepared: "
             "--config.data.normalize=utterance (zero mean and unit variance, as for most wav2vec2 "
             "and HuBERT checkpoints) or --config.data.normalize=none (as for Whisper)."
         )
-    return value
-
-
-def preprocessor(config, model: MMER, tokenizer) -> Preprocessor:
-    """What makes a trained model's inputs in prediction.
-
-    Audio is cut where training cut utterances, or where the audio encoder's positions end; a model
-    that uses none gets none.
-    """
-    if model.audio_encoder is None:
-        return Preprocessor(tokenizer, 0, False)
-    longest = round(config.data.max_seconds * SAMPLE_RATE)
-    longest = min(longest, _longest_audio(model) or longest)
-    return Preprocessor(tokenizer, longest, normalizes(config, model))
-
-
-def _longest_audio(model):
-    """Samples that the audio encoder has positions for; None: no limit, or no audio encoder."""
-    encoder = model.audio_encoder
-    return encoder and encoder.longest(encoder.config)
+    return getattr(hf, "do_normalize", ENCODERS[hf.model_type].normalizes)
 
 
 def as_trained(config, normalized: bool | None):
@@ -126,9 +127,15 @@ def as_trained(config, normalized: bool | None):
         return config
     config = config.copy_and_resolve_references()
     if normalized is None:
-        normalized = ENCODERS[encoder_kind(config, "audio")].normalizes
+        normalized = ENCODERS[_encoder_config(config, "audio").model_type].normalizes
     config.data.normalize = "utterance" if normalized else "none"
     return config
+
+
+def _longest_audio(model):
+    """Samples that the audio encoder has positions for; None: no limit, or no such encoder."""
+    encoder = model and model.audio_encoder
+    return encoder and encoder.longest(encoder.config)
 
 
 def check_limits(model: MMER, config, tokenizer, samples: int | None = None) -> None:
@@ -168,19 +175,6 @@ def _check_tokens(encoder, config, tokenizer):
             f"config.text.max_tokens is {tokenizer.max_tokens}, but the text encoder has positions "
             f"for {longest} tokens. Set config.text.max_tokens={longest} or less."
         )
-
-
-def _encoder(config, modality, dtype, vocab_size=None):
-    options, kind = config[modality], encoder_kind(config, modality)
-    encoder = ENCODERS[kind]
-    if options.pretrained:
-        hf = pretrained.load_config(options.pretrained)
-    else:
-        hf = encoder.cls.scratch(kind, options, vocab_size)
-        hf.model_type = kind
-    leaks = config.model.padding == "original"
-    padding = {"original_padding": leaks} if encoder.original_padding else {}
-    return encoder.cls(hf, dtype=dtype, remat=config.model.remat, **padding)
 
 
 def init_params(model: MMER, config, seed: int) -> dict:

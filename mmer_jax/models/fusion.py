@@ -6,10 +6,95 @@ Source: section 2 of Ghosh et al., "MMER" (Interspeech 2023), in the form its au
 import jax.numpy as jnp
 from flax import linen as nn
 
-from mmer_jax.models.layers import CrossModalLayer, Dropout, masked_max, rematerialized
+from mmer_jax.models.layers import Dropout, masked_max, multi_head, rematerialized
+from mmer_jax.ops import gelu
 
 
-class DynamicFusion(nn.Module):
+class CrossModalLayer(nn.Module):
+    """One post-norm transformer layer whose queries and keys may come from different sequences.
+
+    With queries = memory it is a BERT layer: multi-head attention, then Linear - GELU - Linear;
+    each of the two adds its input and is normalised after.
+
+    Attributes:
+      width: d, of both sequences and of the result.
+      heads: divides width.
+      ffn: width of the feed-forward part.
+      dropout: on attention weights and on both residual branches.
+      dtype: of the computation; softmax and norms stay float32.
+    """
+
+    width: int
+    heads: int
+    ffn: int
+    dropout: float = 0.1
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, queries, memory, memory_mask, deterministic: bool = True):
+        """[b, q, d], [b, k, d], [b, k] -> ([b, q, d], attention weights [b, heads, q, k])."""
+
+        def dense(features, name):
+            return nn.Dense(features, dtype=self.dtype, name=name)
+
+        def add_and_norm(name, residual, branch):
+            branch = Dropout(self.dropout)(branch, deterministic)
+            return _layer_norm(f"{name}_norm")(residual + branch).astype(self.dtype)
+
+        q = dense(self.width, "query")(queries)
+        k, v = (dense(self.width, name)(memory) for name in ("key", "value"))
+        merged, weights = multi_head(q, k, v, memory_mask, self.heads, self.dropout, deterministic)
+        attended = dense(self.width, "attention_output")(merged)
+        hidden = add_and_norm("attention", queries, attended)
+        inner = gelu(dense(self.ffn, "intermediate")(hidden))
+        return add_and_norm("output", hidden, dense(self.width, "output")(inner)), weights
+
+
+def _layer_norm(name):
+    """BERT's, in float32, of two passes: E[x^2] - E[x]^2 loses digits that a parity test counts."""
+    return nn.LayerNorm(1e-12, dtype=jnp.float32, use_fast_variance=False, name=name)
+
+
+class FusionPart(nn.Module):
+    """A module of transformer layers of one size.
+
+    Attributes:
+      width, heads, ffn, dropout, dtype: of every layer, see `CrossModalLayer`.
+      remat: `layers` computes each layer again in the backward pass instead of storing it.
+    """
+
+    width: int
+    heads: int
+    ffn: int
+    dropout: float = 0.1
+    dtype: jnp.dtype = jnp.float32
+    remat: str = "none"
+
+    @property
+    def sizes(self) -> tuple:
+        """Arguments of a `CrossModalLayer`."""
+        return self.width, self.heads, self.ffn, self.dropout, self.dtype
+
+    def layer(self, name: str) -> nn.Module:
+        """A layer, within the module's call."""
+        kind = rematerialized(CrossModalLayer, self.remat, deterministic_at=4)
+        return kind(*self.sizes, name=name)
+
+
+class TextBranch(FusionPart):
+    """The trainable self-attention layer over the text encoder's states, X in the paper."""
+
+    @nn.compact
+    def __call__(self, text, text_mask, deterministic: bool = True) -> dict:
+        """[b, s, d_t], [b, s] -> `text_self` [b, s, d] and its attention weights."""
+        if text.shape[-1] != self.width:
+            text = nn.Dense(self.width, dtype=self.dtype, name="projection")(text)
+        text = Dropout(self.dropout)(text, deterministic)
+        hidden, weights = self.layer("self_attention")(text, text, text_mask, deterministic)
+        return {"text_self": hidden, "text_self_attention": weights}
+
+
+class DynamicFusion(FusionPart):
     """Early fusion of frames A [b, t, d_a] and tokens [b, s, d_t] into one vector.
 
     X = BertLayer(tokens)
@@ -20,18 +105,9 @@ class DynamicFusion(nn.Module):
     h = [max_frames A; W_d max_tokens [R; g * T]]
 
     Attributes:
-      width: d of the network; tokens of another width are projected to it first.
-      heads, ffn, dropout, dtype: of every layer, see `CrossModalLayer`.
-      remat: `layers` computes each layer again in the backward pass instead of storing it.
       gated: without it g = 1, for an ablation.
     """
 
-    width: int
-    heads: int
-    ffn: int
-    dropout: float = 0.1
-    dtype: jnp.dtype = jnp.float32
-    remat: str = "none"
     gated: bool = True
 
     @nn.compact
@@ -41,15 +117,13 @@ class DynamicFusion(nn.Module):
         Args:
           audio: frames A [b, t, d_a].
           audio_mask: [b, t], 0 on padded frames.
-          text: token states [b, s, d_t].
+          text: token states [b, s, d_t], of another width than d projected to it first.
           text_mask: [b, s], 0 on padded tokens.
           deterministic: no dropout.
         """
-        options = self.width, self.heads, self.ffn, self.dropout, self.dtype
-        layer_class = rematerialized(CrossModalLayer, self.remat, deterministic_at=4)
 
         def layer(name, queries, memory, mask):
-            module = layer_class(*options, name=name)
+            module = self.layer(name)
             out[name], out[f"{name}_attention"] = module(queries, memory, mask, deterministic)
             return out[name]
 
@@ -57,7 +131,7 @@ class DynamicFusion(nn.Module):
             return nn.Dense(self.width, dtype=self.dtype, name=name)(x)
 
         A = audio
-        out = TextBranch(*options, self.remat, name="text")(text, text_mask, deterministic)
+        out = TextBranch(*self.sizes, self.remat, name="text")(text, text_mask, deterministic)
         X = out["text_self"]
         T = layer("text_to_audio", X, dense("audio_keys", A), audio_mask)
         P = layer("audio_to_text", dense("audio_queries", A), X, text_mask)
@@ -72,55 +146,21 @@ class DynamicFusion(nn.Module):
         return out
 
 
-def _concat(*arrays):
-    return jnp.concatenate(arrays, axis=-1)
-
-
-class LateFusion(nn.Module):
+class LateFusion(FusionPart):
     """The baseline that early fusion is compared with: either modality pooled, then concatenated.
 
     h = [max_frames A; max_tokens X]; nothing of one modality sees anything of the other before.
-
-    Attributes:
-      width, heads, ffn, dropout, dtype, remat: of X's layer, see `TextBranch`.
     """
-
-    width: int
-    heads: int
-    ffn: int
-    dropout: float = 0.1
-    dtype: jnp.dtype = jnp.float32
-    remat: str = "none"
 
     @nn.compact
     def __call__(self, audio, audio_mask, text, text_mask, deterministic: bool = True) -> dict:
         """As `DynamicFusion`; `fused` is [b, d_a + d] here too."""
-        options = (self.width, self.heads, self.ffn, self.dropout, self.dtype, self.remat)
-        out = TextBranch(*options, name="text")(text, text_mask, deterministic)
+        out = TextBranch(*self.sizes, self.remat, name="text")(text, text_mask, deterministic)
         out["pooled_audio"] = masked_max(audio, audio_mask)
         out["pooled_text"] = masked_max(out["text_self"], text_mask)
         out["fused"] = _concat(out["pooled_audio"], out["pooled_text"])
         return out
 
 
-class TextBranch(nn.Module):
-    """The trainable self-attention layer over the text encoder's states, X in the paper."""
-
-    width: int
-    heads: int
-    ffn: int
-    dropout: float = 0.1
-    dtype: jnp.dtype = jnp.float32
-    remat: str = "none"
-
-    @nn.compact
-    def __call__(self, text, text_mask, deterministic: bool = True) -> dict:
-        """[b, s, d_t], [b, s] -> `text_self` [b, s, d] and its attention weights."""
-        if text.shape[-1] != self.width:
-            text = nn.Dense(self.width, dtype=self.dtype, name="projection")(text)
-        text = Dropout(self.dropout)(text, deterministic)
-        options = self.width, self.heads, self.ffn, self.dropout, self.dtype
-        layer_class = rematerialized(CrossModalLayer, self.remat, deterministic_at=4)
-        layer = layer_class(*options, name="self_attention")
-        hidden, weights = layer(text, text, text_mask, deterministic)
-        return {"text_self": hidden, "text_self_attention": weights}
+def _concat(*arrays):
+    return jnp.concatenate(arrays, axis=-1)

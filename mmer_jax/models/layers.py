@@ -1,13 +1,12 @@
-"""Dropout, norm, pooling under a mask, and the transformer layer of the fusion network."""
+"""Layers that the encoders and the fusion network are built of."""
+
+import functools
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
 from mmer_jax.ops import attend, gelu, keep_mask
-from mmer_jax.ops.attention import weights_shape
-
-NORM_EPSILON = 1e-12  # BERT's
 
 
 class Dropout(nn.Module):
@@ -30,14 +29,6 @@ class Dropout(nn.Module):
         if deterministic or not self.rate:
             return None, 1.0
         return keep_mask(self.make_rng("dropout"), self.rate, shape)
-
-
-def layer_norm(name: str) -> nn.LayerNorm:
-    """BERT's LayerNorm, in float32.
-
-    The two-pass variance: E[x^2] - E[x]^2 loses digits that a parity test counts.
-    """
-    return nn.LayerNorm(NORM_EPSILON, dtype=jnp.float32, use_fast_variance=False, name=name)
 
 
 def masked_max(x: jax.Array, mask: jax.Array) -> jax.Array:
@@ -74,50 +65,120 @@ def flat_dense(next_call, args, kwargs, context):
     return next_call(x.reshape(-1, x.shape[-1])).reshape(*x.shape[:-1], -1)
 
 
-class CrossModalLayer(nn.Module):
-    """One post-norm transformer layer whose queries and keys may come from different sequences.
+def multi_head(q, k, v, mask, heads: int, dropout: float, deterministic: bool):
+    """softmax(Q K^T / sqrt(d / heads)) V of each head, within a module's call.
 
-    With queries = memory it is a BERT layer. softmax(Q K^T / sqrt(d_head)) V over `heads` heads,
-    then Linear - GELU - Linear; each of the two adds its input and is normalised after.
+    Every row, head and pair of positions has its own dropout, as in PyTorch; HF's Flax blocks draw
+    one mask for all rows and heads.
+
+    Args:
+      q: [b, t, d].
+      k, v: [b, s, d].
+      mask: [b, s], 0 on keys that nothing attends to.
+      heads: divides d.
+      dropout: rate on the attention weights.
+      deterministic: no dropout.
+
+    Returns:
+      [b, t, d], and the weights before dropout, float32 [b, heads, t, s].
+    """
+    q, k, v = (x.reshape(*x.shape[:2], heads, -1) for x in (q, k, v))
+    shape = (q.shape[0], heads, q.shape[1], k.shape[1])
+    merged, weights = attend(q, k, v, mask, *Dropout(dropout).draw(shape, deterministic))
+    return merged.reshape(*merged.shape[:2], -1), weights
+
+
+class EncoderPart(nn.Module):
+    """A module of a Hugging Face encoder.
 
     Attributes:
-      width: d, of both sequences and of the result.
-      heads: divides width.
-      ffn: width of the feed-forward part.
-      dropout: on attention weights and on both residual branches.
-      dtype: of the computation; softmax and norms stay float32.
+      config: Hugging Face's.
+      dtype: of the computation.
+      remat: `layers` computes each layer again in the backward pass instead of storing it.
     """
 
-    width: int
-    heads: int
-    ffn: int
-    dropout: float = 0.1
+    config: object
     dtype: jnp.dtype = jnp.float32
+    remat: str = "none"
+
+
+class Layers(EncoderPart):
+    """Transformer layers, named 0, 1, ... as HF has them.
+
+    Attributes:
+      kind: the class of a layer, an `EncoderPart`.
+      count: how many.
+    """
+
+    kind: type[nn.Module] | None = None
+    count: int = 0
 
     @nn.compact
-    def __call__(self, queries, memory, memory_mask, deterministic: bool = True):
-        """[b, q, d], [b, k, d], [b, k] -> ([b, q, d], attention weights [b, heads, q, k])."""
-        attended, weights = self._attend(queries, memory, memory_mask, deterministic)
-        hidden = self._add_and_norm("attention", queries, attended, deterministic)
-        inner = gelu(self._dense(self.ffn, "intermediate")(hidden))
-        outer = self._dense(self.width, "output")(inner)
-        return self._add_and_norm("output", hidden, outer, deterministic), weights
+    def __call__(self, hidden, mask, deterministic):
+        """[b, t, d], [b, t] -> [b, t, d]."""
+        kind = rematerialized(self.kind, self.remat, deterministic_at=3)
+        for i in range(self.count):
+            hidden = kind(self.config, self.dtype, name=str(i))(hidden, mask, deterministic)
+        return hidden
 
-    def _attend(self, queries, memory, memory_mask, deterministic):
-        def heads(x):
-            return x.reshape(*x.shape[:2], self.heads, self.width // self.heads)
 
-        q = heads(self._dense(self.width, "query")(queries))
-        k = heads(self._dense(self.width, "key")(memory))
-        v = heads(self._dense(self.width, "value")(memory))
-        drawn = Dropout(self.dropout).draw(weights_shape(q, k), deterministic)
-        merged, weights = attend(q, k, v, memory_mask, *drawn)
-        merged = merged.reshape(queries.shape)
-        return self._dense(self.width, "attention_output")(merged), weights
+class SelfAttention(nn.Module):
+    """Multi-head attention of frames to each other.
 
-    def _add_and_norm(self, name, residual, branch, deterministic):
-        branch = Dropout(self.dropout)(branch, deterministic)
-        return layer_norm(f"{name}_norm")(residual + branch).astype(self.dtype)
+    Attributes:
+      heads, dropout: see `multi_head`.
+      init_std: of the kernels' normal distribution.
+      dtype: of the computation.
+      key_bias: whether keys have one; Whisper's have none.
+    """
 
-    def _dense(self, features, name):
-        return nn.Dense(features, dtype=self.dtype, name=name)
+    heads: int
+    dropout: float
+    init_std: float
+    dtype: jnp.dtype = jnp.float32
+    key_bias: bool = True
+
+    @nn.compact
+    def __call__(self, hidden, mask, deterministic: bool = True):
+        """[b, t, d], bool [b, t] -> [b, t, d]."""
+
+        def dense(name, bias=True):
+            return normal_dense(hidden.shape[-1], self.init_std, self.dtype, name, bias)
+
+        q, v = dense("q_proj")(hidden), dense("v_proj")(hidden)
+        k = dense("k_proj", self.key_bias)(hidden)
+        merged, _ = multi_head(q, k, v, mask, self.heads, self.dropout, deterministic)
+        return dense("out_proj")(merged)
+
+
+def normal_dense(features, init_std, dtype, name, bias=True):
+    """Linear layer whose kernel is drawn from a normal distribution."""
+    init = nn.initializers.normal(init_std)
+    return nn.Dense(features, use_bias=bias, dtype=dtype, kernel_init=init, name=name)
+
+
+_tanh_gelu = functools.partial(jax.nn.gelu, approximate=True)
+
+# Hugging Face's names, all but those of functions with parameters of their own (prelu, xielu).
+ACTIVATIONS = {
+    "gelu": gelu,
+    "gelu_python": gelu,
+    "gelu_10": lambda x: jnp.clip(gelu(x), -10, 10),
+    "gelu_new": _tanh_gelu,
+    "gelu_fast": _tanh_gelu,
+    "gelu_accurate": _tanh_gelu,
+    "gelu_pytorch_tanh": _tanh_gelu,
+    "gelu_python_tanh": _tanh_gelu,
+    "quick_gelu": lambda x: x * jax.nn.sigmoid(1.702 * x),
+    "laplace": lambda x: 0.5 + 0.5 * jax.lax.erf((x - 0.707107) / (0.282095 * 2**0.5)),
+    "leaky_relu": jax.nn.leaky_relu,
+    "linear": lambda x: x,
+    "mish": jax.nn.mish,
+    "relu": jax.nn.relu,
+    "relu2": lambda x: jnp.square(jax.nn.relu(x)),
+    "relu6": jax.nn.relu6,
+    "sigmoid": jax.nn.sigmoid,
+    "silu": jax.nn.silu,
+    "swish": jax.nn.silu,
+    "tanh": jnp.tanh,
+}

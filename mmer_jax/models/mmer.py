@@ -1,4 +1,7 @@
-"""MMER: encoders, fusion and heads, as one function of a batch."""
+"""MMER: encoders, fusion and heads as one function of a batch, and the way to compile it."""
+
+import contextlib
+import functools
 
 import chex
 import jax
@@ -6,8 +9,8 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from mmer_jax.models.fusion import DynamicFusion, LateFusion, TextBranch
-from mmer_jax.models.heads import CTCHead, EmotionHead, ProjectionHead
-from mmer_jax.models.layers import flat_dense, masked_max
+from mmer_jax.models.layers import Dropout, flat_dense, masked_max
+from mmer_jax.ops import gelu
 
 
 class MMER(nn.Module):
@@ -27,7 +30,7 @@ class MMER(nn.Module):
       remat: of the fusion network's layers, see `DynamicFusion`.
       fusion: `cross_modal` as in the paper, or `concat`, see `LateFusion`.
       gated: whether cross-modal fusion has its gate.
-      precision: of its products, applied by `make_forward` and the train step.
+      precision: of its products, see `jit_at`, which `make_forward` and the train step use.
     """
 
     audio_encoder: nn.Module | None
@@ -119,3 +122,126 @@ def _both_views(batch):
         for name in names
         if f"aug_{name}" in batch  # a view has what the model's encoders take
     }
+
+
+# Heads compute in float32 whatever the encoders do: their results enter softmaxes and losses.
+
+
+class EmotionHead(nn.Module):
+    """Linear: utterance vector -> class logits."""
+
+    classes: int
+
+    @nn.compact
+    def __call__(self, fused):
+        """[b, h] -> [b, c]."""
+        return _exact_dense(self.classes, "linear")(fused.astype(jnp.float32))
+
+
+class CTCHead(nn.Module):
+    """Dropout and Linear: frames -> symbol logits."""
+
+    symbols: int
+    dropout: float = 0.1
+
+    @nn.compact
+    def __call__(self, frames, deterministic: bool = True):
+        """[b, t, d] -> [b, t, v]."""
+        frames = Dropout(self.dropout)(frames.astype(jnp.float32), deterministic)
+        return _exact_dense(self.symbols, "linear")(frames)
+
+
+class ProjectionHead(nn.Module):
+    """Linear - GELU - Linear: utterance vector -> contrastive embedding."""
+
+    width: int
+
+    @nn.compact
+    def __call__(self, fused):
+        """[b, h] -> [b, d]."""
+        hidden = _exact_dense(self.width, "hidden")(fused.astype(jnp.float32))
+        return _exact_dense(self.width, "output")(gelu(hidden))
+
+
+def _exact_dense(features, name):
+    return nn.Dense(features, precision="highest", name=name)
+
+
+def jit_at(function, precision: str, **options):
+    """`jax.jit` of a function whose products have this precision, their derivatives too.
+
+    JAX computes float32 products in TF32 (10 bits of mantissa) on recent NVIDIA GPUs, and from
+    pieces in bfloat16 on TPUs, unless it is told otherwise. On CPUs they are float32.
+
+    Args:
+      function: applies a model.
+      precision: `config.model.precision`: `tensorfloat32`, `float32`, or `default`, JAX's choice.
+      **options: of `jax.jit`.
+    """
+
+    @functools.wraps(function)
+    def traced(*args):
+        default = precision == "default"
+        with contextlib.nullcontext() if default else jax.default_matmul_precision(precision):
+            return function(*args)
+
+    return jax.jit(traced, **options)
+
+
+def make_forward(model: MMER, keep=("logits",), standard_padding: bool = False, **options):
+    """The one compiled forward pass: (params, batch) -> the outputs of these names.
+
+    XLA drops what nobody keeps. Speech can be encoded once and used with several texts: one
+    function keeps `audio_hidden` and `audio_mask` of a batch of audio alone, another gets them in
+    its batch in the audio's place.
+
+    Args:
+      model: the Flax module.
+      keep: names of the model's own outputs (see `MMER`), or of
+        `log_probs` float32 [b, t, v] of the CTC symbols,
+        `symbols` int [b, t], the best path with repeats and blanks as 0,
+        `frames` int32 [b], how many of the t are no padding,
+        `attention` float32 [b, s, t], of each token to the speech, mean over the heads,
+        `mean_gate` float32 [b], over width and tokens.
+        Names that the model has no output for are left out.
+      standard_padding: of a model with `padding="original"`, whose outputs depend on the padding:
+        gives those of each recording alone.
+      **options: of `jax.jit`.
+    """
+    encoder = model.audio_encoder
+    if standard_padding and getattr(encoder, "original_padding", False):
+        model = model.clone(audio_encoder=encoder.clone(original_padding=False))
+
+    def forward(params, batch):
+        _, out = model.apply({"params": params}, batch)
+        return {name: value for name in keep if (value := _output(name, out, batch)) is not None}
+
+    return jit_at(forward, model.precision, **options)
+
+
+def _output(name, out, batch):
+    """A model's own or derived output; None where there is none."""
+    source, derive = _DERIVED.get(name, (name, lambda x, *_: x))
+    return derive(out[source], out, batch) if source in out else None
+
+
+def _mean_gate(gate, _, batch):
+    mask = batch["text_mask"].astype(jnp.float32)
+    return (gate.astype(jnp.float32).mean(-1) * mask).sum(-1) / mask.sum(-1)
+
+
+# Name -> the output that it is made of, and how.
+_DERIVED = {
+    "log_probs": ("ctc_logits", lambda x, *_: jax.nn.log_softmax(x.astype(jnp.float32))),
+    "symbols": ("ctc_logits", lambda x, out, _: best_path(x, out["audio_mask"])),
+    "frames": ("audio_mask", lambda x, *_: x.sum(-1).astype(jnp.int32)),
+    "attention": ("text_to_audio_attention", lambda x, *_: x.astype(jnp.float32).mean(1)),
+    "mean_gate": ("gate", _mean_gate),
+}
+
+
+def best_path(logits: jax.Array, frame_mask: jax.Array) -> jax.Array:
+    """The CTC best path with repeats and blanks as 0: [b, t, v], [b, t] -> int [b, t]."""
+    best = jnp.where(frame_mask > 0, logits.argmax(-1), 0)
+    before = jnp.pad(best[:, :-1], ((0, 0), (1, 0)))
+    return jnp.where(best == before, 0, best)

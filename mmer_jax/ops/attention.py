@@ -9,11 +9,6 @@ from jax.custom_derivatives import SymbolicZero
 _MASKED = -1e9  # added to the scores of padded keys; their softmax weight underflows to 0
 
 
-def weights_shape(q, k) -> tuple[int, int, int, int]:
-    """(b, h, t, s) of the weights of q [b, t, h, n] on k [b, s, h, n]."""
-    return q.shape[0], q.shape[2], q.shape[1], k.shape[1]
-
-
 def plain_attend(q, k, v, mask, keep=None, scale: float = 1.0):
     """Scale * (keep * softmax(Q K^T / sqrt(n))) V over heads; the softmax in float32.
 

@@ -14,7 +14,7 @@ from mmer_jax.errors import UserError, first_line
 from mmer_jax.metrics import classification
 from mmer_jax.models import factory
 from mmer_jax.models.mmer import MMER
-from mmer_jax.models.params_file import PARAMS_FOLDER, read_converted
+from mmer_jax.models.storage import PARAMS_FOLDER, read_converted
 from mmer_jax.training import fold_params, model_folder
 from mmer_jax.training.model_folder import LoadedModel, build, hub_names
 

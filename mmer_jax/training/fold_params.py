@@ -16,7 +16,7 @@ from flax import traverse_util
 
 from mmer_jax import files, processes
 from mmer_jax.errors import UserError
-from mmer_jax.models import params_file, parts
+from mmer_jax.models import storage
 from mmer_jax.runs import FoldRun
 from mmer_jax.training import checkpoint, sharding
 from mmer_jax.training.optimizer import merge
@@ -50,33 +50,35 @@ def write(trainer, state, folder: str, run: str) -> None:
     if not step:
         trained, frozen = {}, merge(trained, frozen)
     shared = os.path.join(run, SHARED)
-    path = os.path.join(shared, f"{params_file.params_digest(frozen)}.safetensors")
+    path = os.path.join(shared, f"{storage.params_digest(frozen)}.safetensors")
     whole = _is_whole(path)
     # The file comes after the parts; a folder that came with it may still have lost some.
     if not whole or _lacking_parts(shared, trainer.config):
         _write_parts(trainer, shared)
     if not whole:
-        params_file.write(path, frozen, {})
+        storage.write_params(path, frozen, {})
     # Last, for it makes the rest count.
-    params_file.write(os.path.join(folder, PARAMS), trained, {KEY: os.path.relpath(path, folder)})
+    storage.write_params(
+        os.path.join(folder, PARAMS), trained, {KEY: os.path.relpath(path, folder)}
+    )
 
 
 def _is_whole(path):
     try:
-        return files.exists(path) and params_file.read_metadata(path, "") is not None
+        return files.exists(path) and storage.read_metadata(path, "") is not None
     except UserError:
         return False
 
 
 def _lacking_parts(shared, config):
-    paths = (os.path.join(shared, name) for name in parts.paths(config.model.modalities))
+    paths = (os.path.join(shared, name) for name in storage.part_files(config.model.modalities))
     return [path for path in paths if not files.exists(path)]
 
 
 def _write_parts(trainer, shared):
     with tempfile.TemporaryDirectory() as made:
         source = trainer.tokenizer.source if trainer.tokenizer else ""
-        parts.write(trainer.model, source, made)
+        storage.write_parts(trainer.model, source, made)
         for name in os.listdir(made):
             files.copy_files(os.path.join(made, name), os.path.join(shared, name))
 
@@ -96,7 +98,7 @@ def clean_up(folder: str, config) -> None:
         return
     for path in (p for p in rest if files.exists(p)):
         check_whole(folder, config)
-        params_file.read_metadata(_shared_path(folder), ADVICE)  # truncated, it is not whole either
+        storage.read_metadata(_shared_path(folder), ADVICE)  # truncated, it is not whole either
         try:
             files.remove_folder(path)
         except OSError as e:
@@ -151,16 +153,16 @@ def read(fold: FoldRun):
         return config, _read_checkpoint(fold)
     check_whole(fold.folder, config)
     shared = _shared_path(fold.folder)
-    parts.use(config, os.path.dirname(shared))
-    trained, _ = params_file.read(os.path.join(fold.folder, PARAMS), ADVICE)
-    frozen, _ = params_file.read(shared, ADVICE)
+    storage.use_parts(config, os.path.dirname(shared))
+    trained, _ = storage.read_params(os.path.join(fold.folder, PARAMS), ADVICE)
+    frozen, _ = storage.read_params(shared, ADVICE)
     return config, traverse_util.unflatten_dict(trained | frozen, sep="/")
 
 
 def _shared_path(folder):
     """Path of the file of shared parameters that the fold names."""
     path = os.path.join(folder, PARAMS)
-    name = params_file.read_metadata(path, ADVICE).get(KEY)
+    name = storage.read_metadata(path, ADVICE).get(KEY)
     if not name:
         raise UserError(f"{path} names no shared parameters: it is no fold's. {ADVICE}")
     while name.startswith("../"):  # by hand: normpath spoils gs://

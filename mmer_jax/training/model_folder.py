@@ -15,9 +15,9 @@ from mmer_jax.data.preprocessing import Preprocessor
 from mmer_jax.data.text import CTC_SYMBOLS, Tokenizer, read_tokenizer
 from mmer_jax.errors import UserError
 from mmer_jax.metrics import reliability
-from mmer_jax.models import factory, params_file, parts
+from mmer_jax.models import factory, storage
 from mmer_jax.models.mmer import MMER
-from mmer_jax.models.parts import AGAIN
+from mmer_jax.models.storage import AGAIN
 
 FORMAT = 1  # of the folder; raised when an older version could not read it
 PARAMS, CONFIG, CARD = "model.safetensors", "config.json", "README.md"
@@ -92,7 +92,7 @@ class LoadedModel:
 def digest(model: LoadedModel) -> str:
     """16 hex digits that change with any parameter, label or temperature, not with the source."""
     found = hashlib.sha256(json.dumps([model.label_names, model.text_sources]).encode())
-    params_file.add_params(found, model.params)
+    storage.add_params(found, model.params)
     return found.hexdigest()[:16]
 
 
@@ -144,12 +144,14 @@ def write(model: LoadedModel, folder: str, card: str = "") -> None:
     factory.check_params(model.model, model.params, f"The model read from {model.source}")
     _check_sizes(model, f"The model read from {model.source}")
     with files.new_folder(folder) as made:
-        parts.write(model.model, model.tokenizer_folder, made)
+        storage.write_parts(model.model, model.tokenizer_folder, made)
         content = json.dumps(_description(model), indent=2, allow_nan=False) + "\n"
         files.replace_file(os.path.join(made, CONFIG), content)
         if card:
             files.replace_file(os.path.join(made, CARD), card)
-        params_file.write(os.path.join(made, PARAMS), model.params, {"format_version": str(FORMAT)})
+        storage.write_params(
+            os.path.join(made, PARAMS), model.params, {"format_version": str(FORMAT)}
+        )
 
 
 def _description(model):
@@ -158,9 +160,9 @@ def _description(model):
     config = model.config.copy_and_resolve_references()
     # Nothing of the machine that it was trained on: paths are those in the folder.
     config.data.dir, config.init_from = configuration.default().data.dir, ""
-    config.audio.pretrained = parts.AUDIO if model.uses_audio else ""
-    config.text.pretrained = parts.TEXT if model.uses_text else ""
-    config.text.tokenizer = parts.TOKENIZER if model.uses_text else ""
+    config.audio.pretrained = storage.AUDIO if model.uses_audio else ""
+    config.text.pretrained = storage.TEXT if model.uses_text else ""
+    config.text.tokenizer = storage.TOKENIZER if model.uses_text else ""
     return {
         "format_version": FORMAT,
         "mmer_jax": metadata.version("mmer_jax"),
@@ -187,7 +189,7 @@ def read(folder: str) -> LoadedModel:
     folder = files.resolve(folder)
     stored = _stored(folder)
     config = configuration.from_json(stored["config"])
-    parts.use(config, folder)
+    storage.use_parts(config, folder)
     tokenizer, tokenizer_folder = read_tokenizer(config)
     sizes = stored["sizes"]
     model = factory.build_model(config, sizes["classes"], sizes["symbols"], sizes["vocab_size"])
@@ -272,7 +274,7 @@ def _are_text_sources(sources):
 
 
 def _read_params(path):
-    flat, written = params_file.read(path, AGAIN)
+    flat, written = storage.read_params(path, AGAIN)
     if written.get("format_version") != str(FORMAT):
         raise UserError(
             f"{path} has format_version {written.get('format_version')!r} in its metadata, not "

@@ -1,4 +1,13 @@
-"""Where arrays live: a mesh over all devices of all processes, and who holds what on it."""
+"""Where arrays live: a mesh over all devices of all processes, and who holds what on it.
+
+A rule for parameters is a regex that a whole path (`a/b/kernel`) matches, and the mesh axes of its
+dimensions; the first match counts. An encoder's rules are in its entry of the registry, relative to
+it. Megatron's pattern (Shoeybi et al. 2019): of two matrices in a row the first is split by its
+columns on `model` and the second by its rows, so that one sum follows, not two; the other dimension
+is split on `fsdp`.
+"""
+
+import re
 
 import jax
 import numpy as np
@@ -6,11 +15,51 @@ from flax import traverse_util
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from mmer_jax.errors import UserError
-from mmer_jax.training import partition_rules
+from mmer_jax.models import encoders
 
 AXES = ("data", "fsdp", "model")
 # Rows of a batch are split over both: `fsdp` is data parallelism that splits the state as well.
 ROWS = ("data", "fsdp")
+
+_RULES = (
+    (r".*/(bias|scale)", encoders.WHOLE),
+    # `text` alone is the text-only model's one layer.
+    (r"(fusion/)?text/projection/kernel", ("fsdp", None)),
+    (r"(fusion|text)/.*/(query|key|value|intermediate)/kernel", encoders.COLUMNS),
+    (r"(fusion|text)/.*/(attention_output|output)/kernel", encoders.ROWS),
+    (r"fusion/(audio_keys|audio_queries|downsample|gate)/kernel", ("fsdp", None)),
+    (r"(aug_)?projection/hidden/kernel", encoders.COLUMNS),
+    (r"(aug_)?projection/output/kernel", encoders.ROWS),
+    (r"(emotion|ctc)/linear/kernel", ("fsdp", None)),
+)
+
+
+def rules() -> list[tuple[str, tuple]]:
+    """All rules in their order: a part that a model lacks has rules that match nothing."""
+    return [*_RULES] + [
+        (f"{encoder.modality}_encoder/(?:{path})", axes)
+        for encoder in encoders.ENCODERS.values()
+        for path, axes in encoder.sharding
+    ]
+
+
+def specs(paths) -> dict[str, PartitionSpec]:
+    """PartitionSpec of every parameter of a model.
+
+    Raises:
+      UserError: a path that no rule matches.
+    """
+    return {path: _spec(path) for path in paths}
+
+
+def _spec(path):
+    for pattern, axes in rules():
+        if re.fullmatch(pattern, path):
+            return PartitionSpec(*axes)
+    raise UserError(
+        f"No sharding rule matches the parameter {path!r}. Add one to its encoder's entry in "
+        "mmer_jax/models/encoders/__init__.py, or to mmer_jax/training/sharding.py."
+    )
 
 
 def make_mesh(sizes=None) -> jax.sharding.Mesh:
@@ -75,22 +124,22 @@ def check_batch_size(option: str, size: int, mesh) -> None:
 def state_shardings(state, mesh):
     """A tree like `state` of the sharding of each leaf.
 
-    Parameters lie as `partition_rules.py` says; what the optimiser keeps per parameter lies beside
+    Parameters lie as the rules say; what the optimiser keeps per parameter lies beside
     it; all else is copied to every device. A dimension that its axis doesn't divide stays whole.
 
     Args:
       state: a TrainState of arrays or shapes.
 
     Raises:
-      UserError: see `partition_rules.specs`.
+      UserError: see `specs`.
     """
     trees = [traverse_util.flatten_dict(t, sep="/") for t in (state.params, state.frozen)]
-    rules = partition_rules.specs({**trees[0], **trees[1]})
+    by_path = specs({**trees[0], **trees[1]})
 
     def sharding(keys, leaf):
         # An optimiser's leaf ends with its parameter's path: .../mu/a/b/kernel.
         names = [key.key for key in keys if isinstance(key, jax.tree_util.DictKey)]
-        spec = rules.get("/".join(names), PartitionSpec())
+        spec = by_path.get("/".join(names), PartitionSpec())
         return NamedSharding(mesh, _dividing(spec, leaf.shape, mesh))
 
     return jax.tree_util.tree_map_with_path(sharding, state)

@@ -7,11 +7,10 @@ import jax
 from mmer_jax import losses
 from mmer_jax.data import folds, loader, text
 from mmer_jax.data.corpus import Corpus
-from mmer_jax.data.preprocessing import SAMPLE_RATE, Preprocessor
 from mmer_jax.losses import memory_bank
-from mmer_jax.models import factory, params_file
-from mmer_jax.models.forward import make_forward
-from mmer_jax.training import checkpoint_io, sharding, state, step
+from mmer_jax.models import factory, storage
+from mmer_jax.models.mmer import make_forward
+from mmer_jax.training import checkpoint_io, sharding, step
 from mmer_jax.training.optimizer import make_optimizer, merge, split_frozen
 
 
@@ -80,8 +79,7 @@ class Trainer:
         """
         corpus = Corpus(config.data.dir, config.data.dataset, config.data.emotions)
         tokenizer, _ = text.read_tokenizer(config)
-        longest = round(config.data.max_seconds * SAMPLE_RATE)
-        preprocessor = Preprocessor(tokenizer, longest, factory.normalizes(config))
+        preprocessor = factory.preprocessor(config, tokenizer)
         two_views = bool(losses.of_two_views(config.losses))
         collator = loader.Collator.from_config(config, corpus, preprocessor, two_views)
         vocab_size = tokenizer.vocab_size if tokenizer else 1
@@ -126,7 +124,7 @@ class Trainer:
 
     def initial_state(self, total_steps: int, steps_per_epoch: int | None = None,
                       last_step: int | None = None,
-                      params: dict | None = None) -> state.TrainState:  # fmt: skip
+                      params: dict | None = None) -> step.TrainState:  # fmt: skip
         """The state before training, the same for every fold, on the mesh.
 
         Args:
@@ -143,14 +141,15 @@ class Trainer:
         fresh = jax.jit(self._fresh, out_shardings=self.shardings)
         return fresh(trained, frozen, total_steps, groups)
 
-    def trained_state(self, params: dict) -> state.TrainState:
-        """A state on the mesh with all parameters of a trained model, to evaluate.
+    def trained_state(self, params: dict) -> step.TrainState:
+        """A state on the mesh with all parameters of a trained model and nothing else, to evaluate.
 
         Raises:
           UserError: they are another model's.
         """
         factory.check_params(self.model, params, "The run")
-        return state.for_evaluation(*self._distribute(params))
+        trained, frozen = self._distribute(params)
+        return step.TrainState(None, None, trained, frozen, opt_state=(), memory={}, rng=None)
 
     def _configured_params(self):
         if self._params is None:
@@ -162,7 +161,7 @@ class Trainer:
         """See `pretrained`."""
         source = self.config.init_from
         if source:
-            digest = params_file.params_digest(self._params)
+            digest = storage.params_digest(self._params)
             origin = {"init_from": {"source": source, "sha256": digest}}
         else:
             origin = factory.provenance(self.model, self.config)
@@ -183,8 +182,9 @@ class Trainer:
         return split_frozen(params, tuple(options.frozen), tuple(options.groups))
 
     def _fresh(self, trained, frozen, total_steps, groups):
-        past = memory_bank.create(self.config.losses.memory.size, self.config.model.width)
-        groups = groups if self.config.train.accumulation > 1 else None
-        return state.create(
-            trained, frozen, self.optimizer, total_steps, past, self.config.seed, groups
+        c = self.config
+        past = memory_bank.create(c.losses.memory.size, c.model.width)
+        groups = groups if c.train.accumulation > 1 else None
+        return step.initial_state(
+            trained, frozen, self.optimizer, total_steps, past, c.seed, groups
         )

@@ -15,7 +15,7 @@ from safetensors.numpy import load_file, save_file
 from mmer_jax.demo import tokenizer
 from mmer_jax.errors import UserError
 from mmer_jax.inference import model_card
-from mmer_jax.models import factory, params_file
+from mmer_jax.models import factory, storage
 from mmer_jax.training import model_folder
 from mmer_jax.training.model_folder import build
 from tests.inference.tiny_models import WORDS, batch, made
@@ -150,7 +150,7 @@ def test_nothing_is_left_of_a_writing_that_failed(model, tmp_path, monkeypatch, 
     def fail(*_):
         raise error
 
-    monkeypatch.setattr(params_file, "save_file", fail)
+    monkeypatch.setattr(storage, "save_file", fail)
     expected = UserError if isinstance(error, OSError) else error
     with pytest.raises(expected, match="no space left" if expected is UserError else None):
         model_folder.write(model, str(tmp_path / "out"), model_card.markdown(model))

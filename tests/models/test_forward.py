@@ -7,7 +7,7 @@ import pytest
 
 from mmer_jax import configuration
 from mmer_jax.models import factory
-from mmer_jax.models.forward import best_path, make_forward
+from mmer_jax.models.mmer import best_path, make_forward
 
 SPEECH, TEXT = ("audio", "audio_length"), ("text_ids", "text_mask")
 

@@ -11,10 +11,10 @@ from benchmarks import common
 from mmer_jax import configuration
 from mmer_jax.inference import stablehlo
 from mmer_jax.losses import contrastive
-from mmer_jax.losses.ctc import ctc
+from mmer_jax.losses.per_row import ctc
 from mmer_jax.models import factory
 from mmer_jax.models.encoders.whisper import log_mel
-from mmer_jax.models.forward import make_forward
+from mmer_jax.models.mmer import make_forward
 from mmer_jax.training.trainer import Trainer
 
 # StableHLO's names of what the options ask for.

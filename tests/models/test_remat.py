@@ -11,8 +11,8 @@ from mmer_jax import configuration
 from mmer_jax.losses.total import total_loss
 from mmer_jax.models import factory
 from mmer_jax.models.encoders import wav2vec2, whisper
-from mmer_jax.models.encoders.blocks import Layers
-from mmer_jax.training import xla_options
+from mmer_jax.models.layers import Layers
+from mmer_jax.training import step
 
 LAYERS, VOCABULARY = 3, 40
 
@@ -88,7 +88,7 @@ def test_transformer_layers_take_less_memory(name):
         def loss(params):
             return jnp.sum(layers.apply(params, hidden, mask, False, rngs={"dropout": key}) ** 2)
 
-        jitted = jax.jit(jax.grad(loss), compiler_options=xla_options.compiler_options())
+        jitted = jax.jit(jax.grad(loss), compiler_options=step.compiler_options())
         return jitted.lower(params).compile().memory_analysis().temp_size_in_bytes
 
     assert planned("layers") < 0.6 * planned("none")

@@ -9,7 +9,7 @@ from mmer_jax import configuration
 from mmer_jax.errors import UserError
 from mmer_jax.models import factory
 from mmer_jax.reporting import ablation
-from mmer_jax.training import partition_rules
+from mmer_jax.training import sharding
 
 
 def config():
@@ -63,7 +63,7 @@ def test_every_parameter_of_every_variant_has_a_sharding_rule():
     for v in ablation.make(config())[0]:
         shapes = factory.param_shapes(factory.build_model(v.config, 4, 32, 30))
         paths = traverse_util.flatten_dict(shapes, sep="/")
-        assert set(partition_rules.specs(paths)) == set(paths), v.name
+        assert set(sharding.specs(paths)) == set(paths), v.name
 
 
 @pytest.fixture(scope="module")

@@ -59,7 +59,7 @@ def compute(case):
     import numpy as np
     from flax import traverse_util
 
-    from mmer_jax.training import sharding, step
+    from mmer_jax.training import gradients, sharding
     from mmer_jax.training.trainer import Trainer
 
     c = config(case["family"], case["memory"])
@@ -71,12 +71,12 @@ def compute(case):
     place = lambda b: sharding.place({k: v[mine] for k, v in b.items()}, mesh)  # noqa: E731
     if case["memory"]:
         state, _ = trainer.train_step(state, place(batch(1)))
-    gradients = jax.jit(
-        step.make_gradients(trainer.model, c, mesh),
+    compiled = jax.jit(
+        gradients.make_gradients(trainer.model, c, mesh),
         in_shardings=(trainer.shardings, sharding.batch_sharding(mesh)),
         out_shardings=sharding.replicated(mesh),
     )
-    loss, metrics, _, grads = jax.device_get(gradients(state, place(batch(2))))
+    loss, metrics, _, grads = jax.device_get(compiled(state, place(batch(2))))
     flat = traverse_util.flatten_dict(grads, sep="/")
     return {"loss": np.asarray(loss)} | {f"metric {k}": v for k, v in metrics.items()} | flat
 

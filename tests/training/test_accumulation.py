@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from mmer_jax import main
-from mmer_jax.training import accumulation, checkpoint_io, loop
+from mmer_jax.training import checkpoint_io, loop
+from mmer_jax.training import step as train_step
 from mmer_jax.training.optimizer import learning_rate
 from mmer_jax.training.trainer import Trainer
 
@@ -29,9 +30,9 @@ def as_in_pytorch(steps_per_epoch, steps, every):
 def test_groups_end_where_the_usual_loop_steps(steps_per_epoch, steps, every):
     expected, count = as_in_pytorch(steps_per_epoch, steps, every)
     for step, (ends, before) in enumerate(expected):
-        assert accumulation.ends_group(step, steps_per_epoch, steps, every) == ends
-        assert accumulation.updates(step + 1, steps_per_epoch, every) - 1 == before
-    assert accumulation.updates(steps, steps_per_epoch, every) == count
+        assert train_step.ends_group(step, steps_per_epoch, steps, every) == ends
+        assert train_step.updates(step + 1, steps_per_epoch, every) - 1 == before
+    assert train_step.updates(steps, steps_per_epoch, every) == count
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ from etils import epath
 import mmer_jax
 from mmer_jax import analyze, configuration, evaluate, export, files, main, runs
 from mmer_jax.errors import UserError
-from mmer_jax.models import params_file
+from mmer_jax.models import storage
 from mmer_jax.reporting import embeddings
 from mmer_jax.training import checkpoint_io, cross_validation, fold_params
 from mmer_jax.training.model_folder import digest
@@ -88,7 +88,7 @@ def run(pretrained, tmp_path_factory):
 
 def test_a_fold_keeps_what_it_trained_and_the_run_the_rest_once(run, checkpointed_run, tiny_run):
     (path,) = shared(run)  # one for two folds of two seeds
-    frozen, _ = params_file.read(str(path), "")
+    frozen, _ = storage.read_params(str(path), "")
     assert any(k.startswith("text_encoder/") for k in frozen)
     assert path.stat().st_size < nbytes(frozen) + 10_000
     for fold in (run / f"seed{s}" / f"fold{k}" for s in (0, 1) for k in (4, 5)):
@@ -107,9 +107,9 @@ def test_a_fold_keeps_what_it_trained_and_the_run_the_rest_once(run, checkpointe
 @pytest.mark.parametrize("params", [{}, {"a": {"kernel": np.ones((2, 3), np.float32)}}])
 def test_a_file_of_parameters_may_be_empty(params, metadata, tmp_path):
     path = str(tmp_path / "params.safetensors")
-    params_file.write(path, params, metadata)
-    flat, found = params_file.read(path, "")
-    assert found == metadata == params_file.read_metadata(path, "")
+    storage.write_params(path, params, metadata)
+    flat, found = storage.read_params(path, "")
+    assert found == metadata == storage.read_metadata(path, "")
     assert list(flat) == (["a/kernel"] if params else [])
 
 
@@ -176,7 +176,7 @@ def killed_after(function):
 # Where it is killed, how, and whether the result is there by then.
 MOMENTS = {
     "before the parameters": (fold_params, "write", killed, False),
-    "in the parameters": (params_file, "save_file", killed, False),
+    "in the parameters": (storage, "save_file", killed, False),
     "before the result": (fold_params, "write", killed_after(fold_params.write), False),
     "before the clean-up": (fold_params, "clean_up", killed, True),
     "in the clean-up": (files, "remove_folder", killed, True),
@@ -411,7 +411,7 @@ def test_a_run_keeps_what_it_was_started_from(tiny_run, prepared, tiny_config):
     started.initial_state(1)
     params = checkpoint_io.read_fold(config.init_from).params
     assert started.pretrained["init_from"] == {
-        "source": config.init_from, "sha256": params_file.params_digest(params),
+        "source": config.init_from, "sha256": storage.params_digest(params),
     }  # fmt: skip
     words = stored(tiny_run)["pretrained"]["tokenizer"]
     assert started.pretrained["tokenizer"] == words

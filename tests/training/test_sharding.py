@@ -11,7 +11,7 @@ from mmer_jax import configuration
 from mmer_jax.errors import UserError
 from mmer_jax.losses import memory_bank
 from mmer_jax.models import factory
-from mmer_jax.training import partition_rules, sharding, state
+from mmer_jax.training import sharding, step
 from mmer_jax.training.optimizer import make_optimizer, split_frozen
 
 
@@ -37,7 +37,7 @@ def paths(shapes):
 @pytest.mark.parametrize("text_family, text_width", [("bert", 16), ("roberta", 8)])
 def test_every_model_has_a_rule_for_every_leaf(family, modalities, text_family, text_width):
     shapes = shapes_of(family, modalities, text_width, text_family)
-    specs = partition_rules.specs(paths(shapes))
+    specs = sharding.specs(paths(shapes))
     for path, leaf in paths(shapes).items():
         assert len(specs[path]) <= len(leaf.shape), path
         if path.endswith(("/bias", "/scale")):
@@ -45,7 +45,7 @@ def test_every_model_has_a_rule_for_every_leaf(family, modalities, text_family, 
 
 
 def test_matrices_are_split_and_pairs_match():
-    specs = partition_rules.specs(paths(shapes_of()))
+    specs = sharding.specs(paths(shapes_of()))
     split = [path for path, spec in specs.items() if "model" in spec]
     assert "audio_encoder/layers/0/fc1/kernel" in split
     assert specs["audio_encoder/layers/0/fc1/kernel"] == P("fsdp", "model")
@@ -57,13 +57,13 @@ def test_matrices_are_split_and_pairs_match():
 
 def test_a_leaf_without_a_rule_is_an_error():
     with pytest.raises(UserError, match="No sharding rule matches the parameter 'adapter/kernel'"):
-        partition_rules.specs([*paths(shapes_of()), "adapter/kernel"])
+        sharding.specs([*paths(shapes_of()), "adapter/kernel"])
 
 
 def test_every_rule_has_a_leaf_in_some_model():
     models = [shapes_of("wav2vec2"), shapes_of("whisper", text_width=8)]
     everything = {path for shapes in models for path in paths(shapes)}
-    for pattern, _ in partition_rules.rules():
+    for pattern, _ in sharding.rules():
         assert any(re.fullmatch(pattern, path) for path in everything), pattern
 
 
@@ -79,7 +79,9 @@ def test_the_optimizers_leaves_lie_beside_their_parameters():
     optimizer = make_optimizer(c.optimizer)
     trained, frozen = split_frozen(shapes_of(), ("text_encoder/.*",))
     abstract = jax.eval_shape(
-        lambda t, f: state.create(t, f, optimizer, 3, memory_bank.create(5, 16), 0), trained, frozen
+        lambda t, f: step.initial_state(t, f, optimizer, 3, memory_bank.create(5, 16), 0),
+        trained,
+        frozen,
     )
     found = sharding.state_shardings(abstract, mesh)
     adam = found.opt_state[1]

@@ -27,7 +27,7 @@ class Encoder:
         `package.module:NAME` of one; any other value is refused.
       ignored: regex of options that change no state of the encoder.
       sharding: (regex of a parameter's path below the encoder, its mesh axes), the first match
-        counts, see `training/partition_rules.py`.
+        counts, see `training/sharding.py`.
       frame: samples from one frame to the next, of an audio encoder.
       normalizes: whether waveforms get zero mean and unit variance where a checkpoint does not say.
       preprocessor: options of preprocessor_config.json -> the only value, or the name of the option
@@ -56,7 +56,7 @@ class Encoder:
 COLUMNS, ROWS, WHOLE = ("fsdp", "model"), ("model", "fsdp"), ()
 
 _HERE = "mmer_jax.models.encoders"
-_ACTIVATIONS = f"{_HERE}.blocks:FUNCTIONS"
+_ACTIVATIONS = "mmer_jax.models.layers:ACTIVATIONS"
 _EVERYWHERE = {"pruned_heads": ({}, None), "quantization_config": (None,)}
 # What acts in Hugging Face's training alone (docs/deviations.md), and heads.
 _TRAINING = r"layerdrop|apply_spec_augment|mask_(time|feature)_.*|use_weighted_layer_sum"

@@ -5,7 +5,6 @@ files only through `torch.load(weights_only=True)`.
 """
 
 import functools
-import hashlib
 import json
 import os
 import pkgutil
@@ -15,6 +14,7 @@ import numpy as np
 import safetensors.numpy
 from absl import logging
 from flax import serialization, traverse_util
+from huggingface_hub.utils.sha import sha_fileobj
 
 from mmer_jax.data.preprocessing import SAMPLE_RATE
 from mmer_jax.errors import UserError, first_line
@@ -136,21 +136,17 @@ def _do_normalize(options, config, source):
 
 def _preprocessor(source):
     """Options of preprocessor_config.json; {} where there is none, None where no one can know."""
-    from huggingface_hub import _CACHED_NO_EXIST, hf_hub_download, try_to_load_from_cache
-    from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
+    from huggingface_hub import _CACHED_NO_EXIST, try_to_load_from_cache
+    from huggingface_hub.errors import LocalEntryNotFoundError
 
-    path = os.path.join(os.path.expanduser(source), PREPROCESSOR)
-    if not os.path.isdir(os.path.dirname(path)):
-        try:
-            path = hf_hub_download(source, PREPROCESSOR)
-        except LocalEntryNotFoundError:  # config.json was had: it is cached and we are offline
-            absent = try_to_load_from_cache(source, PREPROCESSOR) is _CACHED_NO_EXIST
-            return {} if absent else None
-        except EntryNotFoundError:
-            return {}
-        except Exception as e:  # the hub's or the network's
-            raise UserError(_not_found(source, PREPROCESSOR, e)) from e
-    if not os.path.isfile(path):
+    try:
+        path = _fetch(source, PREPROCESSOR)
+    except LocalEntryNotFoundError:  # config.json was had: it is cached and we are offline
+        absent = try_to_load_from_cache(source, PREPROCESSOR) is _CACHED_NO_EXIST
+        return {} if absent else None
+    except Exception as e:  # the hub's or the network's
+        raise UserError(_not_found(source, PREPROCESSOR, e)) from e
+    if path is None:
         return {}
     try:
         with open(path, encoding="utf-8") as f:
@@ -160,6 +156,23 @@ def _preprocessor(source):
     except (OSError, ValueError) as e:
         raise UserError(f"{path} can't be read ({e}). Download the checkpoint again.") from e
     return options
+
+
+def _fetch(source, name):
+    """Path of a file of a folder, or of a hub name (downloaded); None where it has none."""
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
+
+    folder = os.path.expanduser(source)
+    if os.path.isdir(folder):
+        path = os.path.join(folder, name)
+        return path if os.path.isfile(path) else None
+    try:
+        return hf_hub_download(source, name)
+    except LocalEntryNotFoundError:  # not cached, and no network to look
+        raise
+    except EntryNotFoundError:
+        return None
 
 
 def load_params(source: str, shapes: dict) -> dict:
@@ -176,39 +189,49 @@ def load_params(source: str, shapes: dict) -> dict:
       UserError: no checkpoint, a file that can't be read, a weight missing or of another shape.
     """
     path = find_checkpoint(source)
-    state = read_state(path)
-    return from_state(state, shapes, path)
+    return from_state(read_state(path), shapes, path)
 
 
 def from_state(state: dict, shapes: dict, path: str) -> dict:
     """As `load_params`, from a flat dict of arrays already read from `path`."""
     expected = traverse_util.flatten_dict(shapes)
-    read = _flax_leaf if path.endswith(".msgpack") else _torch_leaf
-    prefix = max(PREFIXES, key=lambda p: sum(read(state, p, k) is not None for k in expected))
-    found = {key: read(state, prefix, key) for key in expected}
-    missing = sorted("/".join(key) for key, value in found.items() if value is None)
+    names = _flax_keys if path.endswith(".msgpack") else torch_keys
+
+    def found_under(prefix):
+        """Parameter -> the name of its array in the file."""
+        pairs = ((k, name) for k in expected for name in names(prefix, k)[::-1] if name in state)
+        return dict(pairs)  # the first of a parameter's names
+
+    prefix = max(PREFIXES, key=lambda p: len(found_under(p)))
+    found = found_under(prefix)
+    missing = sorted("/".join(key) for key in expected.keys() - found.keys())
     if missing:
         raise UserError(
             f"{path} lacks {len(missing)} of the {len(expected)} weights that its config.json "
             f"asks for: {_some(missing)}. Nothing was initialised at random in their place; "
             "download the checkpoint again or check that it is of this kind of encoder."
         )
+    # PyTorch's Linear [out, in] -> [in, out]; Conv1d [out, in, k] -> [k, in, out].
+    turned = names is torch_keys
+    params = {
+        key: state[name].T if turned and key[-1] == "kernel" else state[name]
+        for key, name in found.items()
+    }
     wrong = [
-        f"{'/'.join(key)} {found[key].shape} instead of {tuple(leaf.shape)}"
+        f"{'/'.join(key)} {params[key].shape} instead of {tuple(leaf.shape)}"
         for key, leaf in expected.items()
-        if found[key].shape != tuple(leaf.shape)
+        if params[key].shape != tuple(leaf.shape)
     ]
     if wrong:
         raise UserError(
             f"{path} has weights of other shapes than its config.json says: {_some(sorted(wrong))}."
             " Config and weights must come from the same checkpoint."
         )
-    names = _flax_keys if path.endswith(".msgpack") else torch_keys
     unused = sorted(state.keys() - {name for key in expected for name in names(prefix, key)})
     check_unused(unused, prefix, path)
     logging.info("%s: all %d arrays that the encoder needs were read.", path, len(expected))
     logging.info("%s: %d arrays not needed: %s.", path, len(unused), ", ".join(unused) or "none")
-    return traverse_util.unflatten_dict({k: np.asarray(v, np.float32) for k, v in found.items()})
+    return traverse_util.unflatten_dict({k: np.asarray(v, np.float32) for k, v in params.items()})
 
 
 def check_unused(names, prefix: str, path: str) -> None:
@@ -236,31 +259,18 @@ def check_unused(names, prefix: str, path: str) -> None:
 
 def find_checkpoint(source: str) -> str:
     """Path of the weights file of a hub name (downloaded) or a folder."""
-    folder = os.path.expanduser(source)
-    if os.path.isdir(folder):
-        present = [f for f in FILES if os.path.isfile(os.path.join(folder, f))]
-        if not present:
-            raise UserError(
-                f"No weights in {folder}: it holds {_some(sorted(os.listdir(folder)))}; expected "
-                f"one of {', '.join(FILES)}."
-            )
-        return os.path.join(folder, present[0])
-    from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
-
     try:
-        for name in FILES:
-            try:
-                return hf_hub_download(source, name)
-            except LocalEntryNotFoundError:
-                raise
-            except EntryNotFoundError:
-                continue
+        path = next(filter(None, (_fetch(source, name) for name in FILES)), None)
     except Exception as e:  # no network, no such repository, a private one, offline mode
         raise UserError(_not_found(source, "weights", e)) from e
-    raise UserError(
-        f"{source} on the hub has none of {', '.join(FILES)} (sharded files are not read)."
-    )
+    if path is None:
+        folder = os.path.expanduser(source)
+        content = f" holds {_some(sorted(os.listdir(folder)))}" if os.path.isdir(folder) else ""
+        raise UserError(
+            f"No weights in {source}: it{content or ' has other files'}; expected one of "
+            f"{', '.join(FILES)} (sharded files are not read)."
+        )
+    return path
 
 
 def provenance(source: str) -> dict:
@@ -289,11 +299,8 @@ def provenance(source: str) -> dict:
 @functools.lru_cache
 def _sha256(path, size, changed):
     """Once per file as it is: a run of several seeds asks again."""
-    digest = hashlib.sha256()
     with open(path, "rb") as f:
-        while block := f.read(1 << 20):  # Python 3.10 has no hashlib.file_digest
-            digest.update(block)
-    return digest.hexdigest()
+        return sha_fileobj(f).hex()
 
 
 def read_state(path: str) -> dict[str, np.ndarray]:
@@ -337,35 +344,20 @@ def _read_torch(path):
     return {k: v.float().numpy() for k, v in state.items() if hasattr(v, "numpy")}
 
 
-def _torch_leaf(state, prefix, key):
-    """The array for our parameter `key` in PyTorch's spelling and layout, or None."""
-    for name in torch_keys(prefix, key):
-        value = state.get(name)
-        if value is not None:
-            # Linear [out, in] -> [in, out]; Conv1d [out, in, k] -> [k, in, out].
-            return np.transpose(value) if key[-1] == "kernel" else value
-    return None
-
-
 def torch_keys(prefix: str, key: tuple[str, ...]) -> list[str]:
     """The names under which a PyTorch checkpoint may have our parameter `key`."""
     module = prefix + ".".join(key[:-1])
-    return [f"{module}.{name}" for name in _torch_names(key[-1])]
+    return [f"{module}.{name}" for name in _TORCH_NAMES[key[-1]]]
 
 
-def _torch_names(leaf):
-    return {
-        "kernel": ("weight",),
-        "embedding": ("weight",),
-        "scale": ("weight", "gamma"),  # gamma, beta: checkpoints converted from TensorFlow
-        "bias": ("bias", "beta"),
-        "weight_g": ("weight_g", "parametrizations.weight.original0"),
-        "weight_v": ("weight_v", "parametrizations.weight.original1"),
-    }[leaf]
-
-
-def _flax_leaf(state, prefix, key):
-    return state.get(_flax_keys(prefix, key)[0])
+_TORCH_NAMES = {
+    "kernel": ("weight",),
+    "embedding": ("weight",),
+    "scale": ("weight", "gamma"),  # gamma, beta: checkpoints converted from TensorFlow
+    "bias": ("bias", "beta"),
+    "weight_g": ("weight_g", "parametrizations.weight.original0"),
+    "weight_v": ("weight_v", "parametrizations.weight.original1"),
+}
 
 
 def _flax_keys(prefix, key):

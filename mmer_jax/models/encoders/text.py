@@ -3,7 +3,6 @@
 import copy
 
 import jax.numpy as jnp
-from flax import linen as nn
 from transformers import AutoConfig
 from transformers.models.bert.modeling_flax_bert import FlaxBertEmbeddings, FlaxBertEncoder
 from transformers.models.roberta.modeling_flax_roberta import (
@@ -12,6 +11,7 @@ from transformers.models.roberta.modeling_flax_roberta import (
 )
 
 from mmer_jax.data.bucketing import rounded
+from mmer_jax.models.layers import EncoderPart
 
 BLOCKS = {
     "bert": (FlaxBertEmbeddings, FlaxBertEncoder),
@@ -27,19 +27,12 @@ ACTIVATIONS = (
 )  # fmt: skip
 
 
-class TextEncoder(nn.Module):
+class TextEncoder(EncoderPart):
     """Token ids -> hidden states of the last layer.
 
-    Attributes:
-      config: HF's `BertConfig` or `RobertaConfig`.
-      dtype: of the computation, HF's softmax included: in bfloat16 it costs digits, see
-        docs/performance.md.
-      remat: `layers` computes each layer again in the backward pass instead of storing it.
+    HF's softmax has the dtype of the computation: in bfloat16 it costs digits, see
+    docs/performance.md.
     """
-
-    config: object
-    dtype: jnp.dtype = jnp.float32
-    remat: str = "none"
 
     def setup(self):
         """Makes HF's blocks under HF's names."""

@@ -9,8 +9,15 @@ import jax.numpy as jnp
 from flax import linen as nn
 from transformers import AutoConfig
 
-from mmer_jax.models.encoders.blocks import FeedForward, Layers, SelfAttention, activation
-from mmer_jax.models.layers import Dropout, rematerialized
+from mmer_jax.models.layers import (
+    ACTIVATIONS,
+    Dropout,
+    EncoderPart,
+    Layers,
+    SelfAttention,
+    normal_dense,
+    rematerialized,
+)  # fmt: skip
 from mmer_jax.ops import grouped_conv
 
 
@@ -24,21 +31,15 @@ def frame_count(samples, config):
     return jnp.maximum(samples, 1)
 
 
-class Wav2Vec2Encoder(nn.Module):
+class Wav2Vec2Encoder(EncoderPart):
     """Raw waveform -> contextual frames every 20 ms.
 
     Attributes:
-      config: HF's `Wav2Vec2Config` or `HubertConfig`.
       original_padding: lets padding into the encoder's norms, convolutions and attention, as
         MMER's original code does.
-      dtype: of the computation.
-      remat: `layers` computes each layer again in the backward pass instead of storing it.
     """
 
-    config: object
     original_padding: bool = False
-    dtype: jnp.dtype = jnp.float32
-    remat: str = "none"
 
     @nn.compact
     def __call__(self, audio, audio_length, deterministic: bool = True):
@@ -80,44 +81,33 @@ class Wav2Vec2Encoder(nn.Module):
         return None
 
 
-class FeatureExtractor(nn.Module):
-    """The convolutions: [b, n] -> [b, t, channels]."""
-
-    config: object
-    dtype: jnp.dtype
-    remat: str = "none"
+class FeatureExtractor(EncoderPart):
+    """The convolutions."""
 
     @nn.compact
     def __call__(self, audio, audio_length):
         """float32 [b, n], [b] -> [b, t, channels]."""
-        return ConvLayers(self.config, self.dtype, self.remat, name="conv_layers")(
-            audio[..., None].astype(self.dtype), audio_length
-        )
+        layers = ConvLayers(self.config, self.dtype, self.remat, name="conv_layers")
+        return layers(audio[..., None].astype(self.dtype), audio_length)
 
 
-class ConvLayers(nn.Module):
+class ConvLayers(EncoderPart):
     """The convolution layers, named 0, 1, ... as HF has them."""
-
-    config: object
-    dtype: jnp.dtype
-    remat: str = "none"
 
     @nn.compact
     def __call__(self, hidden, lengths):
         """[b, n, 1], [b] -> [b, t, channels]."""
         kind = rematerialized(ConvLayer, self.remat)
         for i in range(self.config.num_feat_extract_layers):
-            layer = kind(self.config, i, self.dtype, name=str(i))
+            layer = kind(self.config, self.dtype, index=i, name=str(i))
             hidden, lengths = layer(hidden, lengths)
         return hidden
 
 
-class ConvLayer(nn.Module):
+class ConvLayer(EncoderPart):
     """Convolution, norm (none, group or layer) and activation of layer `index`."""
 
-    config: object
-    index: int
-    dtype: jnp.dtype
+    index: int = 0
 
     @nn.compact
     def __call__(self, hidden, lengths):
@@ -133,7 +123,7 @@ class ConvLayer(nn.Module):
             hidden = nn.LayerNorm(1e-5, dtype=self.dtype, name="layer_norm")(hidden)
         elif i == 0:
             hidden = ChannelNorm(name="layer_norm")(hidden, lengths).astype(self.dtype)
-        return activation(c.feat_extract_activation)(hidden), lengths
+        return ACTIVATIONS[c.feat_extract_activation](hidden), lengths
 
 
 class ChannelNorm(nn.Module):
@@ -156,11 +146,8 @@ class ChannelNorm(nn.Module):
         return (x - mean) / jnp.sqrt(variance + 1e-5) * scale + bias
 
 
-class FeatureProjection(nn.Module):
+class FeatureProjection(EncoderPart):
     """LayerNorm, Linear and dropout: convolution channels -> d."""
-
-    config: object
-    dtype: jnp.dtype
 
     @nn.compact
     def __call__(self, features, deterministic):
@@ -168,17 +155,12 @@ class FeatureProjection(nn.Module):
         c = self.config
         if getattr(c, "feat_proj_layer_norm", True):  # HuBERT can switch it off
             features = nn.LayerNorm(c.layer_norm_eps, dtype=self.dtype, name="layer_norm")(features)
-        dense = nn.Dense(c.hidden_size, dtype=self.dtype, name="projection",
-                         kernel_init=nn.initializers.normal(c.initializer_range))  # fmt: skip
+        dense = normal_dense(c.hidden_size, c.initializer_range, self.dtype, "projection")
         return Dropout(c.feat_proj_dropout)(dense(features), deterministic)
 
 
-class TransformerEncoder(nn.Module):
+class TransformerEncoder(EncoderPart):
     """Positional convolution and transformer layers, post-norm (base) or pre-norm (large)."""
-
-    config: object
-    dtype: jnp.dtype
-    remat: str = "none"
 
     @nn.compact
     def __call__(self, hidden, mask, deterministic):
@@ -192,38 +174,27 @@ class TransformerEncoder(nn.Module):
             hidden = norm(hidden)
         hidden = Dropout(c.hidden_dropout)(hidden, deterministic)
         layers = Layers(
-            TransformerLayer, c.num_hidden_layers, c, self.dtype, self.remat, name="layers"
+            c, self.dtype, self.remat, TransformerLayer, c.num_hidden_layers, name="layers"
         )
         hidden = layers(hidden, mask, deterministic)
         return norm(hidden) if c.do_stable_layer_norm else hidden
 
 
-class PositionalConv(nn.Module):
-    """Grouped convolution over the frames under weight norm, and its activation.
-
-    Attributes:
-      config: HF's `Wav2Vec2Config` or `HubertConfig`.
-      dtype: of the computation.
-    """
-
-    config: object
-    dtype: jnp.dtype = jnp.float32
+class PositionalConv(EncoderPart):
+    """Grouped convolution over the frames under weight norm, and its activation."""
 
     @nn.compact
     def __call__(self, hidden):
         """[b, t, d] -> [b, t, d]."""
         hidden = WeightNormConv(self.config, self.dtype, name="conv")(hidden)
-        return activation(self.config.feat_extract_activation)(hidden)
+        return ACTIVATIONS[self.config.feat_extract_activation](hidden)
 
 
-class WeightNormConv(nn.Module):
+class WeightNormConv(EncoderPart):
     """Convolution whose kernel is weight_g * weight_v / |weight_v|, one norm per tap.
 
     The parameters have PyTorch's names and layout, [d, d / groups, taps].
     """
-
-    config: object
-    dtype: jnp.dtype
 
     @nn.compact
     def __call__(self, hidden):
@@ -245,11 +216,8 @@ def _norm(v):
     return jnp.linalg.norm(v, axis=(0, 1), keepdims=True)
 
 
-class TransformerLayer(nn.Module):
+class TransformerLayer(EncoderPart):
     """Attention and feed-forward block with the norms after (base) or before (large)."""
-
-    config: object
-    dtype: jnp.dtype
 
     @nn.compact
     def __call__(self, hidden, mask, deterministic):
@@ -271,3 +239,17 @@ class TransformerLayer(nn.Module):
             return hidden + feed_forward(after(hidden), deterministic)
         hidden = before(hidden + attend(hidden))
         return after(hidden + feed_forward(hidden, deterministic))
+
+
+class FeedForward(EncoderPart):
+    """Linear, activation and Linear, dropout after each."""
+
+    @nn.compact
+    def __call__(self, hidden, deterministic: bool = True):
+        """[b, t, d] -> [b, t, d]."""
+        c = self.config
+        options = c.initializer_range, self.dtype
+        inner = normal_dense(c.intermediate_size, *options, "intermediate_dense")(hidden)
+        inner = Dropout(c.activation_dropout)(ACTIVATIONS[c.hidden_act](inner), deterministic)
+        outer = normal_dense(c.hidden_size, *options, "output_dense")(inner)
+        return Dropout(c.hidden_dropout)(outer, deterministic)

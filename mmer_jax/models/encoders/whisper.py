@@ -7,9 +7,14 @@ from flax import linen as nn
 from transformers import WhisperConfig
 from transformers.audio_utils import mel_filter_bank
 
-from mmer_jax.models.encoders.blocks import Layers, SelfAttention, activation, normal_dense
-from mmer_jax.models.layers import Dropout
-from mmer_jax.models.precision import HIGHEST
+from mmer_jax.models.layers import (
+    ACTIVATIONS,
+    Dropout,
+    EncoderPart,
+    Layers,
+    SelfAttention,
+    normal_dense,
+)  # fmt: skip
 from mmer_jax.ops import gelu
 
 WINDOW, HOP = 400, 160  # samples: 25 ms every 10 ms at 16 kHz
@@ -39,7 +44,7 @@ def log_mel(audio: jax.Array, length: jax.Array, bins: int) -> tuple[jax.Array, 
     filters = mel_filter_bank(
         WINDOW // 2 + 1, bins, 0.0, 8000.0, 16_000, norm="slaney", mel_scale="slaney"
     )
-    mel = jnp.matmul(power, jnp.asarray(filters, jnp.float32), precision=HIGHEST)
+    mel = jnp.matmul(power, jnp.asarray(filters, jnp.float32), precision="highest")
     log = jnp.log10(jnp.maximum(mel, 1e-10))
     # Whole hops only, as Whisper counts: then a frame exists alone if it exists in a batch.
     mask = _mask(length // HOP, count)
@@ -53,21 +58,12 @@ def _mask(lengths, count):
     return jnp.arange(count)[None] < jnp.maximum(lengths, 1)[:, None]
 
 
-class WhisperEncoder(nn.Module):
+class WhisperEncoder(EncoderPart):
     """Whisper's encoder with HF's parameter names; frames every 20 ms.
 
     Unlike HF's it takes any length up to `config.max_source_positions` frames and masks padding:
     in the convolutions (which would leak it) and in the attention.
-
-    Attributes:
-      config: HF's configuration.
-      dtype: of the computation.
-      remat: `layers` computes each layer again in the backward pass instead of storing it.
     """
-
-    config: WhisperConfig
-    dtype: jnp.dtype = jnp.float32
-    remat: str = "none"
 
     @nn.compact
     def __call__(self, audio, audio_length, deterministic: bool = True):
@@ -82,7 +78,7 @@ class WhisperEncoder(nn.Module):
         hidden = self._add_positions(hidden)
         hidden = Dropout(self.config.dropout)(hidden, deterministic)
         layers = Layers(
-            EncoderLayer, self.config.encoder_layers, self.config, self.dtype, self.remat,
+            self.config, self.dtype, self.remat, EncoderLayer, self.config.encoder_layers,
             name="layers",
         )  # fmt: skip
         hidden = layers(hidden, mask, deterministic)
@@ -113,13 +109,8 @@ class WhisperEncoder(nn.Module):
             raise ValueError(
                 f"{t} frames, but this Whisper has positions for {limit} (20 ms each)."
             )
-        positions = nn.Embed(
-            limit,
-            self.config.d_model,
-            embedding_init=_sinusoids,
-            dtype=self.dtype,
-            name="embed_positions",
-        )
+        positions = nn.Embed(limit, self.config.d_model, embedding_init=_sinusoids,
+                             dtype=self.dtype, name="embed_positions")  # fmt: skip
         # Fixed sinusoids in Whisper: never trained, pretrained or not.
         return hidden + jax.lax.stop_gradient(positions(jnp.arange(t)))
 
@@ -132,14 +123,11 @@ def _sinusoids(key, shape, dtype=jnp.float32):
     return jnp.asarray(np.concatenate([np.sin(phases), np.cos(phases)], axis=1), dtype)
 
 
-class EncoderLayer(nn.Module):
+class EncoderLayer(EncoderPart):
     """Attention and feed-forward block, each normalised before (pre-norm) and added to its input.
 
     Dropout as HF's PyTorch applies it; HF's Flax port leaves out that on the attention weights.
     """
-
-    config: WhisperConfig
-    dtype: jnp.dtype
 
     @nn.compact
     def __call__(self, hidden, mask, deterministic):
@@ -154,7 +142,6 @@ class EncoderLayer(nn.Module):
         hidden = hidden + Dropout(c.dropout)(attended, deterministic)
         fc1 = normal_dense(c.encoder_ffn_dim, c.init_std, self.dtype, "fc1")
         fc2 = normal_dense(c.d_model, c.init_std, self.dtype, "fc2")
-        inner = fc1(norm("final_layer_norm")(hidden))
-        inner = activation(c.activation_function)(inner)
+        inner = ACTIVATIONS[c.activation_function](fc1(norm("final_layer_norm")(hidden)))
         inner = Dropout(c.activation_dropout)(inner, deterministic)
         return hidden + Dropout(c.dropout)(fc2(inner), deterministic)

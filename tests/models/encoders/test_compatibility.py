@@ -17,9 +17,9 @@ from transformers import (
 
 from mmer_jax.errors import UserError
 from mmer_jax.models.encoders import ENCODERS, pretrained
-from mmer_jax.models.encoders.blocks import FUNCTIONS
 from mmer_jax.models.encoders.text import TextEncoder
 from mmer_jax.models.encoders.wav2vec2 import Wav2Vec2Encoder
+from mmer_jax.models.layers import ACTIVATIONS
 
 torch = pytest.importorskip("torch")
 
@@ -126,11 +126,13 @@ def test_leftovers_and_weights_inside(names, prefix, bad):
 def test_every_activation_is_hugging_faces():
     from transformers.activations import ACT2CLS, ACT2FN
 
-    assert ACT2CLS.keys() - FUNCTIONS.keys() <= {"prelu", "xielu"}
+    assert ACT2CLS.keys() - ACTIVATIONS.keys() <= {"prelu", "xielu"}
     x = np.linspace(-12, 12, 481, dtype=np.float32)
-    for name in ACT2CLS.keys() & FUNCTIONS.keys():
+    for name in ACT2CLS.keys() & ACTIVATIONS.keys():
         expected = ACT2FN[name](torch.from_numpy(x)).numpy()
-        np.testing.assert_allclose(FUNCTIONS[name](x), expected, rtol=1e-6, atol=2e-6, err_msg=name)
+        np.testing.assert_allclose(
+            ACTIVATIONS[name](x), expected, rtol=1e-6, atol=2e-6, err_msg=name
+        )
 
 
 @pytest.mark.parametrize("act", ["gelu_fast", "gelu_python", "quick_gelu"])

@@ -8,8 +8,8 @@ from flax import traverse_util
 from transformers import WhisperConfig, WhisperFeatureExtractor
 
 from mmer_jax.models.encoders import pretrained
-from mmer_jax.models.encoders.blocks import Layers
 from mmer_jax.models.encoders.whisper import EncoderLayer, WhisperEncoder, log_mel
+from mmer_jax.models.layers import Layers
 
 torch = pytest.importorskip("torch")
 

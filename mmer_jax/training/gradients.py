@@ -1,24 +1,67 @@
-"""The gradient of a batch that doesn't fit: chunk by chunk, yet the whole batch's own gradient.
-
-Plain accumulation (`accumulation.py`) adds up the gradients of small batches, in which a
-contrastive loss sees only small batches. Here the embeddings of all chunks come first, without a
-gradient; the losses between rows are taken of all of them together; then each chunk runs again, and
-its backward pass starts from its rows' share of that loss's gradient. Only one chunk's activations
-are ever kept.
-
-Source: Gao et al., "Scaling Deep Contrastive Learning Batch Size under Memory Limited Setup"
-(RepL4NLP 2021), GradCache.
-"""
+"""A batch's loss and gradient: of all its rows at once, or chunk by chunk where they don't fit."""
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import NamedSharding, PartitionSpec
 
-from mmer_jax.losses import total
-from mmer_jax.models.precision import HIGHEST
+from mmer_jax.losses import memory_bank, total
+from mmer_jax.training import sharding
+from mmer_jax.training.optimizer import merge
 
 
-def value_and_grad(forward, params, batch, chunk_size: int, losses, memory, constrain):
+def make_gradients(model, config, mesh):
+    """A function (state, batch) -> loss, metrics, embeddings [b, d] by name, and gradients.
+
+    In chunks of `config.train.chunk_size` rows, where that is less than b.
+    """
+    losses, chunk_size = config.losses, config.train.chunk_size
+
+    def constrain(x):
+        spec = PartitionSpec(None, sharding.ROWS)
+        return jax.lax.with_sharding_constraint(x, NamedSharding(mesh, spec))
+
+    def gradients(state, batch):
+        key = jax.random.fold_in(state.rng, state.step)
+        past = state.memory
+        if past:
+            begun = state.step >= losses.memory.start * state.total_steps
+            past = memory_bank.usable(past, begun)
+
+        def forward(params, rows, key):
+            variables = {"params": merge(params, state.frozen)}
+            return model.apply(variables, rows, train=True, rngs={"dropout": key})[1]
+
+        def whole(params):
+            out = forward(params, batch, key)
+            loss, values = total.total_loss(out, batch, losses, past)
+            embeddings = {k: out[k] for k in total.EMBEDDINGS if k in out}
+            return loss, (values | {"correct": _correct(out, batch)}, embeddings)
+
+        if chunk_size and chunk_size < len(batch["label"]):
+
+            def numbered(params, rows, i):
+                return forward(params, rows, jax.random.fold_in(key, i))
+
+            loss, metrics, embeddings, grads = chunked_value_and_grad(
+                numbered, state.params, batch, chunk_size, losses, past, constrain
+            )
+        else:
+            compute = jax.value_and_grad(whole, has_aux=True)
+            (loss, (metrics, embeddings)), grads = compute(state.params)
+        right = metrics.pop("correct") / jnp.maximum(batch["valid"].sum(), 1)
+        return loss, metrics | {"accuracy": right}, embeddings, grads
+
+    return gradients
+
+
+def chunked_value_and_grad(forward, params, batch, chunk_size: int, losses, memory, constrain):
     """Loss, metrics, embeddings and gradient of a batch, as of one pass over all of it.
+
+    The embeddings of all chunks come first, without a gradient; the losses between rows are taken
+    of all of them together; then each chunk runs again, and its backward pass starts from its rows'
+    share of that loss's gradient. Only one chunk's activations are ever kept. Source: Gao et al.,
+    "Scaling Deep Contrastive Learning Batch Size under Memory Limited Setup" (RepL4NLP 2021),
+    GradCache.
 
     Dropout draws other masks than one pass would: a chunk has a key of its own. Both passes over a
     chunk draw the same.
@@ -68,9 +111,9 @@ def value_and_grad(forward, params, batch, chunk_size: int, losses, memory, cons
         rows = total.row_means(sums, counts, losses)
         # Its derivative is the chain rule through the embeddings.
         through = sum(
-            jnp.vdot(out[k].astype(c.dtype), c, precision=HIGHEST) for k, c in cotangent.items()
+            jnp.vdot(out[k].astype(c.dtype), c, precision="highest") for k, c in cotangent.items()
         )
-        return total.weighted(rows, losses) + through, (rows, correct(out, chunk))
+        return total.weighted(rows, losses) + through, (rows, _correct(out, chunk))
 
     def accumulate(carry, inputs):
         number, chunk, cotangent = inputs
@@ -86,6 +129,6 @@ def value_and_grad(forward, params, batch, chunk_size: int, losses, memory, cons
     return total.weighted(values, losses), values | {"correct": right}, embeddings, grads
 
 
-def correct(out: dict, batch: dict) -> jax.Array:
+def _correct(out, batch):
     """How many valid rows get their own label."""
     return ((out["logits"].argmax(-1) == batch["label"]) & batch["valid"]).sum()

@@ -1,4 +1,4 @@
-"""CTC against enumeration of all paths, and its degenerate cases."""
+"""Cross-entropy by hand; CTC against enumeration of all paths, and its degenerate cases."""
 
 import itertools
 
@@ -7,7 +7,20 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mmer_jax.losses.ctc import ctc
+from mmer_jax.losses.per_row import cross_entropy, ctc
+
+
+def test_cross_entropy_by_hand():
+    # softmax of (ln 3, 0, 0, 0) is (1/2, 1/6, 1/6, 1/6)
+    logits = jnp.array([[np.log(3.0), 0, 0, 0], [np.log(3.0), 0, 0, 0]])
+    values, _ = cross_entropy(logits, jnp.array([0, 2]), jnp.array([True, True]))
+    np.testing.assert_allclose(values, [np.log(2), np.log(6)], rtol=1e-6)
+
+
+def test_a_masked_row_has_no_cross_entropy():
+    values, mask = cross_entropy(jnp.ones((2, 4)), jnp.array([0, 1]), jnp.array([True, False]))
+    assert values[1] == 0 and values[0] > 0
+    np.testing.assert_array_equal(mask, [True, False])
 
 
 def by_enumeration(logits, target):

@@ -1,9 +1,10 @@
-"""Parameters in one safetensors file: written whole, read as plain arrays, no pickle.
+"""A trained model's files: parameters, encoders' configs, tokenizer; written whole, no pickle.
 
-Those of the converted PyTorch checkpoint are in a folder of orbax.
+Parameters are in a safetensors file, those of a converted PyTorch checkpoint in a folder of orbax.
 """
 
 import contextlib
+import copy
 import hashlib
 import json
 import os
@@ -11,6 +12,7 @@ import pathlib
 import tempfile
 
 import jax
+import ml_collections
 import numpy as np
 import orbax.checkpoint as ocp
 from etils import epath
@@ -19,12 +21,17 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from mmer_jax import files
+from mmer_jax.data.text import TOKENIZER_FILE, load_tokenizer, save_tokenizer
 from mmer_jax.errors import UserError, first_line
+from mmer_jax.models.encoders import ENCODERS
+from mmer_jax.models.mmer import MMER
 
 PARAMS_FOLDER = "params"  # of a folder with parameters alone
+AUDIO, TEXT, TOKENIZER = "audio_encoder", "text_encoder", "tokenizer"
+AGAIN = "Export it again: python -m mmer_jax.export WORKDIR OUT; or copy it again, as a whole."
 
 
-def write(path: str, params: dict, metadata: dict[str, str]) -> None:
+def write_params(path: str, params: dict, metadata: dict[str, str]) -> None:
     """Writes a file that is whole or not there.
 
     Args:
@@ -46,7 +53,7 @@ def write(path: str, params: dict, metadata: dict[str, str]) -> None:
             raise OSError(str(e)) from e
 
 
-def read(path: str, advice: str) -> tuple[dict, dict[str, str]]:
+def read_params(path: str, advice: str) -> tuple[dict, dict[str, str]]:
     """(flat dict of arrays, metadata).
 
     Args:
@@ -60,7 +67,7 @@ def read(path: str, advice: str) -> tuple[dict, dict[str, str]]:
 
 
 def read_metadata(path: str, advice: str) -> dict[str, str]:
-    """As `read`, without the arrays; a truncated file on a disk is no less an error."""
+    """As `read_params`, without the arrays; a truncated file on a disk is no less an error."""
     if not files.is_remote(path):
         return _open(path, advice, lambda f: None)[1]
     with epath.Path(path).open("rb") as f:  # not all of it has to come over the network
@@ -120,3 +127,60 @@ def params_digest(params: dict) -> str:
     digest = hashlib.sha256()
     add_params(digest, params)
     return digest.hexdigest()[:16]
+
+
+def write_parts(model: MMER, tokenizer_folder: str, folder: str) -> None:
+    """Writes encoders' configs and tokenizer.
+
+    Args:
+      model: the Flax module.
+      tokenizer_folder: hub name or folder; "" for a model of speech alone.
+      folder: on a disk.
+
+    Raises:
+      UserError: the tokenizer can't be read any more.
+    """
+    for name in (AUDIO, TEXT):
+        encoder = getattr(model, name)
+        if encoder is not None:
+            config = copy.deepcopy(encoder.config)
+            # One from scratch does not say it; read again, it would.
+            if name == AUDIO:
+                usual = ENCODERS[config.model_type].normalizes
+                config.do_normalize = getattr(config, "do_normalize", usual)
+            config.save_pretrained(os.path.join(folder, name))
+    if not tokenizer_folder:
+        return
+    try:
+        tokenizer = load_tokenizer(tokenizer_folder)
+    except UserError as e:
+        raise UserError(
+            f"The model's tokenizer can't be read from {tokenizer_folder!r} any more. {e} Put it "
+            "back there, or fetch it again."
+        ) from e
+    save_tokenizer(tokenizer, tokenizer_folder, os.path.join(folder, TOKENIZER))
+
+
+def use_parts(config: ml_collections.ConfigDict, folder: str) -> None:
+    """Makes a config name the encoders and the tokenizer that `write_parts` wrote into `folder`.
+
+    Raises:
+      UserError: some of them are missing.
+    """
+    modalities = config.model.modalities
+    missing = [n for n in part_files(modalities) if not files.exists(os.path.join(folder, n))]
+    if missing:
+        raise UserError(f"{folder} lacks {', '.join(missing)}. {AGAIN}")
+    for name, part in (("audio", config.audio), ("text", config.text)):
+        encoder = os.path.join(folder, f"{name}_encoder")
+        part.pretrained = files.local_copy(encoder) if name in modalities else ""
+    config.text.tokenizer = ""
+    if "text" in modalities:
+        tokenizer = files.local_copy(os.path.join(folder, TOKENIZER))
+        config.text.tokenizer = os.path.join(tokenizer, TOKENIZER_FILE)
+
+
+def part_files(modalities) -> list[str]:
+    """Files that `write_parts` wrote for a model of these modalities, one of each folder."""
+    needed = [f"{name}_encoder/config.json" for name in modalities]
+    return needed + ([f"{TOKENIZER}/{TOKENIZER_FILE}"] if "text" in modalities else [])

@@ -1,12 +1,32 @@
-"""Connectionist temporal classification of the transcript (Graves et al. 2006)."""
+"""Losses of single utterances: emotion classification and speech recognition."""
 
 import jax
 import jax.numpy as jnp
 import optax
 
 
+def cross_entropy(logits: jax.Array, label: jax.Array, valid: jax.Array):
+    """-log softmax(logits)[label], unreduced.
+
+    >>> import jax.numpy as jnp
+    >>> values, mask = cross_entropy(jnp.zeros((1, 4)), jnp.array([2]), jnp.array([True]))
+    >>> round(float(values[0]), 4)  # log 4
+    1.3863
+
+    Args:
+      logits: [b, c].
+      label: int [b].
+      valid: bool [b].
+
+    Returns:
+      values float32 [b], 0 where masked; mask [b].
+    """
+    values = optax.softmax_cross_entropy_with_integer_labels(logits.astype(jnp.float32), label)
+    return jnp.where(valid, values, 0.0), valid
+
+
 def ctc(logits, frame_mask, transcript, transcript_length, valid, normalization: str = "utterance"):
-    """-log p(transcript | frames), unreduced.
+    """-log p(transcript | frames) (Graves et al. 2006), unreduced.
 
     A transcript that its frames can't spell (a symbol needs a frame, and a doubled symbol a blank
     between) has probability 0; it is masked, as is an empty one.
