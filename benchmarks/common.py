@@ -52,7 +52,7 @@ def make_trainer(tiny: bool = False, **options) -> tuple[Trainer, int]:
     with tempfile.TemporaryDirectory() as folder:
         if not tiny:
             vocabulary = _name_base_encoders(config, pathlib.Path(folder))
-        trainer = Trainer.from_config(config, LABELS, vocabulary)
+        trainer = Trainer(config, LABELS, vocabulary)
     config.audio.pretrained = config.text.pretrained = ""  # the folder is gone
     return trainer, vocabulary
 

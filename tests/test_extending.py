@@ -28,7 +28,7 @@ c = configuration.default()
 c.audio.family, c.losses.focal.weight, c.selection_metric = "frames", 1.0, "g_mean"
 c.audio.size.width, c.model.width, c.model.heads, c.model.ffn = 8, 8, 2, 8
 configuration.audio_only(c)
-trainer = Trainer.from_config(configuration.validate(c), ("a", "b"), 1)
+trainer = Trainer(configuration.validate(c), ("a", "b"), 1)
 batch = {
     "audio": np.random.default_rng(0).normal(size=(2, 3200)).astype(np.float32),
     "audio_length": np.array([3200, 1700], np.int32), "index": np.arange(2, dtype=np.int32),

@@ -44,10 +44,11 @@ def _is_frozen(config, part):
 
 def _encoder(config, modality, dtype, vocab_size=None):
     hf = _encoder_config(config, modality, vocab_size)
-    encoder = ENCODERS[hf.model_type]
-    leaks = config.model.padding == "original"
-    padding = {"original_padding": leaks} if encoder.original_padding else {}
-    return encoder.cls(hf, dtype=dtype, remat=config.model.remat, **padding)
+    encoder = ENCODERS[hf.model_type].cls
+    options = {"dtype": dtype, "remat": config.model.remat}
+    if hasattr(encoder, "original_padding"):
+        options["original_padding"] = config.model.padding == "original"
+    return encoder(hf, **options)
 
 
 def _encoder_config(config, modality, vocab_size=None):

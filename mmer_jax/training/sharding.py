@@ -43,16 +43,8 @@ def rules() -> list[tuple[str, tuple]]:
     ]
 
 
-def specs(paths) -> dict[str, PartitionSpec]:
-    """PartitionSpec of every parameter of a model.
-
-    Raises:
-      UserError: a path that no rule matches.
-    """
-    return {path: _spec(path) for path in paths}
-
-
-def _spec(path):
+def spec(path: str) -> PartitionSpec:
+    """That of a parameter; raises UserError where no rule matches its path."""
     for pattern, axes in rules():
         if re.fullmatch(pattern, path):
             return PartitionSpec(*axes)
@@ -131,22 +123,21 @@ def state_shardings(state, mesh):
       state: a TrainState of arrays or shapes.
 
     Raises:
-      UserError: see `specs`.
+      UserError: see `spec`.
     """
-    trees = [traverse_util.flatten_dict(t, sep="/") for t in (state.params, state.frozen)]
-    by_path = specs({**trees[0], **trees[1]})
+    paths = {*traverse_util.flatten_dict(state.params), *traverse_util.flatten_dict(state.frozen)}
 
     def sharding(keys, leaf):
         # An optimiser's leaf ends with its parameter's path: .../mu/a/b/kernel.
-        names = [key.key for key in keys if isinstance(key, jax.tree_util.DictKey)]
-        spec = by_path.get("/".join(names), PartitionSpec())
-        return NamedSharding(mesh, _dividing(spec, leaf.shape, mesh))
+        names = tuple(key.key for key in keys if isinstance(key, jax.tree_util.DictKey))
+        axes = spec("/".join(names)) if names in paths else PartitionSpec()
+        return NamedSharding(mesh, _dividing(axes, leaf.shape, mesh))
 
     return jax.tree_util.tree_map_with_path(sharding, state)
 
 
-def _dividing(spec, shape, mesh):
-    fits = (axis if axis and n % mesh.shape[axis] == 0 else None for axis, n in zip(spec, shape))
+def _dividing(axes, shape, mesh):
+    fits = (axis if axis and n % mesh.shape[axis] == 0 else None for axis, n in zip(axes, shape))
     return PartitionSpec(*fits)
 
 

@@ -18,12 +18,13 @@ class Trainer:
     """A config made runnable. One object serves all folds, so each shape is compiled once.
 
     Args:
-      config: the whole config.
-      model: the Flax module.
+      config: see `mmer_jax/configuration.py`.
       label_names: of the c classes, in the order of the logits.
+      vocab_size: of the tokenizer; used by a text encoder from scratch.
       collator: makes batches of a corpus; None where no corpus is trained on or evaluated.
 
     Attributes:
+      model: the Flax module.
       tokenizer: the collator's; None without one, and for a model of speech alone.
       optimizer: see `make_optimizer`.
       mesh, shapes, shardings: all devices; each leaf of the state, and where it lies on them.
@@ -34,12 +35,14 @@ class Trainer:
         with `source` and `sha256`; the former's is that of all parameters, its first 16 digits.
 
     Raises:
-      UserError: options that don't go together.
+      UserError: no such encoder, or options that don't go together.
     """
 
-    def __init__(self, config, model, label_names, collator: loader.Collator | None = None):
-        self.config, self.model, self.label_names = config, model, tuple(label_names)
-        self.collator = collator
+    def __init__(self, config, label_names, vocab_size: int, collator=None):
+        self.config, self.label_names, self.collator = config, tuple(label_names), collator
+        self.model = model = factory.build_model(
+            config, len(self.label_names), len(text.CTC_SYMBOLS), vocab_size
+        )
         self.tokenizer = collator.preprocessor.tokenizer if collator else None
         # Now, for it refuses a tokenizer that no finished fold could keep.
         self._tokenizer_digest = self.tokenizer.digest() if self.tokenizer else None
@@ -55,22 +58,6 @@ class Trainer:
         self.eval_step = self.make_forward(("logits", "symbols"))
 
     @classmethod
-    def from_config(cls, config, label_names, vocab_size: int, collator=None) -> "Trainer":
-        """Builds the model.
-
-        Args:
-          config: see `mmer_jax/configuration.py`.
-          label_names: of the c classes.
-          vocab_size: of the tokenizer; used by a text encoder from scratch.
-          collator: see `Trainer`.
-
-        Raises:
-          UserError: no such encoder, or options that don't go together.
-        """
-        model = factory.build_model(config, len(label_names), len(text.CTC_SYMBOLS), vocab_size)
-        return cls(config, model, label_names, collator)
-
-    @classmethod
     def for_corpus(cls, config) -> "Trainer":
         """Reads the corpus that the config names, and its tokenizer, for training and evaluation.
 
@@ -83,7 +70,7 @@ class Trainer:
         two_views = bool(losses.of_two_views(config.losses))
         collator = loader.Collator.from_config(config, corpus, preprocessor, two_views)
         vocab_size = tokenizer.vocab_size if tokenizer else 1
-        trainer = cls.from_config(config, corpus.label_names, vocab_size, collator)
+        trainer = cls(config, corpus.label_names, vocab_size, collator)
         sharding.check_batch_size("data.eval_batch_size", config.data.eval_batch_size, trainer.mesh)
         factory.check_limits(trainer.model, config, tokenizer, collator.edges[-1])
         return trainer

@@ -41,7 +41,7 @@ def _programs(precision, audio):
     """Name -> text of each program that applies the model, before any compilation."""
     model, config = _model(precision, audio)
     batch, shapes = _batch(), factory.param_shapes(model)
-    trainer = Trainer(config, model, range(CLASSES))
+    trainer = Trainer(config, range(CLASSES), 60)
     speech, text = ({k: batch[k] for k in batch if k.startswith(x)} for x in ("audio", "text"))
     encode = make_forward(model, ("audio_hidden", "audio_mask", "log_probs"))
     encoded = jax.eval_shape(encode, shapes, speech)

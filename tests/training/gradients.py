@@ -65,7 +65,7 @@ def compute(case):
     c = config(case["family"], case["memory"])
     c.train.chunk_size = case["chunk"]
     c.mesh.data, c.mesh.fsdp, c.mesh.model = case["mesh"]
-    trainer = Trainer.from_config(c, ("ang", "hap", "neu", "sad"), VOCABULARY)
+    trainer = Trainer(c, ("ang", "hap", "neu", "sad"), VOCABULARY)
     state, mesh = trainer.initial_state(10), trainer.mesh
     mine = sharding.process_rows(ROWS, mesh)
     place = lambda b: sharding.place({k: v[mine] for k, v in b.items()}, mesh)  # noqa: E731

@@ -21,31 +21,26 @@ class Encoder:
         `dtype` and `remat`, whose parameters have Hugging Face's names. It has two static methods:
         `scratch(model_type, options, vocab_size)`, Hugging Face's config of `config.audio` or
         `config.text` where nothing is pretrained, and `longest(config)`, the most samples or tokens
-        that it has positions for, or None.
-      reads: options of Hugging Face's config that the module computes by.
-      supported: option -> its values that the module can compute, as a tuple or as
-        `package.module:NAME` of one; any other value is refused.
-      ignored: regex of options that change no state of the encoder.
+        that it has positions for, or None. An attribute `original_padding` lets padding into the
+        encoder as MMER's original code does.
+      supported: option of Hugging Face's config -> its values that the module can compute, the
+        usual one first, as a tuple or as `package.module:NAME` of one; any other is refused. Those
+        that are not here are computed by, whatever their value, or change no state of the encoder.
       sharding: (regex of a parameter's path below the encoder, its mesh axes), the first match
         counts, see `training/sharding.py`.
       frame: samples from one frame to the next, of an audio encoder.
       normalizes: whether waveforms get zero mean and unit variance where a checkpoint does not say.
       preprocessor: options of preprocessor_config.json -> the only value, or the name of the option
         of the config that has it.
-      original_padding: whether the module has an attribute of this name, that lets padding into the
-        encoder as MMER's original code does.
     """
 
     modality: str
     module: str
-    reads: tuple[str, ...]
     supported: Mapping
-    ignored: str
     sharding: tuple
     frame: int = 320
     normalizes: bool = False
     preprocessor: Mapping = dataclasses.field(default_factory=dict)
-    original_padding: bool = False
 
     @property
     def cls(self):
@@ -58,20 +53,10 @@ COLUMNS, ROWS, WHOLE = ("fsdp", "model"), ("model", "fsdp"), ()
 _HERE = "mmer_jax.models.encoders"
 _ACTIVATIONS = "mmer_jax.models.layers:ACTIVATIONS"
 _EVERYWHERE = {"pruned_heads": ({}, None), "quantization_config": (None,)}
-# What acts in Hugging Face's training alone (docs/deviations.md), and heads.
-_TRAINING = r"layerdrop|apply_spec_augment|mask_(time|feature)_.*|use_weighted_layer_sum"
-_HEADS = r"vocab_size|classifier_.*"
 
 _WAV2VEC2 = Encoder(
     modality="audio",
     module=f"{_HERE}.wav2vec2:Wav2Vec2Encoder",
-    reads=(
-        "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size",
-        "hidden_dropout", "activation_dropout", "attention_dropout", "feat_proj_dropout",
-        "initializer_range", "layer_norm_eps", "conv_dim", "conv_stride", "conv_kernel",
-        "conv_bias", "num_conv_pos_embeddings", "num_conv_pos_embedding_groups",
-        "num_feat_extract_layers", "do_stable_layer_norm", "feat_proj_layer_norm",
-    ),
     supported=_EVERYWHERE | {
         "hidden_act": _ACTIVATIONS,
         "feat_extract_activation": _ACTIVATIONS,
@@ -80,9 +65,6 @@ _WAV2VEC2 = Encoder(
         "add_adapter": (False,),
         "adapter_attn_dim": (None,),
     },
-    ignored=rf"{_TRAINING}|{_HEADS}|final_dropout|.*_quantizer_dropout|tdnn_.*|xvector_.*|ctc_.*"
-    r"|.*codevector.*|num_negatives|contrastive_.*|diversity_.*|adapter_(kernel_size|stride)"
-    r"|num_adapter_layers|output_hidden_size",
     sharding=(
         (r"feature_extractor/.*/kernel", (None, None, "fsdp")),
         (r"feature_projection/projection/kernel", ("fsdp", None)),
@@ -94,19 +76,12 @@ _WAV2VEC2 = Encoder(
         (r".*/feed_forward/output_dense/kernel", ROWS),
     ),
     normalizes=True,
-    original_padding=True,
 )  # fmt: skip
 
 _WHISPER = Encoder(
     modality="audio",
     module=f"{_HERE}.whisper:WhisperEncoder",
-    reads=(
-        "d_model", "encoder_layers", "encoder_attention_heads", "encoder_ffn_dim", "num_mel_bins",
-        "max_source_positions", "dropout", "attention_dropout", "activation_dropout", "init_std",
-    ),
     supported=_EVERYWHERE | {"activation_function": _ACTIVATIONS},
-    ignored=rf"{_TRAINING}|{_HEADS}|encoder_layerdrop|decoder_.*|max_target_positions"
-    r"|median_filter_width|scale_embedding|use_cache|num_hidden_layers",
     sharding=(
         (r"conv[12]/kernel", (None, None, "fsdp")),
         (r"embed_positions/embedding", WHOLE),
@@ -121,19 +96,12 @@ _WHISPER = Encoder(
 _BERT = Encoder(
     modality="text",
     module=f"{_HERE}.text:TextEncoder",
-    reads=(
-        "vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads",
-        "intermediate_size", "hidden_dropout_prob", "attention_probs_dropout_prob",
-        "max_position_embeddings", "type_vocab_size", "initializer_range", "layer_norm_eps",
-        "pad_token_id",
-    ),
     supported=_EVERYWHERE | {
-        "hidden_act": f"{_HERE}.text:ACTIVATIONS",
+        "hidden_act": _ACTIVATIONS,
         "position_embedding_type": ("absolute", None),
         "is_decoder": (False,),
         "add_cross_attention": (False,),
     },
-    ignored=r"classifier_.*|use_cache",
     sharding=(
         (r"embeddings/.*/embedding", (None, "fsdp")),
         (r".*/attention/self/(query|key|value)/kernel", COLUMNS),

@@ -10,10 +10,12 @@ import os
 import pkgutil
 import re
 
+import huggingface_hub
 import numpy as np
 import safetensors.numpy
 from absl import logging
 from flax import serialization, traverse_util
+from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 from huggingface_hub.utils.sha import sha_fileobj
 
 from mmer_jax.data.preprocessing import SAMPLE_RATE
@@ -63,19 +65,17 @@ def load_config(source: str):
 
 
 def check_config(config, source: str) -> None:
-    """Raises UserError where a config asks for what our module of its kind does not compute.
-
-    Args:
-      config: Hugging Face's.
-      source: named in messages.
-    """
-    for name, values in supported(config.model_type).items():
+    """Raises UserError where a config of `source` asks for what our module does not compute."""
+    for name, values in ENCODERS[config.model_type].supported.items():
+        values = tuple(pkgutil.resolve_name(values)) if isinstance(values, str) else values
         value = getattr(config, name, values[0])
         if not any(value == v and type(value) is type(v) for v in values):
-            _refuse(config, name, values, source)
-    for name, default in undecided(config):
-        if getattr(config, name) != default:
-            _refuse(config, name, (default,), source)
+            raise UserError(
+                f"{source}: its config.json has {name}={value!r}, with which a {config.model_type} "
+                "model computes something that this encoder does not. Supported: "
+                f"{', '.join(map(repr, values))}. Take another checkpoint; changing the value "
+                "alone would make another model of this one."
+            )
     heads = getattr(config, "num_attention_heads", 1)
     if config.hidden_size % heads:
         raise UserError(
@@ -84,42 +84,9 @@ def check_config(config, source: str) -> None:
         )
 
 
-def supported(model_type: str) -> dict[str, tuple]:
-    """Option of the config -> the values that our module can compute, the usual one first."""
-    table = ENCODERS[model_type].supported
-    return {
-        name: tuple(pkgutil.resolve_name(values)) if isinstance(values, str) else values
-        for name, values in table.items()
-    }
-
-
-def undecided(config) -> list[tuple[str, object]]:
-    """(option, default) where the registry says nothing: options of a newer transformers."""
-    from transformers import PretrainedConfig
-
-    encoder = ENCODERS[config.model_type]
-    known = {*encoder.reads, *encoder.supported, *PretrainedConfig().to_dict()}
-    defaults = type(config)().to_dict()
-    return [
-        (name, default)
-        for name, default in defaults.items()
-        if name not in known and not re.fullmatch(encoder.ignored, name)
-    ]
-
-
-def _refuse(config, name, values, source):
-    raise UserError(
-        f"{source}: its config.json has {name}={getattr(config, name)!r}, with which a "
-        f"{config.model_type} model computes something that this encoder does not. Supported: "
-        f"{', '.join(map(repr, values))}. Take another checkpoint; changing the value alone would "
-        "make another model of this one."
-    )
-
-
 def _do_normalize(options, config, source):
     encoder = ENCODERS[config.model_type]
-    expected = {"sampling_rate": SAMPLE_RATE, **encoder.preprocessor}
-    for name, value in expected.items():
+    for name, value in {"sampling_rate": SAMPLE_RATE, **encoder.preprocessor}.items():
         value = getattr(config, value) if isinstance(value, str) else value
         if options.get(name, value) != value:
             raise UserError(
@@ -136,14 +103,10 @@ def _do_normalize(options, config, source):
 
 def _preprocessor(source):
     """Options of preprocessor_config.json; {} where there is none, None where no one can know."""
-    from huggingface_hub import _CACHED_NO_EXIST, try_to_load_from_cache
-    from huggingface_hub.errors import LocalEntryNotFoundError
-
     try:
         path = _fetch(source, PREPROCESSOR)
-    except LocalEntryNotFoundError:  # config.json was had: it is cached and we are offline
-        absent = try_to_load_from_cache(source, PREPROCESSOR) is _CACHED_NO_EXIST
-        return {} if absent else None
+    except LocalEntryNotFoundError:
+        return None
     except Exception as e:  # the hub's or the network's
         raise UserError(_not_found(source, PREPROCESSOR, e)) from e
     if path is None:
@@ -160,16 +123,16 @@ def _preprocessor(source):
 
 def _fetch(source, name):
     """Path of a file of a folder, or of a hub name (downloaded); None where it has none."""
-    from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
-
     folder = os.path.expanduser(source)
     if os.path.isdir(folder):
         path = os.path.join(folder, name)
         return path if os.path.isfile(path) else None
     try:
-        return hf_hub_download(source, name)
+        return huggingface_hub.hf_hub_download(source, name)
     except LocalEntryNotFoundError:  # not cached, and no network to look
+        cached = huggingface_hub.try_to_load_from_cache(source, name)
+        if cached is huggingface_hub._CACHED_NO_EXIST:  # it was looked for when there was one
+            return None
         raise
     except EntryNotFoundError:
         return None
@@ -238,16 +201,15 @@ def check_unused(names, prefix: str, path: str) -> None:
     """Raises UserError where weights inside the encoder are among those that it does not read.
 
     Args:
-      names: of the file's arrays that the encoder does not read.
+      names: of the arrays in the file `path` that the encoder does not read.
       prefix: under which the file keeps the model that holds the encoder; "" for all of it.
-      path: named in the message.
     """
-    dotted = {name: name.replace("/", ".") for name in names}
-    inside = sorted(
-        name
-        for name, d in dotted.items()
-        if d.startswith(prefix) and not HARMLESS.fullmatch(d.removeprefix(prefix))
-    )
+
+    def is_inside(name):
+        name = name.replace("/", ".")
+        return name.startswith(prefix) and not HARMLESS.fullmatch(name.removeprefix(prefix))
+
+    inside = sorted(filter(is_inside, names))
     if inside:
         raise UserError(
             f"{path} has {len(inside)} weights inside the encoder that its config.json does not "

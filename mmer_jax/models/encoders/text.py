@@ -22,9 +22,6 @@ _SAME = {
     "gelu_python": "gelu",
     **dict.fromkeys(("gelu_fast", "gelu_accurate", "gelu_python_tanh"), "gelu_new"),
 }
-ACTIVATIONS = (
-    "gelu", "gelu_new", "gelu_pytorch_tanh", "quick_gelu", "relu", "silu", "swish", "tanh", *_SAME
-)  # fmt: skip
 
 
 class TextEncoder(EncoderPart):

@@ -1,6 +1,5 @@
 """What a config or a checkpoint has that our encoders lack is said; what is harmless passes."""
 
-import dataclasses
 import json
 
 import jax
@@ -9,21 +8,19 @@ import pytest
 from transformers import (
     BertConfig,
     HubertConfig,
-    PretrainedConfig,
     RobertaConfig,
     Wav2Vec2Config,
     WhisperConfig,
 )
 
 from mmer_jax.errors import UserError
-from mmer_jax.models.encoders import ENCODERS, pretrained
+from mmer_jax.models.encoders import pretrained
 from mmer_jax.models.encoders.text import TextEncoder
 from mmer_jax.models.encoders.wav2vec2 import Wav2Vec2Encoder
 from mmer_jax.models.layers import ACTIVATIONS
 
 torch = pytest.importorskip("torch")
 
-CLASSES = (Wav2Vec2Config, HubertConfig, WhisperConfig, BertConfig, RobertaConfig)
 AUDIO = {
     "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 24,
     "conv_dim": (8,) * 7, "num_conv_pos_embeddings": 8, "num_conv_pos_embedding_groups": 2,
@@ -33,16 +30,6 @@ TEXT = {
     "vocab_size": 30, "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2,
     "intermediate_size": 24, "max_position_embeddings": 12,
 }  # fmt: skip
-
-
-@pytest.mark.parametrize("kind", CLASSES, ids=lambda c: c.model_type)
-def test_every_option_of_hugging_faces_config_is_decided(kind):
-    """A new version's option fails here, until someone has read what it does."""
-    config = kind()
-    pretrained.check_config(config, "x")
-    assert pretrained.undecided(config) == []
-    options = {*config.to_dict(), *PretrainedConfig().to_dict(), "feat_proj_layer_norm"}
-    assert set(ENCODERS[kind.model_type].reads) <= options
 
 
 @pytest.mark.parametrize("config, words", [
@@ -75,14 +62,6 @@ def test_an_option_that_changes_the_function_is_named(config, words, tmp_path):
 def test_an_option_that_does_not_passes(changed, tmp_path):
     changed.save_pretrained(tmp_path)
     assert pretrained.load_config(str(tmp_path)).model_type == changed.model_type
-
-
-def test_an_option_of_a_newer_version_must_have_its_default(monkeypatch):
-    rest = tuple(x for x in ENCODERS["bert"].reads if x != "hidden_size")
-    monkeypatch.setitem(ENCODERS, "bert", dataclasses.replace(ENCODERS["bert"], reads=rest))
-    pretrained.check_config(BertConfig(), "x")
-    with pytest.raises(UserError, match="hidden_size=24.*Supported: 768"):
-        pretrained.check_config(BertConfig(hidden_size=24), "x")
 
 
 def _shapes(config):
@@ -124,11 +103,10 @@ def test_leftovers_and_weights_inside(names, prefix, bad):
 
 
 def test_every_activation_is_hugging_faces():
-    from transformers.activations import ACT2CLS, ACT2FN
+    from transformers.activations import ACT2FN
 
-    assert ACT2CLS.keys() - ACTIVATIONS.keys() <= {"prelu", "xielu"}
     x = np.linspace(-12, 12, 481, dtype=np.float32)
-    for name in ACT2CLS.keys() & ACTIVATIONS.keys():
+    for name in ACTIVATIONS:
         expected = ACT2FN[name](torch.from_numpy(x)).numpy()
         np.testing.assert_allclose(
             ACTIVATIONS[name](x), expected, rtol=1e-6, atol=2e-6, err_msg=name
