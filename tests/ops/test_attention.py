@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 from jax.test_util import check_grads
 
-from mmer_jax.ops import attend
-from mmer_jax.ops.attention import plain_attend
+from mmer_jax.ops import attend, plain_attend
 from mmer_jax.training import step
 
 B, T, S, H, N = 2, 5, 7, 3, 4

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from jax.test_util import check_grads
 
-from mmer_jax.ops import convolution, grouped_conv
+from mmer_jax import ops
+from mmer_jax.ops import grouped_conv
 
 GROUPS = 4
 CASES = [(8, 20), (7, 20), (1, 5), (16, 3)]  # taps; frames, fewer than taps too
@@ -19,7 +20,7 @@ def _draw(taps, frames, dtype=jnp.float32):
 
 
 def _plain(x, kernel):
-    return convolution.plain_grouped_conv(x, kernel, GROUPS)
+    return ops.plain_grouped_conv(x, kernel, GROUPS)
 
 
 def _gradients(conv, x, kernel, dy):
@@ -56,8 +57,8 @@ def test_the_fft_is_the_sum_that_it_stands_for(taps, frames):
     a = np.asarray(x, np.float64).reshape(3, -1, GROUPS, 16 // GROUPS)
     b = np.asarray(dy, np.float64).reshape(3, frames, GROUPS, 24 // GROUPS)
     expected = [np.einsum("btgi,btgo->igo", a[:, j : j + frames], b) for j in range(taps)]
-    found = convolution.kernel_gradient_by_fft(x, dy, GROUPS)
-    plain = convolution.plain_kernel_gradient(x, dy, GROUPS)
+    found = ops.kernel_gradient_by_fft(x, dy, GROUPS)
+    plain = ops.plain_kernel_gradient(x, dy, GROUPS)
     assert found.dtype == plain.dtype == jnp.float32
     np.testing.assert_allclose(found, plain, atol=1e-5 * np.abs(expected).max())
     np.testing.assert_allclose(
@@ -67,4 +68,4 @@ def test_the_fft_is_the_sum_that_it_stands_for(taps, frames):
 
 @pytest.mark.parametrize("n, size", [(1, 2), (376, 384), (385, 432), (512, 512), (783, 864)])
 def test_fft_sizes(n, size):
-    assert convolution.fast_size(n) == size
+    assert ops.fast_size(n) == size

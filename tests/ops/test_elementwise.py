@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 
 from mmer_jax.models.layers import Dropout
-from mmer_jax.ops import gelu, keep_mask
-from mmer_jax.ops.elementwise import plain_gelu, plain_keep_mask
+from mmer_jax.ops import gelu, keep_mask, plain_gelu, plain_keep_mask
 
 X = np.linspace(-8, 8, 401)
 
