@@ -145,8 +145,9 @@ class SelfAttention(nn.Module):
         def dense(name, bias=True):
             return normal_dense(hidden.shape[-1], self.init_std, self.dtype, name, bias)
 
-        q, v = dense("q_proj")(hidden), dense("v_proj")(hidden)
+        q = dense("q_proj")(hidden)
         k = dense("k_proj", self.key_bias)(hidden)
+        v = dense("v_proj")(hidden)
         merged, _ = multi_head(q, k, v, mask, self.heads, self.dropout, deterministic)
         return dense("out_proj")(merged)
 
