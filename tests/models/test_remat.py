@@ -82,7 +82,7 @@ def test_transformer_layers_take_less_memory(name):
     hidden, mask, key = jnp.ones((4, 200, 32)), jnp.ones((4, 200), bool), jax.random.key(0)
 
     def planned(remat):
-        layers = Layers(kind, config.num_hidden_layers, config, jnp.float32, remat)
+        layers = Layers(config, jnp.float32, remat, kind, config.num_hidden_layers)
         params = jax.eval_shape(lambda: layers.init(key, hidden, mask, True))
 
         def loss(params):

@@ -164,7 +164,7 @@ def test_each_dropout_of_the_config_acts_in_training_alone(rate):
 
     def run(options, deterministic, seed=0):
         config = _config(FRAMES, **options)
-        layers = Layers(EncoderLayer, config.encoder_layers, config)
+        layers = Layers(config, kind=EncoderLayer, count=config.encoder_layers)
         params = layers.init(jax.random.key(0), hidden, mask, True)
         rngs = {"dropout": jax.random.key(seed)}
         return np.array(layers.apply(params, hidden, mask, deterministic, rngs=rngs))
