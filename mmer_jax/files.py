@@ -150,6 +150,7 @@ def new_folder(folder: str):
         temporary = tempfile.mkdtemp(dir=os.path.dirname(folder), prefix=".writing-")
         yield temporary
         os.chmod(temporary, 0o755)  # mkdtemp's are private
+        _check_free(folder)  # another process may have been faster
         os.rename(temporary, folder)
     except BaseException as e:
         if temporary:
