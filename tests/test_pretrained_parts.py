@@ -55,9 +55,9 @@ def test_texts_that_just_fit_pass(tmp_path):
     for kind, most, fitting in ((BertConfig, 64, 64), (RobertaConfig, 66, 64)):
         text = kind(vocab_size=600, max_position_embeddings=most, pad_token_id=1, **SIZE)
         module = model.model.clone(text_encoder=model.model.text_encoder.clone(config=text))
-        factory.check_limits(module, model.config, Tokenizer(model.tokenizer_folder, fitting))
+        factory.check_limits(module, model.config, Tokenizer(model.tokenizer.source, fitting))
         with pytest.raises(UserError, match="positions"):
-            factory.check_limits(module, model.config, Tokenizer(model.tokenizer_folder, 65))
+            factory.check_limits(module, model.config, Tokenizer(model.tokenizer.source, 65))
 
 
 def test_a_model_that_is_loaded_is_checked_too(tmp_path):

@@ -81,7 +81,7 @@ def read_fold(folder: str) -> LoadedModel:
     names = tuple(fold.result.label_names)
     try:
         config = factory.as_trained(config, fold.result.normalized)
-        tokenizer, tokenizer_folder = read_tokenizer(config)
+        tokenizer, _ = read_tokenizer(config)
         model = build(config, len(names), tokenizer)
     except UserError as e:
         raise UserError(
@@ -99,7 +99,6 @@ def read_fold(folder: str) -> LoadedModel:
         label_names=names,
         text_sources=fold.result.text_sources,
         tokenizer=tokenizer,
-        tokenizer_folder=tokenizer_folder,
         card=_card(fold),
     )
 
@@ -131,12 +130,10 @@ def _card(fold):
 
 def _converted(folder):
     model, params, config = original.load(folder)
-    tokenizer, tokenizer_folder = read_tokenizer(config)
+    tokenizer, _ = read_tokenizer(config)
     factory.check_limits(model, config, tokenizer)
     card = {"name": config.name, "protocol": config.protocol, "selection": config.selection}
-    return LoadedModel(
-        folder, config, model, params, original.LABELS, {}, tokenizer, tokenizer_folder, card
-    )
+    return LoadedModel(folder, config, model, params, original.LABELS, {}, tokenizer, card)
 
 
 def _from_hub(name):

@@ -38,7 +38,6 @@ class LoadedModel:
         with: `gold` (the transcripts), `ctc` and `none` -> `temperature`, `ua`, `ua_low`,
         `utterances`, `wer`, each None or lacking where unknown; {} where nothing was held out.
       tokenizer: None for a model of speech alone.
-      tokenizer_folder: hub name or folder it was read from; "" for a model of speech alone.
       card: what is known of the run: `fold`, `seed`, `fingerprint`, `rates`, `protocol`,
         `selection`, `name`, and `encoders`, hub names of those it began with; {} where nothing is.
     """
@@ -50,7 +49,6 @@ class LoadedModel:
     label_names: tuple[str, ...]
     text_sources: dict
     tokenizer: Tokenizer | None
-    tokenizer_folder: str
     card: dict
 
     @property
@@ -144,7 +142,7 @@ def write(model: LoadedModel, folder: str, card: str = "") -> None:
     factory.check_params(model.model, model.params, f"The model read from {model.source}")
     _check_sizes(model, f"The model read from {model.source}")
     with files.new_folder(folder) as made:
-        parts.write(model.model, model.tokenizer_folder, made)
+        parts.write(model.model, model.tokenizer.source if model.tokenizer else "", made)
         content = json.dumps(_description(model), indent=2, allow_nan=False) + "\n"
         files.replace_file(os.path.join(made, CONFIG), content)
         if card:
@@ -188,7 +186,7 @@ def read(folder: str) -> LoadedModel:
     stored = _stored(folder)
     config = configuration.from_json(stored["config"])
     parts.use(config, folder)
-    tokenizer, tokenizer_folder = read_tokenizer(config)
+    tokenizer, _ = read_tokenizer(config)
     sizes = stored["sizes"]
     model = factory.build_model(config, sizes["classes"], sizes["symbols"], sizes["vocab_size"])
     path = os.path.join(folder, PARAMS)
@@ -206,7 +204,6 @@ def read(folder: str) -> LoadedModel:
         label_names=tuple(stored["label_names"]),
         text_sources=sources,
         tokenizer=tokenizer,
-        tokenizer_folder=tokenizer_folder,
         card=stored["card"],
     )
     _check_sizes(loaded, os.path.join(folder, CONFIG))

@@ -92,7 +92,7 @@ def test_a_converted_checkpoint_is_read(tmp_path):
     from mmer_jax.convert import original
     from tests.convert.test_original import WIDTH, _small_state
 
-    words = made(tmp_path).tokenizer_folder
+    words = made(tmp_path).tokenizer.source
     config = RobertaConfig(
         vocab_size=200, hidden_size=WIDTH, num_hidden_layers=1, num_attention_heads=2,
         intermediate_size=24, max_position_embeddings=140,

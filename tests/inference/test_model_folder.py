@@ -1,5 +1,6 @@
 """A model folder: what is written comes back, and what is wrong with one is one message."""
 
+import copy
 import dataclasses
 import json
 import pathlib
@@ -79,7 +80,7 @@ def test_what_is_written_comes_back(place, tmp_path, options):
 def test_it_travels(model, folder, tmp_path):
     """Nothing of the machine is in it, and it is the same from its second place and writing."""
     texts = [p.read_text() for p in folder.rglob("*") if p.is_file() and p.suffix != ".safetensors"]
-    assert not any(str(model.tokenizer_folder) in t or "/tmp" in t for t in texts)
+    assert not any(model.tokenizer.source in t or "/tmp" in t for t in texts)
     assert not any(str(pathlib.Path.home()) in t for t in texts)
     plain = json.loads((folder / "config.json").read_text())["config"]
     assert (plain["data"]["dir"], plain["init_from"]) == ("~/tensorflow_datasets", "")
@@ -159,10 +160,12 @@ def test_nothing_is_left_of_a_writing_that_failed(model, tmp_path, monkeypatch, 
 
 def test_parts_that_do_not_fit_are_not_written(model, place, tmp_path):
     without = {k: v for k, v in model.params.items() if k != "ctc"}
+    moved = copy.copy(model.tokenizer)
+    moved.source = str(place / "gone")
     for changed, words in (
         ({"params": without}, "another model .*2 places.*ctc.*bias"),
         ({"label_names": ("ang", "hap")}, "names 2 classes, but its model has 4"),
-        ({"tokenizer_folder": str(place / "gone")}, "can't be read .* any more"),
+        ({"tokenizer": moved}, "can't be read .* any more"),
     ):
         with pytest.raises(UserError, match=words):
             model_folder.write(dataclasses.replace(model, **changed), str(tmp_path / "out"))
