@@ -40,7 +40,7 @@ class MetricsWriter:
     nothing.
 
     Args:
-      folder: exists.
+      folder: made if missing.
       resumed_at: lines after this step, left by an interrupted run, are dropped.
     """
 
@@ -52,6 +52,7 @@ class MetricsWriter:
         # An object can't be appended to: there the lines are kept and written as a whole.
         self._lines = self._begin(resumed_at)
         if not files.is_remote(folder):
+            os.makedirs(folder, exist_ok=True)
             self._file = open(self._path, "a", encoding="utf-8")
         # tensorflow only writes event files here; left alone it would take the whole GPU.
         tf.config.set_visible_devices([], "GPU")
