@@ -133,11 +133,8 @@ def new_folder(folder: str):
     Raises:
       UserError: the folder is taken, or can't be written.
     """
-    if is_remote(folder):
-        raise UserError(f"{folder} is no local folder; write to one and copy it from there.")
+    _check_free(folder)
     folder = resolve(folder)
-    if os.path.exists(folder) and (not os.path.isdir(folder) or os.listdir(folder)):
-        raise UserError(f"{folder} exists and is not empty; name another folder or delete it.")
     parent = os.path.dirname(folder)
     try:
         os.makedirs(parent, exist_ok=True)
@@ -146,6 +143,7 @@ def new_folder(folder: str):
         ) as temporary:
             yield temporary
             os.chmod(temporary, 0o755)  # it is private
+            _check_free(folder)  # another process may have been faster
             os.rename(temporary, folder)
     except BrokenPipeError:
         raise  # of who reads our output
@@ -156,3 +154,11 @@ def new_folder(folder: str):
         if said is None:
             raise
         raise UserError(f"{folder} can't be written: {said} Or name another folder.") from e
+
+
+def _check_free(folder):
+    if is_remote(folder):
+        raise UserError(f"{folder} is no local folder; write to one and copy it from there.")
+    folder = resolve(folder)
+    if os.path.exists(folder) and (not os.path.isdir(folder) or os.listdir(folder)):
+        raise UserError(f"{folder} exists and is not empty; name another folder or delete it.")
