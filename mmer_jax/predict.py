@@ -5,8 +5,6 @@ import contextlib
 import sys
 import time
 
-from absl import flags
-
 from mmer_jax import cli
 from mmer_jax.errors import UserError
 
@@ -22,7 +20,6 @@ def _predict(args):
     from mmer_jax.inference import tables
     from mmer_jax.inference.predictor import Predictor
     from mmer_jax.training import checkpoint_io
-    from mmer_jax.training.model_folder import digest
 
     items = tables.expand(args.inputs, "" if args.no_text else args.text)
     cli.cache_compilations()
@@ -32,7 +29,9 @@ def _predict(args):
     writer = tables.WRITERS[form](model.label_names)
     if not args.out:
         return _write_all(predictor, items, writer, None)
-    file = tables.ResumableFile(args.out, writer, _made_with(args, form, digest(model)))
+    file = tables.ResumableFile(
+        args.out, writer, _made_with(args, form, checkpoint_io.digest(model))
+    )
     with contextlib.closing(file):
         left = file.left(items)
         if len(left) < len(items):
@@ -150,7 +149,6 @@ def _parser():
 def main(argv: list[str] | None = None) -> int:
     """The command; 1 where something is wrong or a file was left out."""
     args = _parser().parse_args(argv)
-    flags.FLAGS.mark_as_parsed()  # grain reads absl's flags, which this command does not use
     goes_on = "the same command goes on where it stopped" if args.out else "nothing was written"
     return cli.attempt(lambda: _predict(args), goes_on, args.out or "")
 
