@@ -1,7 +1,4 @@
-"""A trained model's files: parameters, encoders' configs, tokenizer; written whole, no pickle.
-
-Parameters are in a safetensors file, those of a converted PyTorch checkpoint in a folder of orbax.
-"""
+"""A trained model's files: parameters in safetensors, encoders' configs, tokenizer; no pickle."""
 
 import contextlib
 import copy
@@ -14,19 +11,17 @@ import tempfile
 import jax
 import ml_collections
 import numpy as np
-import orbax.checkpoint as ocp
 from etils import epath
 from flax import traverse_util
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from mmer_jax import files
-from mmer_jax.data.text import TOKENIZER_FILE, load_tokenizer, save_tokenizer
+from mmer_jax.data.text import TOKENIZER_FILE, Tokenizer
 from mmer_jax.errors import UserError, first_line
 from mmer_jax.models.encoders import ENCODERS
 from mmer_jax.models.mmer import MMER
 
-PARAMS_FOLDER = "params"  # of a folder with parameters alone
 AUDIO, TEXT, TOKENIZER = "audio_encoder", "text_encoder", "tokenizer"
 AGAIN = "Export it again: python -m mmer_jax.export WORKDIR OUT; or copy it again, as a whole."
 
@@ -97,23 +92,6 @@ def _local(path):
         yield str(local)
 
 
-def read_converted(folder: str) -> dict:
-    """The parameters that a converter wrote into `folder`, as host arrays.
-
-    Raises:
-      UserError: there are none, or they can't be read.
-    """
-    path = os.path.join(files.resolve(folder), PARAMS_FOLDER)
-    try:
-        with ocp.StandardCheckpointer() as checkpointer:
-            return jax.device_get(checkpointer.restore(path))
-    except Exception as e:  # orbax raises what the layer below it raised
-        raise UserError(
-            f"{path} can't be read as parameters ({first_line(e)}). Convert the "
-            "checkpoint again: python -m mmer_jax.convert.original CHECKPOINT.pt OUT_DIR."
-        ) from e
-
-
 def add_params(digest, params: dict) -> None:
     """Feeds names, types, shapes and values of a nested dict of arrays to a hash of hashlib's."""
     for keys, value in jax.tree_util.tree_leaves_with_path(params):
@@ -129,16 +107,13 @@ def params_digest(params: dict) -> str:
     return digest.hexdigest()[:16]
 
 
-def write_parts(model: MMER, tokenizer_folder: str, folder: str) -> None:
+def write_parts(model: MMER, tokenizer: Tokenizer | None, folder: str) -> None:
     """Writes encoders' configs and tokenizer.
 
     Args:
       model: the Flax module.
-      tokenizer_folder: hub name or folder; "" for a model of speech alone.
+      tokenizer: None for a model of speech alone.
       folder: on a disk.
-
-    Raises:
-      UserError: the tokenizer can't be read any more.
     """
     for name in (AUDIO, TEXT):
         encoder = getattr(model, name)
@@ -149,16 +124,8 @@ def write_parts(model: MMER, tokenizer_folder: str, folder: str) -> None:
                 usual = ENCODERS[config.model_type].normalizes
                 config.do_normalize = getattr(config, "do_normalize", usual)
             config.save_pretrained(os.path.join(folder, name))
-    if not tokenizer_folder:
-        return
-    try:
-        tokenizer = load_tokenizer(tokenizer_folder)
-    except UserError as e:
-        raise UserError(
-            f"The model's tokenizer can't be read from {tokenizer_folder!r} any more. {e} Put it "
-            "back there, or fetch it again."
-        ) from e
-    save_tokenizer(tokenizer, tokenizer_folder, os.path.join(folder, TOKENIZER))
+    if tokenizer:
+        tokenizer.save(os.path.join(folder, TOKENIZER))
 
 
 def use_parts(config: ml_collections.ConfigDict, folder: str) -> None:

@@ -65,7 +65,7 @@ class Trainer:
           UserError: no dataset, no tokenizer, or options that don't go together.
         """
         corpus = Corpus(config.data.dir, config.data.dataset, config.data.emotions)
-        tokenizer, _ = text.read_tokenizer(config)
+        tokenizer = text.read_tokenizer(config)
         preprocessor = factory.preprocessor(config, tokenizer)
         two_views = bool(losses.of_two_views(config.losses))
         collator = loader.Collator.from_config(config, corpus, preprocessor, two_views)
