@@ -4,14 +4,14 @@ import os
 
 import numpy as np
 
+from mmer_jax.data.corpus import is_synthetic
 from mmer_jax.data.preprocessing import SAMPLE_RATE
 from mmer_jax.errors import UserError
 from mmer_jax.inference import audio_io
 from mmer_jax.inference.model_card import CLASSES
 from mmer_jax.metrics import reliability
 from mmer_jax.models import encoders
-from mmer_jax.reporting import html, plots
-from mmer_jax.reporting.analysis import is_synthetic
+from mmer_jax.reporting import plots, report
 from mmer_jax.reporting.embeddings import spelled
 
 _TOKENS = 40  # of the attention's picture
@@ -20,7 +20,7 @@ _EXPECTED = "expected a recording, for example wav, flac, ogg or mp3"
 
 def css() -> str:
     """The page's style sheet."""
-    return html.environment().get_template("page.css.j2").render()
+    return report.environment().get_template("page.css.j2").render()
 
 
 def introduction(model) -> str:
@@ -39,7 +39,7 @@ def result(name: str, *args) -> str:
 
 
 def _render(name, *args, head="<section>"):
-    template = html.environment().get_template("page.html.j2")
+    template = report.environment().get_template("page.html.j2")
     body = f'<div class="mmer">{head}{getattr(template.module, name)(*args)}</section></div>'
     # Gradio's templates would take these for their own.
     return body.translate(str.maketrans({"$": "&#36;", "{": "&#123;", "}": "&#125;", "`": "&#96;"}))
@@ -145,7 +145,7 @@ def _timeline(prediction, wave, titles):
     # A given text is the same in every window.
     columns = 4 if prediction.text_source == "ctc" else 3
     return {
-        "image": html.image(plots.waveform_png(wave, colours, titles.values())),
+        "image": plots.image(plots.waveform_png(wave, colours, titles.values())),
         "head": ["time", "emotion", "probability", "transcript"][:columns],
         "rows": [row[:columns] for row in rows],
     }
@@ -174,7 +174,7 @@ def _picture(predictor, prediction, wave):
     if not reason and not any(w.text.strip() for w in prediction.timeline):
         reason = "The model read no words that could attend to anything."
     if prediction.label is None or reason:
-        image = html.image(plots.waveform_png(wave))
+        image = plots.image(plots.waveform_png(wave))
         return "Waveform", image, "waveform of the recording", reason if prediction.label else ""
     shares = [w.probabilities.get(prediction.label, 0.0) for w in prediction.timeline]
     window = prediction.timeline[int(np.argmax(shares))]
@@ -194,4 +194,4 @@ def _picture(predictor, prediction, wave):
     if len(ids) > _TOKENS:
         caption += f" Shown are the first {_TOKENS} of {len(ids)} pieces."
     description = "attention of each piece of the text over the waveform"
-    return "Where the words look in the speech", html.image(png), description, caption
+    return "Where the words look in the speech", plots.image(png), description, caption

@@ -3,11 +3,10 @@
 import os
 
 from mmer_jax import configuration, files, losses, processes, runs
-from mmer_jax.data import folds
+from mmer_jax.data import folds, text
 from mmer_jax.data.folds import Fold
 from mmer_jax.data.preprocessing import SAMPLE_RATE
 from mmer_jax.errors import UserError
-from mmer_jax.metrics import leakage
 from mmer_jax.models import factory
 from mmer_jax.results import FoldResult, PredictionRow, scores
 from mmer_jax.training import fold_params
@@ -166,7 +165,7 @@ def _rows(trainer, trained):
     if trained["answers"]["recognized"] and trainer.config.losses.ctc.weight:
         recognized = trained["answers"]["recognized"]
     if known is not None:
-        seen = leakage.seen(known, [u.transcript for u in utterances]).tolist()
+        seen = [text.normalized(u.transcript) in known for u in utterances]
     found = scores(trained["answers"]["logits"], label_names)
     return [
         PredictionRow(
