@@ -20,7 +20,7 @@ _TOKENS = 40  # of the attention's picture
 
 def css() -> str:
     """The page's style sheet."""
-    return html.environment().get_template("page.css.j2").render()
+    return report.environment().get_template("page.css.j2").render()
 
 
 def introduction(model) -> str:
