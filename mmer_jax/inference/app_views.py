@@ -18,11 +18,6 @@ from mmer_jax.reporting.embeddings import spelled
 _TOKENS = 40  # of the attention's picture
 
 
-def css() -> str:
-    """The page's style sheet."""
-    return report.environment().get_template("page.css.j2").render()
-
-
 def introduction(model) -> str:
     """The part above the form: the model, and what it is not fit for."""
     uses = {"audio": "how it is said", "text": "what is said"}
