@@ -168,7 +168,7 @@ def launch(gradio, blocks, host: str, port: int, max_mb: float) -> None:
     from starlette.middleware import Middleware
     from starlette.middleware.trustedhost import TrustedHostMiddleware
 
-    from mmer_jax.reporting import html
+    from mmer_jax.reporting import report
 
     middleware = [Middleware(secured)]
     if host in LOOPBACK:
@@ -179,7 +179,7 @@ def launch(gradio, blocks, host: str, port: int, max_mb: float) -> None:
         server_name=host, server_port=port, share=False, inbrowser=False, quiet=True,
         prevent_thread_lock=True, show_error=False, footer_links=[], enable_monitoring=False,
         ssr_mode=False, pwa=False, mcp_server=False, max_file_size=int(max_mb * 2**20),
-        css=html.environment().get_template("page.css.j2").render(), theme=_theme(gradio),
+        css=report.environment().get_template("page.css.j2").render(), theme=_theme(gradio),
         app_kwargs={"middleware": middleware, "openapi_url": None},
     )  # fmt: skip
 

@@ -5,14 +5,14 @@ import sys
 
 import numpy as np
 
+from mmer_jax.data.corpus import is_synthetic
 from mmer_jax.data.preprocessing import SAMPLE_RATE
 from mmer_jax.errors import UserError
 from mmer_jax.inference import audio_io
 from mmer_jax.inference.model_card import CLASSES
 from mmer_jax.metrics import reliability
 from mmer_jax.models import encoders
-from mmer_jax.reporting import html, plots
-from mmer_jax.reporting.analysis import is_synthetic
+from mmer_jax.reporting import plots, report
 from mmer_jax.reporting.embeddings import spelled
 
 _TOKENS = 40  # of the attention's picture
@@ -36,7 +36,7 @@ def result(name: str, *args) -> str:
 
 
 def _render(name, *args, head="<section>"):
-    template = html.environment().get_template("page.html.j2")
+    template = report.environment().get_template("page.html.j2")
     body = f'<div class="mmer">{head}{getattr(template.module, name)(*args)}</section></div>'
     # Gradio's templates would take these for their own.
     return body.translate(str.maketrans({"$": "&#36;", "{": "&#123;", "}": "&#125;", "`": "&#96;"}))
@@ -123,7 +123,7 @@ def _timeline(prediction, wave, titles):
     # A given text is the same in every window.
     columns = 4 if prediction.text_source == "ctc" else 3
     return {
-        "image": html.image(plots.waveform_png(wave, colours, titles.values())),
+        "image": plots.image(plots.waveform_png(wave, colours, titles.values())),
         "head": ["time", "emotion", "probability", "transcript"][:columns],
         "rows": [row[:columns] for row in rows],
     }
@@ -152,7 +152,7 @@ def _picture(predictor, prediction, wave):
         reason = "The model read no words that could attend to anything."
     if prediction.label is None or reason:
         caption = reason if prediction.label else ""
-        return {"image": html.image(plots.waveform_png(wave)), "caption": caption}
+        return {"image": plots.image(plots.waveform_png(wave)), "caption": caption}
     window = max(prediction.timeline, key=lambda w: w.probabilities.get(prediction.label, 0.0))
     part = wave[round(window.start * SAMPLE_RATE) : round(window.end * SAMPLE_RATE)]
     weights, ids = predictor.attention(part, window.text)
@@ -160,7 +160,7 @@ def _picture(predictor, prediction, wave):
     frame = encoders.frame(predictor.model.model.audio_encoder) / SAMPLE_RATE
     several = len(prediction.timeline) > 1
     return {
-        "image": html.image(plots.attention_png(part, weights[:_TOKENS], tokens, frame)),
+        "image": plots.image(plots.attention_png(part, weights[:_TOKENS], tokens, frame)),
         "window": f"{clock(window.start)}–{clock(window.end)}" if several else "",
         "pieces": f"{_TOKENS} of {len(ids)}" if len(ids) > _TOKENS else "",
     }
