@@ -115,9 +115,9 @@ def _train(trainer, phase, folder):
         rows = sharding.process_rows(config.data.batch_size, trainer.mesh)
     if processes.is_first():
         epath.Path(folder).mkdir(parents=True, exist_ok=True)
-    batches = loader.TrainBatches(
-        trainer.collator, phase.train, config.data.batch_size, config.train.epochs,
-        config.seed, rows,
+    batches = loader.Batches(
+        trainer.collator, phase.train, config.data.batch_size, rows,
+        epochs=config.train.epochs, seed=config.seed,
     )  # fmt: skip
     total = len(batches) if phase.steps is None else min(phase.steps, len(batches))
     epoch_steps = batches.steps_per_epoch
@@ -197,7 +197,7 @@ def refresh_transcripts(trainer, state, utterances, batches, iterator):
     position = iterator.get_state()
     iterator.close()
     texts = predict(trainer, state, utterances)["recognized"]
-    batches.asr_transcripts = {u.id: words.lower() for u, words in zip(utterances, texts)}
+    batches.texts = {u.id: words.lower() for u, words in zip(utterances, texts)}
     iterator = trainer.to_devices(batches)
     iterator.set_state(position)
     return iterator
