@@ -292,11 +292,11 @@ def _torch_recordings(flags, trainer, params, tokenizer):
 def _flax_recordings(_, trainer, params, tokenizer):
     from mmer_jax.data import text
     from mmer_jax.inference.predictor import Predictor
-    from mmer_jax.training.model_folder import LoadedModel
+    from mmer_jax.training.checkpoint_io import LoadedModel
 
     reader = text.Tokenizer(tokenizer, MAX_TOKENS)
     loaded = LoadedModel(
-        "benchmark", trainer.config, trainer.model, params, common.LABELS, {}, reader, tokenizer, {}
+        "benchmark", trainer.config, trainer.model, params, common.LABELS, {}, reader, {}
     )
     predictor = Predictor(loaded, detect_speech=False)
     return lambda paths, texts: np.stack(

@@ -5,15 +5,10 @@ import dataclasses
 import numpy as np
 from sklearn.model_selection import StratifiedGroupKFold
 
+from mmer_jax.configuration import PROTOCOLS
 from mmer_jax.data import text
 from mmer_jax.data.corpus import Utterance, sessions
 from mmer_jax.errors import UserError
-
-# An attribute of utterances -> its values; each is left out of training and tested in turn.
-PROTOCOLS = {
-    "session": (1, 2, 3, 4, 5),
-    "speaker": tuple(f"Ses0{session}{gender}" for session in range(1, 6) for gender in "FM"),
-}
 
 
 @dataclasses.dataclass(frozen=True)

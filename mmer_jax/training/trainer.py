@@ -78,7 +78,7 @@ class Trainer:
           UserError: no dataset, no tokenizer, or options that don't go together.
         """
         corpus = Corpus(config.data.dir, config.data.dataset, config.data.emotions)
-        tokenizer, _ = text.read_tokenizer(config)
+        tokenizer = text.read_tokenizer(config)
         two_views = bool(losses.of_two_views(config.losses))
         preprocessor = factory.preprocessor(config, tokenizer)
         collator = loader.Collator(config, corpus, preprocessor, two_views)
