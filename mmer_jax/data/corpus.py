@@ -129,6 +129,11 @@ def sessions(data_dir: str, dataset: str, emotions: str) -> tuple[int, ...]:
         return ()
 
 
+def is_synthetic(config) -> bool:
+    """Whether a run's corpus is the demo's."""
+    return config.data.dataset.startswith("demo") or config.name.startswith("demo")
+
+
 def _sessions(builder):
     """Numbers of the sessions, each a split; a corpus may be one of fewer than five."""
     sessions = tuple(k for k in range(1, 6) if f"session{k}" in builder.info.splits)
