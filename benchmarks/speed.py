@@ -42,7 +42,7 @@ from mmer_jax.inference import audio_io
 from mmer_jax.inference.predictor import Predictor
 from mmer_jax.models.forward import make_forward
 from mmer_jax.training import sharding
-from mmer_jax.training.model_folder import LoadedModel
+from mmer_jax.training.checkpoint_io import LoadedModel
 
 VIEW = ("audio", "audio_length", "text_ids", "text_mask")
 WORDS_PER_SECOND, MAX_TOKENS = 2.6, 128
@@ -243,7 +243,7 @@ def recordings(flags) -> dict:
         tokenizer = write_tokenizer(f"{folder}/tokenizer", texts)
         loaded = LoadedModel(
             "benchmark", trainer.config, trainer.model, params, common.LABELS, {},
-            Tokenizer(tokenizer, MAX_TOKENS), tokenizer, {},
+            Tokenizer(tokenizer, MAX_TOKENS), {},
         )  # fmt: skip
         if flags.side == "PyTorch":
             side = TorchSide(trainer, params)

@@ -21,7 +21,7 @@ def _is_command():
 if _is_command():  # before it imports what may be missing
     from mmer_jax import cli
 
-    cli.check_packages()
+    cli.check_python()
 
 
 def load(name: str, **options):

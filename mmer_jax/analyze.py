@@ -3,8 +3,6 @@
 import os
 import sys
 
-from absl import flags
-
 from mmer_jax import cli, files
 from mmer_jax.errors import UserError
 
@@ -118,7 +116,6 @@ def main(argv: list[str] | None = None) -> int:
         "--data_dir", default="", help="where the prepared dataset is, if it has moved"
     )
     args = parser.parse_args(argv)
-    flags.FLAGS.mark_as_parsed()  # grain reads absl's flags, which this command does not use
 
     def work():
         path = run(args.workdir, args.fold, args.utterance, args.out, args.data_dir)

@@ -9,8 +9,6 @@ import tempfile
 import threading
 import warnings
 
-from absl import flags
-
 import mmer_jax
 from mmer_jax import cli
 from mmer_jax.errors import UserError
@@ -258,7 +256,6 @@ def _size(text):
 def main(argv: list[str] | None = None) -> int:
     """The command; 1 and one message where something is wrong."""
     args = _parser().parse_args(argv)
-    flags.FLAGS.mark_as_parsed()  # grain reads absl's flags, which this command does not use
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # recordings are removed then too
 
     def work():

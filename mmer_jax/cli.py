@@ -1,11 +1,9 @@
 """What the commands share: their environment, a parser, and how they end."""
 
-from __future__ import annotations  # an older Python is to get as far as `check_packages`
+from __future__ import annotations  # an older Python is to get as far as `check_python`
 
 import argparse
-import codecs
 import contextlib
-import importlib.util
 import logging
 import os
 import select
@@ -16,14 +14,6 @@ from mmer_jax.errors import NotWritten, UserError, refusal
 
 CACHE = "~/.cache/mmer_jax/xla"
 MODEL = "a finished fold (runs/demo/fold5), a model folder, or a name on the Hugging Face hub"
-# What the package imports, beside the standard library; `convert`'s PyTorch is an extra.
-PACKAGES = (
-    "absl", "array_record", "chex", "clu", "etils", "flax", "grain", "huggingface_hub", "jax",
-    "jinja2", "jiwer",
-    "markdown_it", "markupsafe", "matplotlib", "ml_collections", "numpy", "optax", "orbax",
-    "safetensors", "scipy", "sklearn", "soundfile", "soxr", "tensorflow", "tensorflow_datasets",
-    "tokenizers", "tqdm", "transformers",
-)  # fmt: skip
 # Of a shell for a program that a signal ended: 128 and SIGINT, SIGPIPE.
 STOPPED, PIPE_CLOSED = 130, 141
 # tensorflow only writes TensorBoard files here; its chatter would hide the messages.
@@ -41,43 +31,47 @@ class Parser(argparse.ArgumentParser):
         sys.exit(1)
 
 
-def check_packages() -> None:
-    """Ends the program with one message where this Python can't run the package."""
-    missing = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
-    if sys.version_info >= (3, 10) and not missing:
-        return
-    some = ", ".join(missing[:5]) + (f" and {len(missing) - 5} more" if missing[5:] else "")
-    old = sys.version_info < (3, 10)
-    lacks = "is too old; 3.10 or newer is needed" if old else f"lacks {some}"
-    here = ".venv/bin/python"
-    hint = f"Run it by the environment's: {here} -m mmer_jax...." if os.path.exists(here) else (
-        f"Install the package into {'a newer one' if old else 'it'}: pip install -c "
-        "constraints.txt -e ."
-    )  # fmt: skip
+def check_python() -> None:
+    """Ends the program with one message where this Python can't run the package, now or later."""
+    if sys.version_info < (3, 10):  # noqa: UP036 - it is here to be told
+        _explain("is too old; 3.10 or newer is needed")
+        sys.exit(1)
+    sys.excepthook = _explain_missing
+
+
+def _explain_missing(kind, error, trace):
+    """Of a package that is missing, no traceback."""
+    if not isinstance(error, ModuleNotFoundError) or (error.name or "").startswith("mmer_jax"):
+        return sys.__excepthook__(kind, error, trace)
+    return _explain(f"lacks {error.name}")
+
+
+def _explain(lacks):
+    hint = "Install the package anew: pip install -c constraints.txt -e ."
+    if os.path.exists(".venv/bin/python"):
+        hint = "Run it by the environment's: .venv/bin/python -m mmer_jax...."
     version = ".".join(map(str, sys.version_info[:2]))
     print(f"error: {sys.executable} (Python {version}) {lacks}. {hint}", file=sys.stderr)
-    sys.exit(1)
 
 
-def cache_compilations() -> None:
-    """Compiled programs are kept where `main` keeps them, unless the environment says where."""
-    if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
-        keep_compilations(CACHE)
+def cache_compilations(folder: str = "") -> None:
+    """Keeps compiled programs in `folder` for the next run; by default where `main` keeps them.
 
-
-def keep_compilations(folder: str) -> None:
-    """Compiled programs are kept in `folder`, and read from there by the next run."""
+    That is, unless the environment says where.
+    """
+    if not folder and os.environ.get("JAX_COMPILATION_CACHE_DIR"):
+        return
     import jax
 
-    jax.config.update("jax_compilation_cache_dir", os.path.expanduser(folder))
+    jax.config.update("jax_compilation_cache_dir", os.path.expanduser(folder or CACHE))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 1.0)
 
 
 def attempt(work, stopped: str, place: str = "") -> int:
     """Calls `work()`; what the user or the system is to blame for is one message, as is Ctrl-C.
 
-    Whatever the output can't encode is written in another way. A reader that has gone, as `head`
-    does, ends the program without a word. Anything else is a bug, and raised.
+    A reader that has gone, as `head` does, ends the program without a word. Anything else is a bug,
+    and raised.
 
     Args:
       work: prints what it has to say; may return an exit code.
@@ -88,7 +82,12 @@ def attempt(work, stopped: str, place: str = "") -> int:
       The exit code: that of `work`, 0, 1 for a mistake or a system that refuses, 130 where it was
       stopped, 141 where nobody reads the output any more.
     """
-    _encode_everything()
+    from absl import flags
+
+    flags.FLAGS.mark_as_parsed()  # grain reads absl's flags, which most commands do not use
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")  # whatever the terminal can't show
     try:
         with _one_voice(place) as refused:
             code = work() or 0
@@ -164,12 +163,9 @@ def _one_voice(place):
         else:
             in_threads(args)
 
-    def print_news(args):
-        if not _is_told_anyway(args.exc_value):
-            unraisable(args)
-
     # What tensorstore's callbacks raise ends in sys.unraisablehook.
-    threading.excepthook, sys.unraisablehook = hook, print_news
+    threading.excepthook = hook
+    sys.unraisablehook = lambda args: _is_told(args.exc_value) or unraisable(args)
     loggers = [logging.getLogger(name) for name in ("absl", "asyncio", "concurrent.futures")]
     for logger in loggers:
         logger.addFilter(_is_news)
@@ -185,33 +181,13 @@ def _one_voice(place):
 
 def _is_news(record):
     """Whether a log's record is no error that ends the command with a message anyway."""
-    error = record.exc_info[1] if record.exc_info else None
-    return record.levelno < logging.ERROR or error is None or not _is_told_anyway(error)
+    return record.levelno < logging.ERROR or not _is_told((record.exc_info or (0, None))[1])
 
 
-def _is_told_anyway(error):
+def _is_told(error):
     """Whether a thread's error is what the command ends with, or follows on it.
 
     A writer's thread may report to an event loop that has ended meanwhile.
     """
     follows = isinstance(error, RuntimeError) and str(error) == "Event loop is closed"
-    return follows or refusal(error) is not None
-
-
-_ASCII = {"±": "+-", "–": "-", "…": "...", "“": '"', "”": '"'}
-
-
-def _encode_everything():
-    """Whatever stdout and stderr can't encode is written in ASCII."""
-    codecs.register_error("mmer_jax", _in_ascii)
-    for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="mmer_jax")
-
-
-def _in_ascii(error):
-    if not isinstance(error, UnicodeEncodeError):
-        raise error
-    text = error.object[error.start : error.end]
-    escaped = (c.encode("ascii", "backslashreplace").decode() for c in text)
-    return "".join(_ASCII.get(c, e) for c, e in zip(text, escaped)), error.end
+    return follows or (error is not None and refusal(error) is not None)

@@ -8,6 +8,7 @@ import difflib
 import hashlib
 import json
 import re
+import sys
 
 import ml_collections
 from ml_collections import config_dict
@@ -18,13 +19,14 @@ from mmer_jax.metrics import METRICS
 from mmer_jax.models import encoders
 
 MODALITIES = ("audio", "text")
+PROTOCOLS = {"session": 5, "speaker": 10}  # leave one of them out; how many there are
 # Options that may differ between a run and its continuation: they move files or work, not numbers.
 NOT_IN_FINGERPRINT = (
     "name", "folds", "seeds", "data.dir", "data.threads", "data.prefetch", "mesh.data", "mesh.fsdp",
     "mesh.model", "train.log_every",
 )  # fmt: skip
 CHOICES = {
-    "protocol": ("session", "speaker"),
+    "protocol": tuple(PROTOCOLS),
     "selection": ("heldout", "original"),
     "data.emotions": ("emotions4",),
     "data.normalize": ("auto", "utterance", "none"),
@@ -195,9 +197,16 @@ def validate(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
     Raises:
       UserError: an option outside its choices or its range; names the option and the choices.
     """
-    _take_old_values(config)
-    values = flat(config)
-    _check_names(values)
+    values, known = flat(config), flat(default()).keys()
+    for path, (_, renamed) in _RENAMED.items():
+        if values.get(path) in renamed:
+            values[path] = renamed[values[path]]
+            config.update_from_flattened_dict({path: values[path]})
+    # A file may add a key to a ConfigDict, and nothing would read it.
+    for path in values.keys() - known:
+        near = _RENAMED[path][:1] if path in _RENAMED else difflib.get_close_matches(path, known, 1)
+        meant = f" Is config.{near[0]} meant?" if near else ""
+        raise UserError(f"There is no option config.{path}.{meant} See docs/configs.md for all.")
     for path, choices in CHOICES.items():
         if values[path] not in choices:
             listed = ", ".join(map(str, choices))
@@ -205,119 +214,92 @@ def validate(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
     for path, (low, high) in RANGES.items():
         if not low <= values[path] <= high:
             raise UserError(f"config.{path} is {values[path]}; expected {low} to {high}.")
-    for check in (_check_model, _check_folds, _check_losses, _check_optimizer, _check_training):
-        check(config)
+    for message in _clashes(config):
+        raise UserError(message)
     return config
 
 
-def _take_old_values(config):
-    for old, (new, values) in _RENAMED.items():
-        *groups, name = new.split(".")
-        group = _lookup(config, groups)
-        if old == new and group[name] in values:
-            group[name] = values[group[name]]
-
-
-def _lookup(config, keys):
-    for key in keys:
-        config = config[key]
-    return config
-
-
-def _check_names(values):
-    """That each option exists: a file may add a key to a ConfigDict, and nothing would read it."""
-    known = flat(default()).keys()
-    for path in values.keys() - known:
-        near = _RENAMED[path][:1] if path in _RENAMED else difflib.get_close_matches(path, known, 1)
-        meant = f" Is config.{near[0]} meant?" if near else ""
-        raise UserError(f"There is no option config.{path}.{meant} See docs/configs.md for all.")
-
-
-def _check_model(config):
-    if config.model.width % config.model.heads:
-        raise UserError(
-            f"config.model.width is {config.model.width}, which config.model.heads "
-            f"({config.model.heads}) does not divide; change one of them."
+def _clashes(c):
+    """What is wrong with options that are malformed or don't go together, one by one."""
+    text, losses, train, modalities = c.text, c.losses, c.train, tuple(c.model.modalities)
+    last, numbers, seeds = PROTOCOLS[c.protocol], tuple(c.folds), tuple(c.seeds)
+    if c.model.width % c.model.heads:
+        yield (
+            f"config.model.width is {c.model.width}, which config.model.heads ({c.model.heads}) "
+            "does not divide; change one of them."
         )
-    reads = "text" in config.model.modalities
-    if reads and not config.text.pretrained and not config.text.tokenizer:
-        raise UserError(
+    if "text" in modalities and not text.pretrained and not text.tokenizer:
+        yield (
             "config.text.tokenizer is empty and there is no config.text.pretrained to bring one. "
             "Name a Hugging Face tokenizer: a hub name or a folder."
         )
-    if config.mesh.data == 0:
-        raise UserError("config.mesh.data is 0; expected a number of devices, or -1 for all.")
-
-
-def _check_folds(config):
-    last = {"session": 5, "speaker": 10}[config.protocol]
-    numbers, seeds = tuple(config.folds), tuple(config.seeds)
-    if len(set(numbers)) != len(numbers) or not all(f in range(1, last + 1) for f in numbers):
-        raise UserError(
+    if c.mesh.data == 0:
+        yield "config.mesh.data is 0; expected a number of devices, or -1 for all."
+    if _repeats(numbers) or not all(f in range(1, last + 1) for f in numbers):
+        yield (
             f"config.folds is {numbers!r}; expected different numbers of 1 to {last} (test "
-            f"{config.protocol}s), for example --config.folds='({last},)', or () for all."
+            f"{c.protocol}s), for example --config.folds='({last},)', or () for all."
         )
-    if len(set(seeds)) != len(seeds) or not all(isinstance(s, int) and s >= 0 for s in seeds):
-        raise UserError(
+    if _repeats(seeds) or not all(isinstance(s, int) and s >= 0 for s in seeds):
+        yield (
             f"config.seeds is {seeds!r}; expected different whole numbers from 0, for example "
             "--config.seeds='(0, 1, 2)'."
         )
-    if config.refit and config.selection == "original":
-        raise UserError(
+    if c.refit and c.selection == "original":
+        yield (
             "config.refit trains on what selection=heldout holds out; selection=original holds "
             "out nothing. Switch one of them off."
         )
-
-
-def _check_losses(config):
-    losses = config.losses
     if not any(losses[name].weight for name in LOSSES):
-        raise UserError("Every weight in config.losses is 0: there is nothing to train on.")
-    for name in LOSSES:
-        if losses.memory.size and losses[name].get("form") == "original":
-            raise UserError(
+        yield "Every weight in config.losses is 0: there is nothing to train on."
+    for name in LOSSES if losses.memory.size else ():
+        if losses[name].get("form") == "original":
+            yield (
                 f"config.losses.{name}.form=original has no memory bank; set "
                 "config.losses.memory.size=0 or the form to standard."
             )
-
-
-def _check_optimizer(config):
-    try:
-        rates = [(pattern, 1.0) for pattern in config.optimizer.frozen]
-        for pattern, factor in (*rates, *config.optimizer.groups):
-            re.compile(pattern)
-            if not 0.0 <= float(factor) <= 1000.0:
-                raise ValueError(f"{factor} is no factor")
-    except (TypeError, ValueError, re.error) as e:
-        raise UserError(
-            f"config.optimizer.frozen or config.optimizer.groups can't be read: {e}. Expected "
-            "patterns, and pairs of a pattern and a factor on the learning rate, for example "
-            "--config.optimizer.groups='((\"audio_encoder/.*\", 0.1),)'."
-        ) from e
-
-
-def _check_training(config):
-    train = config.train
-    if train.chunk_size and config.data.batch_size % train.chunk_size:
-        raise UserError(
-            f"config.data.batch_size is {config.data.batch_size}, which config.train.chunk_size "
+    if unreadable := _unreadable(c.optimizer):
+        yield (
+            f"config.optimizer.frozen or config.optimizer.groups can't be read: {unreadable}. "
+            "Expected patterns, and pairs of a pattern and a factor on the learning rate, for "
+            "example --config.optimizer.groups='((\"audio_encoder/.*\", 0.1),)'."
+        )
+    if train.chunk_size and c.data.batch_size % train.chunk_size:
+        yield (
+            f"config.data.batch_size is {c.data.batch_size}, which config.train.chunk_size "
             f"({train.chunk_size}) does not divide; change one of them."
         )
     if train.text_dropout + train.ctc_texts > 1:
-        raise UserError(
+        yield (
             f"config.train.text_dropout ({train.text_dropout}) and config.train.ctc_texts "
             f"({train.ctc_texts}) are shares of the same utterances; together they are above 1."
         )
-    if train.ctc_texts and tuple(config.model.modalities) != MODALITIES:
-        raise UserError(
+    if train.ctc_texts and modalities != MODALITIES:
+        yield (
             "config.train.ctc_texts feeds the text branch with the CTC head's transcript; it needs "
-            f"speech and text, and config.model.modalities is {tuple(config.model.modalities)!r}."
+            f"speech and text, and config.model.modalities is {modalities!r}."
         )
-    if train.ctc_texts and not config.losses.ctc.weight:
-        raise UserError(
+    if train.ctc_texts and not losses.ctc.weight:
+        yield (
             "config.train.ctc_texts is set and config.losses.ctc.weight is 0: a CTC head that is "
             "not trained writes nothing. Give it a weight."
         )
+
+
+def _repeats(numbers):
+    return len(set(numbers)) != len(numbers)
+
+
+def _unreadable(optimizer):
+    """What is wrong with the patterns of parameters; None if nothing is."""
+    try:
+        rates = [(pattern, 1.0) for pattern in optimizer.frozen]
+        for pattern, factor in (*rates, *optimizer.groups):
+            re.compile(pattern)
+            if not 0.0 <= float(factor) <= 1000.0:
+                return f"{factor} is no factor"
+    except (TypeError, ValueError, re.error) as e:
+        return str(e)
 
 
 def to_json(config: ml_collections.ConfigDict) -> dict:
@@ -336,21 +318,16 @@ def from_json(plain: dict) -> ml_collections.ConfigDict:
     Raises:
       UserError: an option that isn't there any more, or a value that can't be run.
     """
-    config = default()
+    config = default().lock()  # else it would take a key that it lacks
     for path, value in _renamed(flat(plain)).items():
-        if path in _GONE:
-            continue
-        *groups, name = path.split(".")
         try:
-            group = _lookup(config, groups)
-            group[name]  # a ConfigDict takes a new key without a word
-            group[name] = tuple(value) if isinstance(value, list) else value
-        except (AttributeError, KeyError, TypeError) as e:
+            config.update_from_flattened_dict({path: value})
+        except (AttributeError, KeyError, TypeError, ValueError) as e:
             raise UserError(
                 f"config.json has {path}={value!r}, which this version of mmer_jax does not know. "
                 "Use the version that the run was made with."
             ) from e
-    return validate(config)
+    return validate(config.unlock())
 
 
 def flat(tree) -> dict[str, object]:
@@ -375,7 +352,7 @@ def differences(old: dict, new: dict) -> list[tuple[str, object, object]]:
     """
     known = flat(to_json(default()))
     a, b = known | _renamed(flat(old)), known | _renamed(flat(new))
-    keys = sorted((a.keys() | b.keys()) - {*NOT_IN_FINGERPRINT, *_GONE})
+    keys = sorted((a.keys() | b.keys()) - {*NOT_IN_FINGERPRINT})
     return [(k, a.get(k), b.get(k)) for k in keys if a.get(k) != b.get(k)]
 
 
@@ -400,8 +377,8 @@ def fingerprint(config: ml_collections.ConfigDict) -> str:
 
 
 def _renamed(options):
-    """Options by path, what has an old name under its new one."""
-    options = dict(options)
+    """Options by path, what has an old name under its new one, without those that are gone."""
+    options = {path: value for path, value in options.items() if path not in _GONE}
     for old, (new, values) in _RENAMED.items():
         if old in options:
             value = options.pop(old)
@@ -410,7 +387,7 @@ def _renamed(options):
 
 
 def rename_arguments(argv: list[str]) -> tuple[list[str], list[str]]:
-    """A command line with options, values and variants under the names that they have now.
+    """A command line with options and values under the names that they have now.
 
     Args:
       argv: `--config.OPTION=VALUE`, or the value as an argument of its own.
@@ -422,21 +399,19 @@ def rename_arguments(argv: list[str]) -> tuple[list[str], list[str]]:
     while rest:
         argument = rest.pop(0)
         flag, has_value, value = argument.partition("=")
-        option = flag.removeprefix("--config.") if flag.startswith("--config.") else None
-        if (option in _RENAMED or option in _GONE) and not has_value:
+        option = flag.removeprefix("--config.")
+        if option == flag or option not in (*_RENAMED, *_GONE):
+            arguments.append(argument)
+            continue
+        if not has_value:
             value = rest.pop(0) if rest else ""
         if option in _GONE:
             notices.append(f"--config.{option} does nothing any more and is passed over.")
-        elif option in _RENAMED:
-            ((new, now),) = _renamed({option: value}).items()
-            arguments.append(f"--config.{new}={now}")
-            if (new, now) != (option, value):
-                notices.append(f"--config.{option}={value} is --config.{new}={now} now.")
-        else:
-            arguments.append(argument)
-            if flag == "--config" and value.rpartition(":")[2] in _RENAMED_VARIANTS:
-                file, _, variant = value.rpartition(":")
-                notices.append(f"{value} is {file}:{_RENAMED_VARIANTS[variant]} now.")
+            continue
+        ((new, now),) = _renamed({option: value}).items()
+        arguments.append(f"--config.{new}={now}")
+        if (new, now) != (option, value):
+            notices.append(f"--config.{option}={value} is --config.{new}={now} now.")
     return arguments, notices
 
 
@@ -446,7 +421,10 @@ def check_variant(file: str, variant: str, variants) -> str:
     Raises:
       UserError: the file has no such variant; names the choices.
     """
-    variant = _RENAMED_VARIANTS.get(variant, variant)
+    if variant in _RENAMED_VARIANTS:
+        now = _RENAMED_VARIANTS[variant]
+        print(f"The variant {variant} is {now} now.", file=sys.stderr)
+        variant = now
     if variant not in variants:
         raise UserError(
             f"{file} has no variant {variant!r}; the choices are: {', '.join(variants)}."

@@ -46,38 +46,30 @@ def refusal(error: BaseException, place: str = "") -> str | None:
       error: an OSError, or what a library (orbax, tensorstore, grain, tensorflow) made of one.
       place: where the program writes, for errors that do not say it.
     """
-    for e in chain(error, contexts=False):
+    for e in _chain(error, contexts=False):
         if isinstance(e, ModuleNotFoundError) and not (e.name or "").startswith("mmer_jax"):
             return f"{e}: a package is missing; install this one again, with what it needs."
         if isinstance(e, OSError):
-            return f"{_described(e, place)}. {_remedy(e.errno)}"
-    for e in chain(error):  # also what a cleaning up failed after, if it is of these alone
+            place = place if e.filename is None else os.fsdecode(e.filename)
+            return _sentences(place, e.strerror or str(e), e.errno)
+    for e in _chain(error):  # also what a cleaning up failed after, if it is of these alone
         for code, text in _REFUSALS.items():
             if re.search(rf"(?i:{re.escape(text)})|\b{errno.errorcode[code]}\b", str(e)):
                 path = re.search(r"(?<![\w:])/[^\s\"'\],:;]+", str(e))
-                return f"{_at(path[0] if path else place)}{text}. {_remedy(code)}"
+                return _sentences(path[0] if path else place, text, code)
     return None
 
 
-def _at(place):
-    return f"{place}: " if place else ""
-
-
-def _described(error, place):
-    if error.filename is None:
-        return _at(place) + (error.strerror or str(error))
-    return f"{os.fsdecode(error.filename)}: {error.strerror}"
-
-
-def _remedy(code):
+def _sentences(place, text, code):
+    remedy = "See that it is there and can be used, and run the same command again."
     if code in (errno.ENOSPC, errno.EDQUOT):
-        return "Make space there, or name another place, and run the same command again."
+        remedy = "Make space there, or name another place, and run the same command again."
     if code in (errno.EROFS, errno.EACCES, errno.EPERM):
-        return "Make it writable, or name another place."
-    return "See that it is there and can be used, and run the same command again."
+        remedy = "Make it writable, or name another place."
+    return f"{place}{': ' if place else ''}{text}. {remedy}"
 
 
-def chain(error: BaseException, contexts: bool = True) -> list[BaseException]:
+def _chain(error, contexts=True):
     """An error, what it was raised from or (`contexts`) while handling, and what it gathers."""
     seen, left = [], [error]
     while left:

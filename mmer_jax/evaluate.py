@@ -4,8 +4,6 @@ import os
 import sys
 import time
 
-from absl import flags
-
 from mmer_jax import cli, files, processes
 from mmer_jax.errors import UserError
 from mmer_jax.metrics.reliability import TEXT_SOURCES, text_sources
@@ -64,7 +62,6 @@ def main(argv: list[str] | None = None) -> int:
         "--data_dir", default="", help="where the prepared dataset is, if it has moved"
     )
     args = parser.parse_args(argv)
-    flags.FLAGS.mark_as_parsed()  # grain reads absl's flags, which this command does not use
 
     def work():
         table = run(args.workdir, args.text_source, args.data_dir)

@@ -3,8 +3,6 @@
 import os
 import sys
 
-from absl import flags
-
 from mmer_jax import cli, files
 from mmer_jax.errors import UserError
 
@@ -32,12 +30,12 @@ def run(source: str, out: str, fold: int | None = None, seed: int | None = None,
     # Imported late: a wrong option is reported at once, without seconds of imports.
     from mmer_jax.inference import model_card
     from mmer_jax.inference import stablehlo as programs
-    from mmer_jax.training import checkpoint_io, model_folder
+    from mmer_jax.training import checkpoint_io
 
     with files.new_folder(out) as made:
         model = checkpoint_io.read_fold(folder)
         buckets = programs.buckets_of(model, seconds, rows) if stablehlo else ()
-        model_folder.write(model, made, model_card.markdown(model))
+        checkpoint_io.write(model, made, model_card.markdown(model))
         if stablehlo:
             _say(f"exporting programs of {len(buckets)} shapes; this takes a while ...")
             programs.export(model, made, buckets)
@@ -125,7 +123,6 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     if not args.stablehlo and not (args.seconds is None and args.batch is None):
         parser.error("--seconds and --batch are options of --stablehlo, which is missing")
-    flags.FLAGS.mark_as_parsed()  # grain reads absl's flags, which this command does not use
     rows = 1 if args.batch is None else args.batch
 
     def work():

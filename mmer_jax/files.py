@@ -38,9 +38,6 @@ def replace_file(path: str, content: str | bytes) -> None:
     One on a disk that holds this already is left alone, be it on a disk that can't be written.
     """
     data = content.encode("utf-8") if isinstance(content, str) else content
-    if is_remote(path):
-        epath.Path(path).write_bytes(data)  # an object appears when it is whole
-        return
     if _holds(path, data):
         return
     with replacing(path) as temporary, open(temporary, "wb") as f:
@@ -81,21 +78,15 @@ def replacing(path: str):
     os.close(handle)
     try:
         yield temporary
-        _move(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
-
-
-def _move(temporary, path):
-    if is_remote(path):
-        epath.Path(path).write_bytes(pathlib.Path(temporary).read_bytes())
-        os.unlink(temporary)
-        return
-    with open(temporary, "rb") as f:
-        os.fsync(f.fileno())
-    os.chmod(temporary, 0o644)
-    os.replace(temporary, path)
+        if is_remote(path):
+            epath.Path(path).write_bytes(pathlib.Path(temporary).read_bytes())
+        else:
+            with open(temporary, "rb") as f:
+                os.fsync(f.fileno())
+            os.chmod(temporary, 0o644)
+            os.replace(temporary, path)
+    finally:
+        pathlib.Path(temporary).unlink(missing_ok=True)
 
 
 def remove_folder(path: str) -> None:
@@ -144,24 +135,25 @@ def new_folder(folder: str):
     """
     _check_free(folder)
     folder = resolve(folder)
-    temporary = None
+    parent = os.path.dirname(folder)
     try:
-        os.makedirs(os.path.dirname(folder), exist_ok=True)
-        temporary = tempfile.mkdtemp(dir=os.path.dirname(folder), prefix=".writing-")
-        yield temporary
-        os.chmod(temporary, 0o755)  # mkdtemp's are private
-        os.rename(temporary, folder)
-    except BaseException as e:
-        if temporary:
-            shutil.rmtree(temporary, ignore_errors=True)
-        if isinstance(e, UserError) and temporary and temporary in str(e):
-            raise UserError(str(e).replace(temporary, folder)) from e
-        if not isinstance(e, Exception) or isinstance(e, (UserError, BrokenPipeError)):
-            raise
+        os.makedirs(parent, exist_ok=True)
+        with tempfile.TemporaryDirectory(
+            dir=parent, prefix=".writing-", ignore_cleanup_errors=True
+        ) as temporary:
+            yield temporary
+            os.chmod(temporary, 0o755)  # it is private
+            _check_free(folder)  # another process may have been faster
+            os.rename(temporary, folder)
+    except BrokenPipeError:
+        raise  # of who reads our output
+    except UserError as e:
+        raise UserError(str(e).replace(temporary, folder)) from e
+    except Exception as e:
         said = refusal(e)
-        if said:
-            raise UserError(f"{folder} can't be written: {said} Or name another folder.") from e
-        raise
+        if said is None:
+            raise
+        raise UserError(f"{folder} can't be written: {said} Or name another folder.") from e
 
 
 def _check_free(folder):

@@ -79,7 +79,7 @@ def command(work, prefix: str = "") -> int:
     config = _CONFIG.value
     workdir = _WORKDIR.value or os.path.join("runs", prefix + config.name)
     if _CACHE.value:
-        cli.keep_compilations(_CACHE.value)
+        cli.cache_compilations(_CACHE.value)
 
     def go():
         processes.start(_COORDINATOR.value, _PROCESSES.value, _PROCESS.value, _DISTRIBUTED.value)

@@ -4,8 +4,6 @@ import argparse
 import sys
 import time
 
-from absl import flags
-
 from mmer_jax import cli
 from mmer_jax.errors import UserError
 
@@ -81,7 +79,6 @@ def _predict(args):
     from mmer_jax.inference import tables
     from mmer_jax.inference.predictor import Predictor
     from mmer_jax.training import checkpoint_io
-    from mmer_jax.training.model_folder import digest
 
     items = tables.expand(args.inputs, "" if args.no_text else args.text)
     cli.cache_compilations()
@@ -91,7 +88,9 @@ def _predict(args):
     writer = tables.WRITERS[writer_name](model.label_names)
     file = None
     if args.out:
-        file = tables.ResumableFile(args.out, writer, _made_with(args, writer_name, digest(model)))
+        file = tables.ResumableFile(
+            args.out, writer, _made_with(args, writer_name, checkpoint_io.digest(model))
+        )
         left = file.left(items)
         if len(left) < len(items):
             _say(f"{len(items) - len(left)} of {len(items)} files are in {args.out} already")
@@ -207,7 +206,6 @@ def _parser():
 def main(argv: list[str] | None = None) -> int:
     """The command; 1 where something is wrong or a file was left out."""
     args = _parser().parse_args(argv)
-    flags.FLAGS.mark_as_parsed()  # grain reads absl's flags, which this command does not use
     goes_on = "the same command goes on where it stopped" if args.out else "nothing was written"
     return cli.attempt(lambda: _predict(args), goes_on, args.out or "")
 

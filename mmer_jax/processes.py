@@ -25,16 +25,12 @@ def start(coordinator: str | None, count: int | None, number: int | None, automa
       UserError: some of the three are missing, or the others can't be reached.
     """
     global _started
-    given = (
-        coordinator or os.environ.get("JAX_COORDINATOR_ADDRESS"),
-        _number(count, "JAX_NUM_PROCESSES"),
-        _number(number, "JAX_PROCESS_ID"),
-    )
-    missing = [
-        name
-        for name, value in zip(("coordinator_address", "num_processes", "process_id"), given)
-        if value is None
-    ]
+    given = {
+        "coordinator_address": coordinator or os.environ.get("JAX_COORDINATOR_ADDRESS"),
+        "num_processes": _number(count, "JAX_NUM_PROCESSES"),
+        "process_id": _number(number, "JAX_PROCESS_ID"),
+    }
+    missing = [name for name, value in given.items() if value is None]
     if len(missing) == 3 and not automatic:
         return
     if missing and not automatic:
@@ -46,7 +42,7 @@ def start(coordinator: str | None, count: int | None, number: int | None, automa
     import jax
 
     try:
-        jax.distributed.initialize(*given)
+        jax.distributed.initialize(**given)
     except (RuntimeError, ValueError) as e:
         raise UserError(f"The processes of this run can't be joined: {e}") from e
     if jax.default_backend() == "cpu":

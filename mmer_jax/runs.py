@@ -1,5 +1,6 @@
 """A run's folder, read and written without jax: config, results of folds, metrics, summary."""
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -113,7 +114,7 @@ def finished_folds(workdir: str) -> tuple[FoldRun, ...]:
     By what is there, not by its config: a run may have been continued with other seeds, or with
     seeds at all. A fold that is finished both ways is taken from its seed's folder.
     """
-    by_key = {fold.result.key: fold for fold in map(_fold, fold_folders(workdir))}
+    by_key = {fold.result.key: fold for fold in map(read_fold, fold_folders(workdir))}
     return tuple(by_key[key] for key in sorted(by_key))
 
 
@@ -126,18 +127,14 @@ def fold_folders(workdir: str) -> list[str]:
 
 
 def read_fold(folder: str) -> FoldRun:
-    """The finished fold in a folder `fold1`, `fold2`, ... of a run, or of one of its seeds.
+    """The finished fold in a folder of a run, or of one of its seeds.
 
     Raises:
-      UserError: the folder has another name, or a file of it is missing or damaged.
+      UserError: a file of it is missing or damaged.
     """
-    folder = files.resolve(folder)
-    if not re.fullmatch(r"fold\d+", os.path.basename(folder)):
-        raise UserError(
-            f"{folder} is not named as a fold of a run; expected a folder such as runs/demo/fold5 "
-            "or runs/x/seed0/fold5. Give a copy of one that name."
-        )
-    return _fold(folder)
+    config = _config(os.path.dirname(folder))
+    result = read_result(folder, config)
+    return FoldRun(folder, config, result, _lines(folder), _lines(os.path.join(folder, "refit")))
 
 
 def read_result(folder: str, config) -> FoldResult:
@@ -191,7 +188,7 @@ def open_workdir(workdir: str, config):
       UserError: it holds a run of another config, or can't be written.
     """
     path = os.path.join(workdir, CONFIG)
-    before, config = None, config.copy_and_resolve_references()
+    config, before = config.copy_and_resolve_references(), None
     content = configuration.to_json(config)
     if files.exists(path):
         before = _json(path)
@@ -232,12 +229,6 @@ def _numbered(folder, prefix):
     return [os.path.join(folder, name) for name in in_order]
 
 
-def _fold(folder):
-    config = _config(os.path.dirname(folder))
-    result = read_result(folder, config)
-    return FoldRun(folder, config, result, _lines(folder), _lines(os.path.join(folder, "refit")))
-
-
 def _config(folder):
     return configuration.from_json(_json(os.path.join(folder, CONFIG)))
 
@@ -256,15 +247,11 @@ def _json(path):
 
 def _lines(folder):
     path = os.path.join(folder, "metrics.jsonl")
-    lines = files.read_text(path).splitlines() if files.exists(path) else []
-    return [line for line in map(_line, lines) if line]
-
-
-def _line(text):
-    try:
-        return json.loads(text)
-    except ValueError:
-        return None  # a run that was killed may have left half of one
+    lines = []
+    for text in files.read_text(path).splitlines() if files.exists(path) else ():
+        with contextlib.suppress(ValueError):  # a run that was killed may have left half of one
+            lines.append(json.loads(text))
+    return lines
 
 
 def _missing(config, folds):

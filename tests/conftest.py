@@ -124,13 +124,13 @@ def tiny_run(prepared, tiny_config, tmp_path_factory):
 def checkpointed_run(prepared, tiny_config, tmp_path_factory):
     """Workdir of a finished run as versions before left it, with whole checkpoints: to be read."""
     from mmer_jax import main
-    from mmer_jax.training import fold_params
+    from mmer_jax.training import checkpoint
 
     def make(folder):
         config = tiny_config(prepared)
         config.train.epochs = 1
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(fold_params, "write", lambda *_: None)
+            patch.setattr(checkpoint, "write_params", lambda *_: None)
             main.run(config, str(folder))
 
     return _shared(tmp_path_factory, "checkpointed_run", make)
@@ -139,9 +139,9 @@ def checkpointed_run(prepared, tiny_config, tmp_path_factory):
 @pytest.fixture(scope="session")
 def tiny_folder(tmp_path_factory):
     """Path of a model folder of random parameters: only to be read."""
-    from mmer_jax.training import model_folder
+    from mmer_jax.training import checkpoint_io
     from tests.inference import tiny_models
 
     folder = tmp_path_factory.mktemp("tiny_model")
-    model_folder.write(tiny_models.made(folder), str(folder / "tiny"))
+    checkpoint_io.write(tiny_models.made(folder), str(folder / "tiny"))
     return str(folder / "tiny")

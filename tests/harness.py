@@ -24,7 +24,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 # What commands import; no module that defines flags, for a command is run as `__main__`.
 IMPORTS = (
     "mmer_jax.training.cross_validation", "mmer_jax.reporting.report",
-    "mmer_jax.inference.predictor", "mmer_jax.training.model_folder", "matplotlib.pyplot",
+    "mmer_jax.inference.predictor", "mmer_jax.training.checkpoint_io", "matplotlib.pyplot",
 )  # fmt: skip
 TIMEOUT = 300  # seconds
 

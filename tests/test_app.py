@@ -28,7 +28,7 @@ from mmer_jax.inference import app_views
 from mmer_jax.inference.prediction import Prediction, Window
 from mmer_jax.inference.predictor import Predictor
 from mmer_jax.reporting import html
-from mmer_jax.training import model_folder
+from mmer_jax.training import checkpoint_io
 from tests.harness import free_port
 from tests.inference import odd_recordings as odd
 from tests.inference import tiny_models
@@ -246,7 +246,7 @@ def served(folder, model, tmp_path_factory):
     pytest.importorskip("gradio", reason="Gradio isn't installed: pip install -e .[app]")
     demo = dataclasses.replace(model, config=model.config.copy_and_resolve_references())
     demo.config.name, demo.card["name"] = "demo", "demo"
-    model_folder.write(demo, str(folder / "written"))
+    checkpoint_io.write(demo, str(folder / "written"))
     temporary, port = tmp_path_factory.mktemp("temporary"), free_port()
     command = [sys.executable, "-m", "mmer_jax.app", str(folder / "written"), f"--port={port}"]
     log = temporary.parent / "app.log"

@@ -14,7 +14,7 @@ import mmer_jax
 from mmer_jax import configuration, export
 from mmer_jax.errors import UserError
 from mmer_jax.inference import stablehlo
-from mmer_jax.training import checkpoint_io, model_folder
+from mmer_jax.training import checkpoint_io
 from tests.inference import odd_recordings as odd
 
 
@@ -29,7 +29,7 @@ def exported(tiny_run, tmp_path_factory):
 
 def test_the_folder_holds_the_tested_model(tiny_run, exported):
     before = checkpoint_io.read_fold(str(tiny_run / "fold5"))
-    after = model_folder.read(str(exported))
+    after = checkpoint_io.read(str(exported))
     jax.tree.map(np.testing.assert_array_equal, before.params, after.params)
     result = json.loads((tiny_run / "fold5" / "result.json").read_text())
     assert after.card["fold"] == 5 and after.text_sources == before.text_sources
@@ -64,7 +64,7 @@ def test_its_programs_are_as_asked(exported):
         "text_ids": np.array([[2, 9, 3]], np.int32),
         "text_mask": np.ones((1, 3), np.int32),
     }
-    model = model_folder.read(str(exported))
+    model = checkpoint_io.read(str(exported))
     logits, _ = jax.jit(model.model.apply)({"params": model.params}, inputs)
     found = stablehlo.run(str(exported), **inputs)
     np.testing.assert_allclose(found["logits"], logits, atol=1e-5)
@@ -75,7 +75,7 @@ def test_a_fold_folder_is_exported_and_sizes_are_printed(tiny_run, tmp_path, cap
     assert export.main([str(tiny_run / "fold4"), str(out)]) == 0
     said = capsys.readouterr().out
     assert "kB  model.safetensors" in said and f"Written to {out}" in said
-    assert model_folder.read(str(out)).card["fold"] == 4
+    assert checkpoint_io.read(str(out)).card["fold"] == 4
     assert not (out / "stablehlo").exists()
 
 

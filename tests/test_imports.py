@@ -7,7 +7,6 @@ import sys
 from importlib import metadata
 
 import mmer_jax
-from mmer_jax import cli
 
 ROOT = pathlib.Path(mmer_jax.__file__).parent
 # Each knows itself and those before it. The registries are plain data: the configuration's options
@@ -77,7 +76,6 @@ def test_what_is_imported_is_required():
     owners = metadata.packages_distributions()
     lacking = {p for p in packages if not required & {*map(_normalized, owners.get(p, [p]))}}
     assert lacking == set()
-    assert set(cli.PACKAGES) <= packages | {"array_record"}
 
 
 def _normalized(name):

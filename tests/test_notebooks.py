@@ -11,7 +11,7 @@ from unittest.mock import Mock
 import pytest
 
 from mmer_jax import configuration, main
-from mmer_jax.training import fold_params
+from mmer_jax.training import checkpoint
 
 nbformat = pytest.importorskip("nbformat")
 nbclient = pytest.importorskip("nbclient")
@@ -95,7 +95,7 @@ def test_train_tpu_shares_the_rows_and_resumes(prepared, tmp_path, monkeypatch):
     config = configuration.from_json(json.loads((tmp_path / "config.json").read_text()))
     again = tmp_path / "again"
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(fold_params, "write", Mock(side_effect=KeyboardInterrupt))
+        patch.setattr(checkpoint, "write_params", Mock(side_effect=KeyboardInterrupt))
         main.run(config, str(again))
     trained = (again / "fold5" / "metrics.jsonl").read_text()
     text, _ = printed(execute("train_tpu", monkeypatch, **parameters | {"WORKDIR": again}))

@@ -13,7 +13,7 @@ import pytest
 from mmer_jax import predict
 from mmer_jax.inference import tables
 from mmer_jax.inference.predictor import Predictor
-from mmer_jax.training import model_folder
+from mmer_jax.training import checkpoint_io
 from tests.inference import odd_recordings as odd
 from tests.inference.tiny_models import made
 
@@ -150,7 +150,7 @@ def test_another_model_or_other_options_do_not_get_into_the_file(
     before = out.read_bytes()
     other = made(tmp_path)
     other.params["emotion"]["linear"]["bias"] += 1
-    model_folder.write(other, str(tmp_path / "other"))
+    checkpoint_io.write(other, str(tmp_path / "other"))
     for command, word in (
         ([str(tmp_path / "other"), *first], "model"),
         ([tiny_folder, *first, "--no-text"], "no_text"),

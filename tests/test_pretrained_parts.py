@@ -16,7 +16,7 @@ from mmer_jax.demo import tokenizer
 from mmer_jax.errors import UserError
 from mmer_jax.models import factory
 from mmer_jax.models.encoders import pretrained
-from mmer_jax.training import model_folder
+from mmer_jax.training import checkpoint_io
 from tests.inference.tiny_models import made
 
 SIZE = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2,
@@ -55,13 +55,13 @@ def test_texts_that_just_fit_pass(tmp_path):
     for kind, most, fitting in ((BertConfig, 64, 64), (RobertaConfig, 66, 64)):
         text = kind(vocab_size=600, max_position_embeddings=most, pad_token_id=1, **SIZE)
         module = model.model.clone(text_encoder=model.model.text_encoder.clone(config=text))
-        factory.check_limits(module, model.config, Tokenizer(model.tokenizer_folder, fitting))
+        factory.check_limits(module, model.config, Tokenizer(model.tokenizer.source, fitting))
         with pytest.raises(UserError, match="positions"):
-            factory.check_limits(module, model.config, Tokenizer(model.tokenizer_folder, 65))
+            factory.check_limits(module, model.config, Tokenizer(model.tokenizer.source, 65))
 
 
 def test_a_model_that_is_loaded_is_checked_too(tmp_path):
-    model_folder.write(made(tmp_path), str(tmp_path / "model"))
+    checkpoint_io.write(made(tmp_path), str(tmp_path / "model"))
     path = tmp_path / "model" / "config.json"
     stored = json.loads(path.read_text())
     stored["config"]["text"]["max_tokens"] = 64
@@ -133,7 +133,7 @@ def test_code_beside_what_is_known_is_left_alone(says_yes, tmp_path):
 
 def test_a_model_folders_tokenizer_is_its_tokenizer_json_alone(says_yes, tmp_path):
     marker, model = tmp_path / "it ran", made(tmp_path)
-    model_folder.write(model, str(tmp_path / "model"))
+    checkpoint_io.write(model, str(tmp_path / "model"))
     _with_code(tmp_path / "model" / "tokenizer", marker)
     words = "you broke the jacket " * 20
     again = mmer_jax.load(tmp_path / "model").model.tokenizer

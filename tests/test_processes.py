@@ -26,8 +26,8 @@ KILLED = """
 import sys
 from absl import app
 from mmer_jax import main
-from mmer_jax.training import fold_params
-fold_params.write = lambda *_: sys.exit("killed")
+from mmer_jax.training import checkpoint
+checkpoint.write_params = lambda *_: sys.exit("killed")
 app.run(main.main, flags_parser=main.parse_flags)
 """
 

@@ -13,7 +13,7 @@ import pytest
 
 import mmer_jax
 from mmer_jax import cli, errors
-from mmer_jax.training import model_folder
+from mmer_jax.training import checkpoint_io
 from tests import harness
 from tests.harness import command, fresh_command
 from tests.inference import odd_recordings as odd
@@ -86,7 +86,7 @@ def test_a_disk_that_is_full_from_the_start(disk, config_of, tiny_run):
 
 
 def test_a_disk_that_fills_up_while_predicting(disk, tmp_path):
-    model_folder.write(made(tmp_path), str(tmp_path / "tiny"))
+    checkpoint_io.write(made(tmp_path), str(tmp_path / "tiny"))
     (tmp_path / "speech").mkdir()
     for i in range(60):
         (tmp_path / "speech" / f"{i}.wav").write_bytes(odd.encoded(odd.voice(0.3)))
@@ -126,7 +126,7 @@ def test_a_terminal_of_ascii_gets_the_table(finished_run, config_of):
         env={"PYTHONIOENCODING": "ascii"},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert "+-" in done.stdout and done.stdout.isascii()
+    assert r"\xb1" in done.stdout and done.stdout.isascii()
     assert "±" in (finished_run / "results.md").read_text(encoding="utf-8")
 
 
@@ -151,10 +151,10 @@ def test_a_reader_that_goes_ends_it_without_a_word(finished_run, config_of, tmp_
     assert (done.returncode, done.stderr) == (cli.PIPE_CLOSED, "")
 
 
-@pytest.mark.parametrize("module", ["main", "predict", "analyze", "convert.original"])
+@pytest.mark.parametrize("module", ["main", "export", "convert.original"])
 def test_a_python_without_the_packages_is_one_message(module):
     done = fresh_command(module, "--help", python=["-S"])
-    check_message(done, sys.executable, "lacks absl")
+    check_message(done, sys.executable, " lacks ")
 
 
 def test_somebody_elses_module_is_not_ended(tmp_path):
@@ -177,7 +177,7 @@ def test_a_python_that_is_too_old_comes_as_far_as_being_told(monkeypatch, capsys
         assert all(isinstance(a, str) for a in found)  # an old Python can't evaluate them
     monkeypatch.setattr(sys, "version_info", (3, 9, 18))
     with pytest.raises(SystemExit):
-        cli.check_packages()
+        cli.check_python()
     assert "(Python 3.9) is too old; 3.10 or newer" in capsys.readouterr().err
 
 

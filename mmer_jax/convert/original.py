@@ -17,16 +17,15 @@ from mmer_jax.convert.mapping import Converted, convert
 from mmer_jax.errors import UserError, first_line
 from mmer_jax.models.encoders import names, pretrained
 from mmer_jax.models.encoders.text import TextEncoder
-from mmer_jax.models.factory import build_model, reorder_classes
-from mmer_jax.models.mmer import MMER
-from mmer_jax.models.params_file import PARAMS_FOLDER, read_converted
+from mmer_jax.models.factory import reorder_classes
 
 # Below the folder that is written.
-AUDIO_FOLDER, TEXT_FOLDER = "audio_encoder", "text_encoder"
+PARAMS_FOLDER, AUDIO_FOLDER, TEXT_FOLDER = "params", "audio_encoder", "text_encoder"
 LABELS_FILE = "labels.json"  # the order that was taken for the checkpoint's outputs
 
 LABELS = ("ang", "hap", "neu", "sad")  # the order of our datasets
 ORIGINAL_LABELS = ("hap", "ang", "neu", "sad")  # of the authors' label table; hap includes exc
+AGAIN = "Convert it again: python -m mmer_jax.convert.original CHECKPOINT.pt OUT_DIR."
 
 
 def reorder(params: dict, labels: tuple[str, ...]) -> dict:
@@ -121,14 +120,12 @@ def load_config(folder: str) -> ml_collections.ConfigDict:
             config = configuration.from_json(json.load(f))
     except Exception as e:  # OSError, JSON's or ml_collections'
         raise UserError(
-            f"{folder} can't be read as a converted checkpoint ({first_line(e)}). "
-            "Convert it again: python -m mmer_jax.convert.original CHECKPOINT.pt OUT_DIR."
+            f"{folder} can't be read as a converted checkpoint ({first_line(e)}). {AGAIN}"
         ) from e
     if not os.path.exists(os.path.join(folder, LABELS_FILE)):
         raise UserError(
             f"{folder} holds no {LABELS_FILE}: an earlier version wrote it, which took the first "
-            "output for anger where the original code has happiness. Convert the checkpoint "
-            "again: python -m mmer_jax.convert.original CHECKPOINT.pt OUT_DIR."
+            f"output for anger where the original code has happiness. {AGAIN}"
         )
     config.init_from = folder
     for part in (config.audio, config.text):
@@ -136,17 +133,19 @@ def load_config(folder: str) -> ml_collections.ConfigDict:
     return config
 
 
-def load(folder: str) -> tuple[MMER, dict, ml_collections.ConfigDict]:
-    """The model, its parameters and the config of a folder that `write` made.
+def load(folder: str) -> tuple[ml_collections.ConfigDict, dict]:
+    """The config of a folder that `write` made, and the parameters as host arrays.
 
     Raises:
       UserError: no such folder, or one that this converter did not write whole.
     """
     config = load_config(folder)
-    params = read_converted(config.init_from)
-    classes, symbols = (params[head]["linear"]["bias"].shape[0] for head in ("emotion", "ctc"))
-    # The text encoder's own config has its vocabulary.
-    return build_model(config, classes, symbols, vocab_size=0), params, config
+    path = os.path.join(config.init_from, PARAMS_FOLDER)
+    try:
+        with ocp.StandardCheckpointer() as checkpointer:
+            return config, jax.device_get(checkpointer.restore(path))
+    except Exception as e:  # orbax raises what the layer below it raised
+        raise UserError(f"{path} can't be read as parameters ({first_line(e)}). {AGAIN}") from e
 
 
 def report(converted: Converted) -> str:

@@ -6,11 +6,10 @@ import dataclasses
 import numpy as np
 from sklearn.model_selection import StratifiedGroupKFold
 
+from mmer_jax.configuration import PROTOCOLS
 from mmer_jax.data import text
 from mmer_jax.data.corpus import Utterance, sessions
 from mmer_jax.errors import UserError
-
-PROTOCOLS = {"session": 5, "speaker": 10}  # leave one of them out; how many there are
 
 
 @dataclasses.dataclass(frozen=True)

@@ -107,6 +107,13 @@ class Tokenizer:
             self._hf(text, truncation=True, max_length=self.max_tokens)["input_ids"], np.int32
         )
 
+    def save(self, folder: str) -> None:
+        """Writes it into a new folder, see `save_tokenizer`."""
+        backend = _backend(self._hf, self.source)
+        backend.no_truncation()  # that of its last use
+        backend.no_padding()
+        save_tokenizer(self._hf, self.source, folder)
+
     def digest(self) -> str:
         """The SHA-256 of its tokenizer.json, however long the texts are that it was used for.
 
@@ -118,18 +125,17 @@ class Tokenizer:
         return hashlib.sha256(json.dumps(state, sort_keys=True).encode()).hexdigest()
 
 
-def read_tokenizer(config) -> tuple[Tokenizer | None, str]:
-    """The tokenizer that a config names, and its name; (None, "") for a model of speech alone.
+def read_tokenizer(config) -> Tokenizer | None:
+    """The tokenizer that a config names; None for a model of speech alone.
 
     Raises:
       UserError: see `Tokenizer`.
     """
     if "text" not in config.model.modalities:
-        return None, ""
+        return None
     options = config.text
     source = options.tokenizer or options.pretrained
-    reader = Tokenizer(source, options.max_tokens, options.keep_events, options.keep_brackets)
-    return reader, source
+    return Tokenizer(source, options.max_tokens, options.keep_events, options.keep_brackets)
 
 
 def load_tokenizer(source: str):

@@ -180,7 +180,7 @@ def _picture(predictor, prediction, wave):
     window = prediction.timeline[int(np.argmax(shares))]
     part = wave[round(window.start * SAMPLE_RATE) : round(window.end * SAMPLE_RATE)]
     weights, ids = predictor.attention(part, window.text)
-    tokens = spelled(predictor.model.tokenizer_folder, ids[:_TOKENS])
+    tokens = spelled(predictor.model.tokenizer.source, ids[:_TOKENS])
     frame = encoders.frame(predictor.model.model.audio_encoder)
     png = plots.attention_png(part, weights[:_TOKENS], tokens, frame / SAMPLE_RATE)
     caption = (

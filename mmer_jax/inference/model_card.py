@@ -6,7 +6,7 @@ from pathlib import Path
 from mmer_jax.metrics import reliability
 from mmer_jax.reporting.analysis import is_synthetic
 from mmer_jax.reporting.report import TITLES
-from mmer_jax.training.model_folder import LoadedModel, hub_names
+from mmer_jax.training.checkpoint_io import LoadedModel, hub_names
 
 TEMPLATE = Path(__file__).parent / "templates" / "model_card.md.j2"
 VERSIONS = ("mmer_jax", "jax", "flax", "transformers")

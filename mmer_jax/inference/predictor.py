@@ -18,7 +18,7 @@ from mmer_jax.metrics import reliability
 from mmer_jax.metrics.classification import softmax
 from mmer_jax.models import encoders
 from mmer_jax.models.forward import make_forward
-from mmer_jax.training.model_folder import LoadedModel
+from mmer_jax.training.checkpoint_io import LoadedModel
 
 # What is read before it is computed with. The more, the fuller the batches of one length are, and
 # the longer the first answer takes.

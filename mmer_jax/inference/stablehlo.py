@@ -81,9 +81,9 @@ def export(model, folder: str, buckets) -> None:
     Raises:
       UserError: not a model folder, or it has `stablehlo/` already.
     """
-    from mmer_jax.training import model_folder
+    from mmer_jax.training import checkpoint_io
 
-    if not model_folder.is_model_folder(folder):
+    if not checkpoint_io.is_model_folder(folder):
         raise UserError(f"{folder} is no model folder; write it first.")
     with files.new_folder(os.path.join(folder, FOLDER)) as made:
         programs = [_write_program(model, bucket, made) for bucket in buckets]

@@ -1,18 +1,13 @@
-"""Parameters in one safetensors file: written whole, read as plain arrays, no pickle.
-
-Those of the converted PyTorch checkpoint are in a folder of orbax.
-"""
+"""Parameters in one safetensors file: written whole, read as plain arrays, no pickle."""
 
 import contextlib
 import hashlib
 import json
-import os
 import pathlib
 import tempfile
 
 import jax
 import numpy as np
-import orbax.checkpoint as ocp
 from etils import epath
 from flax import traverse_util
 from safetensors import SafetensorError, safe_open
@@ -20,8 +15,6 @@ from safetensors.numpy import save_file
 
 from mmer_jax import files
 from mmer_jax.errors import UserError, first_line
-
-PARAMS_FOLDER = "params"  # of a folder with parameters alone
 
 
 def write(path: str, params: dict, metadata: dict[str, str]) -> None:
@@ -88,23 +81,6 @@ def _local(path):
         local = pathlib.Path(folder, "copy.safetensors")
         local.write_bytes(epath.Path(path).read_bytes())
         yield str(local)
-
-
-def read_converted(folder: str) -> dict:
-    """The parameters that a converter wrote into `folder`, as host arrays.
-
-    Raises:
-      UserError: there are none, or they can't be read.
-    """
-    path = os.path.join(files.resolve(folder), PARAMS_FOLDER)
-    try:
-        with ocp.StandardCheckpointer() as checkpointer:
-            return jax.device_get(checkpointer.restore(path))
-    except Exception as e:  # orbax raises what the layer below it raised
-        raise UserError(
-            f"{path} can't be read as parameters ({first_line(e)}). Convert the "
-            "checkpoint again: python -m mmer_jax.convert.original CHECKPOINT.pt OUT_DIR."
-        ) from e
 
 
 def add_params(digest, params: dict) -> None:

@@ -9,7 +9,7 @@ import os
 import ml_collections
 
 from mmer_jax import files
-from mmer_jax.data.text import TOKENIZER_FILE, load_tokenizer, save_tokenizer
+from mmer_jax.data.text import TOKENIZER_FILE, Tokenizer
 from mmer_jax.errors import UserError
 from mmer_jax.models.encoders import ENCODERS
 from mmer_jax.models.mmer import MMER
@@ -18,16 +18,13 @@ AUDIO, TEXT, TOKENIZER = "audio_encoder", "text_encoder", "tokenizer"
 AGAIN = "Export it again: python -m mmer_jax.export WORKDIR OUT; or copy it again, as a whole."
 
 
-def write(model: MMER, tokenizer_folder: str, folder: str) -> None:
+def write(model: MMER, tokenizer: Tokenizer | None, folder: str) -> None:
     """Writes encoders' configs and tokenizer.
 
     Args:
       model: the Flax module.
-      tokenizer_folder: hub name or folder; "" for a model of speech alone.
+      tokenizer: None for a model of speech alone.
       folder: on a disk.
-
-    Raises:
-      UserError: the tokenizer can't be read any more.
     """
     for name in (AUDIO, TEXT):
         encoder = getattr(model, name)
@@ -38,8 +35,8 @@ def write(model: MMER, tokenizer_folder: str, folder: str) -> None:
                 usual = ENCODERS[config.model_type].normalizes
                 config.do_normalize = getattr(config, "do_normalize", usual)
             config.save_pretrained(os.path.join(folder, name))
-    if tokenizer_folder:
-        _write_tokenizer(tokenizer_folder, os.path.join(folder, TOKENIZER))
+    if tokenizer:
+        tokenizer.save(os.path.join(folder, TOKENIZER))
 
 
 def use(config: ml_collections.ConfigDict, folder: str) -> None:
@@ -56,17 +53,6 @@ def use(config: ml_collections.ConfigDict, folder: str) -> None:
     words = os.path.join(folder, TOKENIZER)
     tokenizer_file = os.path.join(files.local_copy(words), TOKENIZER_FILE)
     config.text.tokenizer = tokenizer_file if "text" in modalities else ""
-
-
-def _write_tokenizer(source, folder):
-    try:
-        tokenizer = load_tokenizer(source)
-    except UserError as e:
-        raise UserError(
-            f"The model's tokenizer can't be read from {source!r} any more. {e} Put it back "
-            "there, or fetch it again."
-        ) from e
-    save_tokenizer(tokenizer, source, folder)
 
 
 def paths(modalities) -> list[str]:

@@ -10,7 +10,7 @@ from mmer_jax.data.text import load_tokenizer
 from mmer_jax.errors import UserError
 from mmer_jax.models import encoders, factory
 from mmer_jax.runs import FoldRun
-from mmer_jax.training import evaluation, fold_params
+from mmer_jax.training import checkpoint, evaluation
 from mmer_jax.training.trainer import Trainer
 
 
@@ -79,7 +79,7 @@ def open_fold(fold: FoldRun, data_dir: str = "", trainer: Trainer | None = None)
     Raises:
       UserError: checkpoint, dataset or tokenizer are gone, or another corpus is there now.
     """
-    config, params = fold_params.read(fold)
+    config, params = checkpoint.read_params(fold)
     config = factory.as_trained(config, fold.result.normalized)
     # They decide where arrays lie, not what is in them: the run's devices need not be here.
     config.mesh.data, config.mesh.fsdp, config.mesh.model = -1, 1, 1

@@ -1,60 +1,51 @@
-"""Checkpoints through orbax: state, data iterator, config and history in one step directory."""
+"""What a fold keeps of its training: checkpoints until it is finished, then its parameters.
+
+  runs/x/fold5/checkpoints            state, data iterator and history, by orbax
+  runs/x/fold5/params.safetensors     what fold 5 trained
+  runs/x/shared/<digest>.safetensors  what is frozen: of all folds, and seeds, that have the same
+  runs/x/shared/audio_encoder, text_encoder, tokenizer
+
+So a finished fold opens without the pretrained folders. Runs of older versions kept their
+checkpoints; those are still read.
+"""
 
 import os
+import tempfile
 
 import grain.python as grain
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
+from flax import traverse_util
 from orbax.checkpoint import checkpoint_managers
 
-from mmer_jax import files
+from mmer_jax import files, processes
 from mmer_jax.errors import UserError, first_line
+from mmer_jax.models import params_file, parts
+from mmer_jax.runs import CONFIG, RESULT, FoldRun
+from mmer_jax.training import sharding
 from mmer_jax.training.optimizer import merge
 
-
-def read_step_params(folder: str, step: int) -> dict:
-    """The parameters alone of a checkpoint that `Checkpoints` wrote, as host arrays.
-
-    Args:
-      folder: of the checkpoints.
-      step: of one of them.
-
-    Raises:
-      UserError: it can't be read.
-    """
-    path = os.path.join(folder, str(step), "state")
-    try:
-        with ocp.PyTreeCheckpointer() as checkpointer:
-            tree = checkpointer.metadata(path).item_metadata.tree
-            parts = {name: tree[name] for name in ("params", "frozen") if tree[name]}
-            arrays = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), parts)
-            options = ocp.args.PyTreeRestore(parts, arrays, partial_restore=True)
-            found = checkpointer.restore(path, options)
-    except Exception as e:  # orbax raises what the layer below it raised
-        raise UserError(_not_restored(os.path.dirname(path), e)) from e
-    return merge(found.get("params", {}), found.get("frozen", {}))
-
-
-def _not_restored(path, error):
-    return (
-        f"The checkpoint {path} can't be restored ({first_line(error)}). If it is "
-        "damaged, delete that folder and run again: training goes on from the one before, or from "
-        "the start."
-    )
+CHECKPOINTS, REFIT, PARAMS, SHARED = "checkpoints", "refit", "params.safetensors", "shared"
+KEY = "shared"  # of the metadata: where the shared parameters lie, from the fold's folder
+AGAIN = (
+    f"delete the fold's {RESULT} and run `python -m mmer_jax.main` again with the same options and "
+    "--workdir."
+)
+ADVICE = f"Copy the run again, as a whole; or {AGAIN}"
 
 
 class Checkpoints:
-    """The checkpoints of one fold: the newest one, to go on from, and the best one.
+    """The checkpoints of one training: the newest one, to go on from, and the best one.
 
     A checkpoint is renamed into place when it is whole, so a killed run leaves none in halves.
 
     Args:
-      folder: made if it is missing.
+      folder: of the training; they are made below it.
     """
 
     def __init__(self, folder: str):
-        self.folder = files.resolve(folder)
+        self.folder = os.path.join(files.resolve(folder), CHECKPOINTS)
         policies = [
             checkpoint_managers.LatestN(n=1),
             checkpoint_managers.BestN(
@@ -91,6 +82,7 @@ class Checkpoints:
         Raises:
           UserError: the checkpoint can't be read or is of another model.
         """
+        self._manager.wait_until_finished()
         items = dict(
             state=ocp.args.StandardRestore(jax.tree.map(ocp.utils.to_shape_dtype_struct, state)),
             history=ocp.args.JsonRestore(),
@@ -100,14 +92,165 @@ class Checkpoints:
         try:
             restored = self._manager.restore(step, args=ocp.args.Composite(**items))
         except Exception as e:  # orbax raises what the layer below it raised
-            raise UserError(_not_restored(os.path.join(self.folder, str(step)), e)) from e
+            raise _not_restored(os.path.join(self.folder, str(step)), e) from e
         return restored["state"], restored["history"]
-
-    def wait(self) -> None:
-        """Returns when nothing is being written any more."""
-        self._manager.wait_until_finished()
 
     def close(self) -> None:
         """Waits until everything is written, and closes the folder."""
-        self.wait()
+        self._manager.wait_until_finished()
         self._manager.close()
+
+
+def _not_restored(path, error):
+    return UserError(
+        f"The checkpoint {path} can't be restored ({first_line(error)}). If it is damaged, delete "
+        "that folder and run again: training goes on from the one before, or from the start."
+    )
+
+
+def write_params(trainer, state, folder: str, run: str) -> None:
+    """Writes the tested state's parameters; every process calls it, the first one writes.
+
+    Without a training step everything is as it was before, so everything is shared.
+
+    Args:
+      trainer: of the run.
+      state: the tested one.
+      folder: of the fold.
+      run: the run's workdir, above its seeds.
+    """
+    step, trained, frozen = sharding.gather((state.step, state.params, state.frozen))
+    if not processes.is_first():
+        return
+    if not step:
+        trained, frozen = {}, merge(trained, frozen)
+    shared = os.path.join(run, SHARED)
+    path = os.path.join(shared, f"{params_file.params_digest(frozen)}.safetensors")
+    whole = _is_whole(path)
+    # The file comes after the parts; a folder that came with it may still have lost some.
+    if not whole or not all(map(files.exists, _parts(shared, trainer.config))):
+        with tempfile.TemporaryDirectory() as made:
+            parts.write(trainer.model, trainer.tokenizer, made)
+            for name in os.listdir(made):
+                files.copy_files(os.path.join(made, name), os.path.join(shared, name))
+    if not whole:
+        params_file.write(path, frozen, {})
+    # Last, for it makes the rest count.
+    params_file.write(os.path.join(folder, PARAMS), trained, {KEY: os.path.relpath(path, folder)})
+
+
+def _is_whole(path):
+    try:
+        return files.exists(path) and params_file.read_metadata(path, "") is not None
+    except UserError:
+        return False
+
+
+def _parts(shared, config):
+    return [os.path.join(shared, name) for name in parts.paths(config.model.modalities)]
+
+
+def clean_up(folder: str, config) -> None:
+    """Deletes the checkpoints of a finished fold, if its parameters are written; else nothing.
+
+    Args:
+      folder: of a fold that has its result.json.
+      config: the run's.
+
+    Raises:
+      UserError: there are checkpoints, and what would be left without them is not whole.
+    """
+    rest = [os.path.join(folder, CHECKPOINTS), os.path.join(folder, REFIT, CHECKPOINTS)]
+    if not processes.is_first() or not _is_written(folder):
+        return
+    for path in filter(files.exists, rest):
+        check_whole(folder, config)
+        params_file.read_metadata(_shared_path(folder), ADVICE)  # truncated, it is not whole either
+        try:
+            files.remove_folder(path)
+        except OSError as e:
+            print(f"{path} is not needed any more and can't be deleted: {e}", flush=True)
+
+
+def _is_written(folder):
+    """Whether the fold has its parameters in a file; one of an older version has checkpoints."""
+    return files.exists(os.path.join(folder, PARAMS))
+
+
+def check_whole(folder: str, config=None) -> None:
+    """Raises UserError where a fold's run is not beside it, as far as the fold needs it.
+
+    Args:
+      folder: of the fold.
+      config: the run's, if there is one.
+    """
+    if not _is_written(folder):
+        return
+    shared = _shared_path(folder)
+    needed = [os.path.join(os.path.dirname(folder), CONFIG), shared]
+    needed += _parts(os.path.dirname(shared), config) if config else []
+    lacking = [path for path in needed if not files.exists(path)]
+    if lacking:
+        raise UserError(
+            f"The fold in {folder} was copied without its run, or the run is not whole: there is "
+            f"no {', no '.join(lacking)}. Copy them there from the run's workdir, or take the "
+            "model alone with you: python -m mmer_jax.export WORKDIR OUT. If they are gone there "
+            f"too, {AGAIN}"
+        )
+
+
+def _shared_path(folder):
+    """Path of the file of shared parameters that the fold names."""
+    path = os.path.join(folder, PARAMS)
+    name = params_file.read_metadata(path, ADVICE).get(KEY)
+    if not name:
+        raise UserError(f"{path} names no shared parameters: it is no fold's. {ADVICE}")
+    while name.startswith("../"):  # by hand: normpath spoils gs://
+        folder, name = os.path.dirname(folder), name[3:]
+    return os.path.join(folder, name)
+
+
+def read_params(fold: FoldRun):
+    """(config, parameters): the run's config, and the tested parameters as host arrays.
+
+    The config names the run's own copies of encoders and tokenizer, if it has them. The parameters
+    are None for a fold of an older version that was not trained: they are what it started from.
+
+    Raises:
+      UserError: something of it is gone or damaged.
+    """
+    config = fold.config.copy_and_resolve_references()
+    if not _is_written(fold.folder):
+        return config, _read_checkpoint(fold)
+    check_whole(fold.folder, config)
+    shared = _shared_path(fold.folder)
+    parts.use(config, os.path.dirname(shared))
+    trained, _ = params_file.read(os.path.join(fold.folder, PARAMS), ADVICE)
+    frozen, _ = params_file.read(shared, ADVICE)
+    return config, traverse_util.unflatten_dict(trained | frozen, sep="/")
+
+
+def _read_checkpoint(fold):
+    """Parameters of the tested checkpoint of an older version; None for the untrained state."""
+    step = fold.result.chosen["step"]
+    if not step:
+        return None
+    # A refit has as many steps as were chosen.
+    path = os.path.join(
+        fold.folder, REFIT if fold.config.refit else "", CHECKPOINTS, str(step), "state"
+    )
+    if not files.exists(path):
+        raise UserError(
+            f"The checkpoint {path} is gone, and {PARAMS} is not in {fold.folder}. To have it "
+            f"made again, {AGAIN}"
+        )
+    try:
+        with ocp.PyTreeCheckpointer() as checkpointer:
+            tree = checkpointer.metadata(path).item_metadata.tree
+            wanted = {name: tree[name] for name in ("params", "frozen") if tree[name]}
+            arrays = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), wanted)
+            options = ocp.args.PyTreeRestore(wanted, arrays, partial_restore=True)
+            found = checkpointer.restore(path, options)
+    except Exception as e:  # orbax raises what the layer below it raised
+        raise _not_restored(os.path.dirname(path), e) from e
+    return merge(found.get("params", {}), found.get("frozen", {}))

@@ -1,70 +1,156 @@
-"""A trained model by its name: a folder of any kind that this package writes, or a hub name."""
+"""A trained model, read from any folder of this package's or from the hub, written as one folder.
 
+That folder has parameters, config, tokenizer and card, and no pickle.
+"""
+
+import dataclasses
+import hashlib
+import json
 import os
 import re
+from importlib import metadata
 
 import jax
+import ml_collections
+from flax import traverse_util
 from huggingface_hub import snapshot_download
 
 from mmer_jax import configuration, files, runs
 from mmer_jax.convert import original
 from mmer_jax.data import folds
-from mmer_jax.data.text import read_tokenizer
+from mmer_jax.data.preprocessing import Preprocessor
+from mmer_jax.data.text import CTC_SYMBOLS, Tokenizer, read_tokenizer
 from mmer_jax.errors import UserError, first_line
-from mmer_jax.metrics import classification
-from mmer_jax.models import factory
+from mmer_jax.metrics import classification, reliability
+from mmer_jax.models import factory, params_file, parts
 from mmer_jax.models.mmer import MMER
-from mmer_jax.models.params_file import PARAMS_FOLDER, read_converted
-from mmer_jax.training import fold_params, model_folder
-from mmer_jax.training.model_folder import LoadedModel, build, hub_names
+from mmer_jax.models.parts import AGAIN
+from mmer_jax.training import checkpoint
 
+FORMAT = 1  # of a model folder; raised when an older version could not read it
+SYMBOLS = len(CTC_SYMBOLS)
+PARAMS, CONFIG, CARD = "model.safetensors", "config.json", "README.md"
 EXPECTED = (
-    "a finished fold of a run (runs/demo/fold5), a model folder (config.json and "
-    "model.safetensors), a folder written by mmer_jax.convert.original, or a model on the "
-    "Hugging Face hub (owner/name)"
+    f"a finished fold of a run (runs/demo/fold5), a model folder ({CONFIG} and {PARAMS}), a folder "
+    "written by mmer_jax.convert.original, or a model on the Hugging Face hub (owner/name)"
 )
 # What a model folder may hold; nothing that is executed or unpickled is fetched.
 _FETCHED = ("*.json", "*.safetensors", "*.txt", "*.model", "*.md")
 
 
+@dataclasses.dataclass(frozen=True)
+class LoadedModel:
+    """A trained model with all that a prediction needs, wherever it was read from.
+
+    Attributes:
+      source: path it came from.
+      config: validated; of the run.
+      model: the Flax module.
+      params: nested dict of host arrays, all parameters, trained and frozen.
+      label_names: of the c classes, in the order of the logits.
+      text_sources: what was measured on held-out dialogs, for each text that the model was tested
+        with: `gold` (the transcripts), `ctc` and `none` -> `temperature`, `ua`, `ua_low`,
+        `utterances`, `wer`, each None or lacking where unknown; {} where nothing was held out.
+      tokenizer: None for a model of speech alone.
+      card: what is known of the run: `fold`, `seed`, `fingerprint`, `rates`, `protocol`,
+        `selection`, `name`, and `encoders`, hub names of those it began with; {} where nothing is.
+    """
+
+    source: str
+    config: ml_collections.ConfigDict
+    model: MMER
+    params: dict
+    label_names: tuple[str, ...]
+    text_sources: dict
+    tokenizer: Tokenizer | None
+    card: dict
+
+    @property
+    def uses_audio(self) -> bool:
+        """Whether it takes speech."""
+        return self.model.audio_encoder is not None
+
+    @property
+    def uses_text(self) -> bool:
+        """Whether it takes text."""
+        return self.model.text_encoder is not None
+
+    @property
+    def preprocessor(self) -> Preprocessor:
+        """Makes its inputs as evaluation does."""
+        return factory.preprocessor(self.config, self.model, self.tokenizer)
+
+    @property
+    def measured(self) -> dict:
+        """`text_sources` without those of a CTC head that was not trained, which old runs have."""
+        return {k: v for k, v in self.text_sources.items() if k != "ctc" or not self.lacks_ctc}
+
+    def held_out(self, text_source: str) -> dict:
+        """Held-out results with that text source of a prediction; {} if there are none."""
+        return reliability.held_out(self.text_sources, text_source, self.uses_text)
+
+    @property
+    def lacks_ctc(self) -> str:
+        """Why it can't write down what is said; "" if it can."""
+        if not self.uses_audio:
+            return "reads text alone"
+        if not self.config.losses.ctc.weight:
+            return "was trained without CTC, so it can't write down what is said"
+        if self.model.symbols != SYMBOLS:
+            return f"has a CTC head of {self.model.symbols} unknown symbols"
+        return ""
+
+
 def read(name: str) -> LoadedModel:
-    """The model in a folder, or of that name on the Hugging Face hub.
+    """The model in a folder, or of that name on the Hugging Face hub; no code of it is run.
 
     Args:
-      name: a finished fold of a run, a model folder, a converted checkpoint, or `owner/name`.
+      name: a finished fold of a run or a workdir with one, a model folder, a converted checkpoint,
+        or `owner/name`.
 
     Raises:
-      UserError: none of these; says what was found.
+      UserError: none of these, or it is not whole; says what was found.
     """
     name = os.fspath(name)
     folder = files.resolve(name)
     if not files.exists(folder):
-        return _from_hub(name)
+        folder = _download(name)
     if not os.path.isdir(folder) and not files.is_remote(folder):
         raise UserError(f"{name} is a file; expected {EXPECTED}.")
-    return _from_folder(folder, name)
-
-
-def _from_folder(folder, name):
-    def holds(part):
-        return files.exists(os.path.join(folder, part))
-
-    if model_folder.is_model_folder(folder):
-        return model_folder.read(folder)
-    if holds("result.json") or re.fullmatch(r"fold\d+", os.path.basename(folder)):
+    if is_model_folder(folder):
+        return _read_model_folder(folder)
+    holds_result = files.exists(os.path.join(folder, runs.RESULT))
+    if holds_result or re.fullmatch(r"fold\d+", os.path.basename(folder)):
         return read_fold(folder)
-    if holds("config.json") and holds(PARAMS_FOLDER):
-        return _converted(folder)
-    found = [os.path.relpath(f, folder) for f in runs.fold_folders(folder)]
+    if files.exists(os.path.join(folder, original.PARAMS_FOLDER)):
+        config, params = original.load(folder)
+        card = {name: config[name] for name in ("name", "protocol", "selection")}
+        symbols = len(params["ctc"]["linear"]["bias"])
+        return _loaded(folder, config, params, original.LABELS, {}, card, symbols)
+    found = runs.fold_folders(folder)
     if len(found) == 1:
-        return read_fold(os.path.join(folder, found[0]))
+        return read_fold(found[0])
     if found:
+        paths = [os.path.relpath(f, folder) for f in found]
         raise UserError(
             f"{name} holds {len(found)} finished folds, each a model of its own: "
-            f"{', '.join(found)}. Name one, for example {os.path.join(name, found[-1])}."
+            f"{', '.join(paths)}. Name one, for example {os.path.join(name, paths[-1])}."
         )
     content = ", ".join(sorted(os.listdir(folder))[:8]) if not files.is_remote(folder) else ""
     raise UserError(f"{name} holds {content or 'nothing'}; expected {EXPECTED}.")
+
+
+def _download(name):
+    """The folder of a copy of what the hub has under a name."""
+    if not re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", name):
+        raise UserError(f"There is no folder {name}; expected {EXPECTED}.")
+    try:
+        return snapshot_download(name, allow_patterns=list(_FETCHED))
+    except Exception as e:  # the hub's errors, or those of the network below it
+        raise UserError(
+            f"There is no folder {name} here, and no model of that name could be had from the "
+            f"Hugging Face hub ({first_line(e)}). Expected {EXPECTED}."
+        ) from e
 
 
 def read_fold(folder: str) -> LoadedModel:
@@ -76,93 +162,68 @@ def read_fold(folder: str) -> LoadedModel:
     Raises:
       UserError: no finished fold there; checkpoint, tokenizer or an encoder's config are gone.
     """
-    fold = _fold(files.resolve(folder))
-    config, params = fold_params.read(fold)
-    names = tuple(fold.result.label_names)
-    try:
-        config = factory.as_trained(config, fold.result.normalized)
-        tokenizer, tokenizer_folder = read_tokenizer(config)
-        model = build(config, len(names), tokenizer)
-    except UserError as e:
+    folder = files.resolve(folder)
+    if not files.exists(os.path.join(folder, runs.RESULT)):
         raise UserError(
-            f"{e} The run in {os.path.dirname(fold.folder)} names it in config.json; relative "
-            f"folders there count from the current directory, {os.getcwd()}."
-        ) from e
-    if params is None:
-        params = initial_params(model, config, names)
-    factory.check_params(model, params, fold.folder)
-    return LoadedModel(
-        source=str(folder),
-        config=config,
-        model=model,
-        params=params,
-        label_names=names,
-        text_sources=fold.result.text_sources,
-        tokenizer=tokenizer,
-        tokenizer_folder=tokenizer_folder,
-        card=_card(fold),
-    )
-
-
-def _fold(folder):
-    if not files.exists(os.path.join(folder, "result.json")):
-        raise UserError(
-            f"{folder} holds no result.json: no finished fold is there. Name a folder such as "
+            f"{folder} holds no {runs.RESULT}: no finished fold is there. Name a folder such as "
             "runs/demo/fold5, or run `python -m mmer_jax.main` with the same options and "
             "--workdir to its end first."
         )
-    fold_params.check_whole(folder)
-    return runs.read_fold(folder)
-
-
-def _card(fold):
+    checkpoint.check_whole(folder)
+    fold = runs.read_fold(folder)
     config, result = fold.config, fold.result
-    return {
-        "name": config.name,
+    card = {
+        **{name: config[name] for name in ("name", "protocol", "selection")},
         "fold": result.fold,
         "seed": result.seed,
         "fingerprint": configuration.fingerprint(config),
-        "protocol": config.protocol,
-        "selection": config.selection,
         "encoders": hub_names(config),
         "rates": classification.rates(result.confusion),
     }
+    config, params = checkpoint.read_params(fold)
+    config = factory.as_trained(config, result.normalized)
+    return _loaded(folder, config, params, result.label_names, result.text_sources, card)
 
 
-def _converted(folder):
-    model, params, config = original.load(folder)
-    tokenizer, tokenizer_folder = read_tokenizer(config)
+def hub_names(config) -> list[str]:
+    """Those of the encoders that training began with; paths tell nobody anything."""
+    named = (getattr(config, part).pretrained for part in config.model.modalities)
+    return [n for n in named if re.fullmatch(r"[\w-][\w.-]*(/[\w-][\w.-]*)?", n)]
+
+
+def _loaded(source, config, params, label_names, text_sources, card, symbols=SYMBOLS):
+    """A LoadedModel; without parameters, with those that its training started from."""
+    tokenizer, names = read_tokenizer(config), tuple(label_names)
+    model = build(config, len(names), tokenizer, symbols)
+    if params is None:
+        params = initial_params(model, config, names)
+    factory.check_params(model, params, source)
+    return LoadedModel(source, config, model, params, names, text_sources, tokenizer, card)
+
+
+def build(config, classes: int, tokenizer: Tokenizer | None, symbols: int = SYMBOLS) -> MMER:
+    """The module of a run's config.
+
+    Args:
+      config: validated.
+      classes: c.
+      tokenizer: None for a model of speech alone.
+      symbols: v.
+
+    Raises:
+      UserError: a pretrained encoder's config can't be had, or the tokenizer is another model's.
+    """
+    vocab_size = tokenizer.vocab_size if tokenizer else 1
+    model = factory.build_model(config, classes, symbols, vocab_size)
     factory.check_limits(model, config, tokenizer)
-    card = {"name": config.name, "protocol": config.protocol, "selection": config.selection}
-    return LoadedModel(
-        folder, config, model, params, original.LABELS, {}, tokenizer, tokenizer_folder, card
-    )
-
-
-def _from_hub(name):
-    if not re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", name):
-        raise UserError(f"There is no folder {name}; expected {EXPECTED}.")
-    try:
-        folder = snapshot_download(name, allow_patterns=list(_FETCHED))
-    except Exception as e:  # the hub's errors, or those of the network below it
-        raise UserError(
-            f"There is no folder {name} here, and no model of that name could be had from the "
-            f"Hugging Face hub ({first_line(e)}). Expected {EXPECTED}."
-        ) from e
-    if not model_folder.is_model_folder(folder):
-        raise UserError(
-            f"{name} on the Hugging Face hub holds {', '.join(sorted(os.listdir(folder))[:8])}; "
-            "expected config.json and model.safetensors as mmer_jax writes them."
-        )
-    return model_folder.read(folder)
+    return model
 
 
 def initial_params(model: MMER, config, label_names: tuple[str, ...]) -> dict:
     """The parameters that a training starts from, as host arrays; fresh ones by default.
 
-    With `config.init_from` those of a converted checkpoint, of a finished fold, or of a model
-    folder. Every shape must be the model's. The emotions must be the same; where their order
-    differs, the outputs are put in ours.
+    With `config.init_from` those of the model that `read` finds there. Every shape must be the
+    model's. The emotions must be the same; where their order differs, the outputs are put in ours.
 
     Args:
       model: the Flax module.
@@ -175,36 +236,140 @@ def initial_params(model: MMER, config, label_names: tuple[str, ...]) -> dict:
     source = config.init_from
     if not source:
         return jax.device_get(factory.init_params(model, config, config.seed))
-    params, names, found = _read_source(source)
+    found = read(source)
+    names = found.label_names
     if sorted(names) != sorted(label_names):
         raise UserError(
             f"config.init_from={source} has {len(names)} classes ({', '.join(names)}), the dataset "
             f"{len(label_names)} ({', '.join(label_names)}). Start from a model of the same "
             "classes, or from none: --config.init_from=''."
         )
-    factory.check_params(model, params, source)
-    if found and (seen := _seen(found, config)):
-        print(seen, flush=True)
-    return factory.reorder_classes(params, names, label_names)
-
-
-def _read_source(source):
-    """(parameters, names of their classes, what is known of the run)."""
-    if files.exists(os.path.join(files.resolve(source), PARAMS_FOLDER)):
-        original.load_config(source)  # refuses a folder that the converter did not write so
-        return read_converted(source), original.LABELS, None
-    found = read(source)
-    return found.params, found.label_names, found
-
-
-def _seen(found, config):
-    """That the model was trained on what this run tests; "" if it was not, or nobody knows."""
+    factory.check_params(model, found.params, source)
     fold, protocol = found.card.get("fold"), found.card.get("protocol")
-    if fold is None or found.config.data.dataset != config.data.dataset:
-        return ""
-    if protocol == config.protocol and [f.number for f in folds.selected(config)] == [fold]:
-        return ""
-    return (
-        f"config.init_from={config.init_from} was trained on all of {config.data.dataset} but "
-        f"{protocol} {fold}: figures on anything else are too good, for it has seen what is tested."
+    same_data = fold is not None and found.config.data.dataset == config.data.dataset
+    tested = [(config.protocol, f.number) for f in folds.selected(config)]
+    if same_data and tested != [(protocol, fold)]:
+        print(
+            f"config.init_from={source} was trained on all of {config.data.dataset} but {protocol} "
+            f"{fold}: figures on anything else are too good, for it has seen what is tested.",
+            flush=True,
+        )
+    return factory.reorder_classes(found.params, names, label_names)
+
+
+def digest(model: LoadedModel) -> str:
+    """16 hex digits that change with any parameter, label or temperature, not with the source."""
+    found = hashlib.sha256(json.dumps([model.label_names, model.text_sources]).encode())
+    params_file.add_params(found, model.params)
+    return found.hexdigest()[:16]
+
+
+def is_model_folder(folder: str) -> bool:
+    """Whether `folder` holds model.safetensors and config.json."""
+    return all(files.exists(os.path.join(folder, name)) for name in (PARAMS, CONFIG))
+
+
+def write(model: LoadedModel, folder: str, card: str = "") -> None:
+    """Writes a model folder: whole, or nothing.
+
+    Args:
+      model: from wherever.
+      folder: must not exist, or be empty.
+      card: its README.md; "" for none.
+
+    Raises:
+      UserError: the folder is taken or can't be written.
+    """
+    with files.new_folder(folder) as made:
+        parts.write(model.model, model.tokenizer, made)
+        content = json.dumps(_description(model), indent=2, allow_nan=False) + "\n"
+        files.replace_file(os.path.join(made, CONFIG), content)
+        if card:
+            files.replace_file(os.path.join(made, CARD), card)
+        params_file.write(os.path.join(made, PARAMS), model.params, {"format_version": str(FORMAT)})
+
+
+def _description(model):
+    """The content of config.json."""
+    m = model.model
+    config = model.config.copy_and_resolve_references()
+    # Nothing of the machine that it was trained on: paths are those in the folder.
+    config.data.dir, config.init_from = configuration.default().data.dir, ""
+    config.audio.pretrained = parts.AUDIO if model.uses_audio else ""
+    config.text.pretrained = parts.TEXT if model.uses_text else ""
+    config.text.tokenizer = parts.TOKENIZER if model.uses_text else ""
+    return {
+        "format_version": FORMAT,
+        "mmer_jax": metadata.version("mmer_jax"),
+        "config": configuration.to_json(config),
+        "label_names": list(model.label_names),
+        # The transcripts' alone: what older versions read.
+        "temperature": model.text_sources.get("gold", {}).get("temperature"),
+        "text_sources": model.text_sources,
+        "card": model.card,
+        "sizes": {
+            "classes": m.classes,
+            "symbols": m.symbols,
+            "vocab_size": m.text_encoder.config.vocab_size if model.uses_text else 0,
+        },
+    }
+
+
+def _read_model_folder(folder):
+    path, weights = os.path.join(folder, CONFIG), os.path.join(folder, PARAMS)
+    stored = _stored(path)
+    config = configuration.from_json(stored["config"])
+    parts.use(config, folder)
+    sources = stored.get("text_sources")
+    if sources is None:  # an older version's folder
+        uses_text = "text" in config.model.modalities
+        sources = reliability.of_old_run(stored.get("temperature"), config.refit, uses_text)
+    if not _are_text_sources(sources):
+        raise UserError(f"{path} has text_sources={sources!r:.200}, which can't be. {AGAIN}")
+    flat, written = params_file.read(weights, AGAIN)
+    if written.get("format_version") != str(FORMAT):
+        raise UserError(
+            f"{weights} has format_version {written.get('format_version')!r} in its metadata, not "
+            f"{str(FORMAT)!r}: it was not written together with {CONFIG}. {AGAIN}"
+        )
+    params = traverse_util.unflatten_dict(flat, sep="/")
+    return _loaded(folder, config, params, stored["label_names"], sources, stored["card"],
+                   stored["sizes"]["symbols"])  # fmt: skip
+
+
+def _stored(path):
+    """The content of a model folder's config.json, of a version that can be read."""
+    try:
+        stored = json.loads(files.read_text(path))
+    except ValueError as e:
+        raise UserError(f"{path} is not JSON ({e}). {AGAIN}") from e
+    version = stored.get("format_version") if isinstance(stored, dict) else None
+    if not isinstance(version, int):
+        raise UserError(
+            f"{path} has no format_version: this is another program's model. Expected a folder "
+            "that `python -m mmer_jax.export` wrote."
+        )
+    if version > FORMAT:
+        raise UserError(
+            f"{path} is of format {version}, written by mmer_jax {stored.get('mmer_jax')}; this "
+            f"version ({metadata.version('mmer_jax')}) reads formats up to {FORMAT}. Update it."
+        )
+    kinds = {"config": dict, "label_names": list, "card": dict, "sizes": dict}
+    wrong = [key for key, kind in kinds.items() if not isinstance(stored.get(key), kind)]
+    if not wrong and not isinstance(stored["sizes"].get("symbols"), int):
+        wrong = ["sizes"]
+    if wrong:
+        found = "; ".join(f"{key}={stored.get(key)!r}" for key in wrong)
+        raise UserError(f"{path} has {found:.200}, which can't be. {AGAIN}")
+    return stored
+
+
+def _are_text_sources(sources):
+    """Whether it is names -> metrics, each a number or None, the temperatures positive."""
+    if not isinstance(sources, dict) or not all(isinstance(x, dict) for x in sources.values()):
+        return False
+    metrics = [(k, x.get(k)) for x in sources.values() for k in reliability.NUMBERS]
+    return all(
+        x is None or (isinstance(x, (int, float)) and (x > 0 or k != "temperature"))
+        for k, x in metrics
     )

@@ -10,8 +10,9 @@ from mmer_jax.errors import UserError
 from mmer_jax.metrics import leakage
 from mmer_jax.models import factory
 from mmer_jax.results import FoldResult, PredictionRow, scores
-from mmer_jax.training import fold_params
-from mmer_jax.training.loop import train_fold
+from mmer_jax.training import checkpoint
+from mmer_jax.training.evaluation import measure_heldout, predict
+from mmer_jax.training.loop import TrainingPhase, selected, train
 from mmer_jax.training.trainer import Trainer
 
 
@@ -44,7 +45,7 @@ def run(config, workdir: str, on_fold=None) -> tuple[list[FoldResult], bool]:
                 _check_input(trainer, workdir)
                 result = run_fold(trainer, fold, place, workdir)
                 runs.write_result(result, place)
-            fold_params.clean_up(place, one)
+            checkpoint.clean_up(place, one)
             results.append(result)
             if on_fold:
                 on_fold(result)
@@ -142,43 +143,81 @@ def _check_input(trainer, workdir):
             )
 
 
-def run_fold(trainer, fold: Fold, folder: str, top: str) -> FoldResult:
-    """Trains and tests one fold and writes its parameters; returns its result."""
-    trained = train_fold(trainer, fold, folder)
-    fold_params.write(trainer, trained["state"], folder, top)
+def run_fold(trainer: Trainer, fold: Fold, folder: str, top: str) -> FoldResult:
+    """Trains on a fold, resuming an earlier run, tests the selected epoch, writes its parameters.
+
+    With `config.refit` a second phase follows, on the validation utterances as well, for as many
+    steps as were selected and on the same schedule; its last state is tested.
+
+    Args:
+      trainer: of the run, with a corpus.
+      fold: which utterances are tested.
+      folder: for checkpoints, metrics and parameters; made if missing.
+      top: the run's workdir, above its seeds.
+
+    Raises:
+      UserError: training diverged, or a checkpoint can't be read.
+    """
+    config, split = trainer.config, trainer.split(fold)
+    phase = TrainingPhase(f"fold {fold.number}", split.train, split.validation)
+    state, history, total = train(trainer, phase, folder)
+    chosen = selected(history)
+    trained = split.train if chosen["step"] else ()
+    sources = {}
+    if config.selection == "heldout":
+        sources = measure_heldout(trainer, state, split.validation)
+    refit = config.refit and chosen["step"]
+    if refit:
+        trained = split.train + split.validation
+        phase = TrainingPhase(f"{phase.title}, refit", trained, None, chosen["step"], total)
+        state, _, _ = train(trainer, phase, os.path.join(folder, checkpoint.REFIT))
+    if config.init_from or refit:  # it was, or may have been, trained on what it was measured with
+        sources = {name: found | {"temperature": None} for name, found in sources.items()}
+    predictions = _rows(trainer, predict(trainer, state, split.test), split.test, trained)
+    checkpoint.write_params(trainer, state, folder, top)
     return FoldResult(
         fold=fold.number,
         name=fold.name,
-        seed=trainer.config.seed,
-        label_names=list(trainer.corpus.label_names),
+        seed=config.seed,
+        label_names=list(trainer.label_names),
+        counts={
+            "train": len(split.train),
+            "select": len(split.validation),
+            "test": len(split.test),
+            "trained": len(trained),
+        },
+        chosen=chosen,
+        temperature=next((found["temperature"] for found in sources.values()), None),
+        text_sources=sources,
         dataset_version=trainer.corpus.version,
         normalized=trainer.collator.preprocessor.normalized,
         pretrained=trainer.pretrained,
-        predictions=_rows(trainer, trained),
-        **{k: trained[k] for k in ("counts", "chosen", "temperature", "text_sources", "history")},
+        history=history,
+        predictions=predictions,
     )
 
 
-def _rows(trainer, trained):
-    utterances, known = trained["utterances"], trained["train_texts"]
-    label_names = trainer.corpus.label_names
+def _rows(trainer, outputs, utterances, trained):
+    config = trainer.config
     seen = recognized = [None] * len(utterances)
-    if trained["answers"]["recognized"] and trainer.config.losses.ctc.weight:
-        recognized = trained["answers"]["recognized"]
-    if known is not None:
+    if outputs["recognized"] and config.losses.ctc.weight:
+        recognized = outputs["recognized"]
+    if not config.init_from:  # what another model was trained on is not known
+        known = folds.training_texts(trained, trainer.collator.augmented)
         seen = leakage.seen(known, [u.transcript for u in utterances]).tolist()
-    found = scores(trained["answers"]["logits"], label_names)
     return [
         PredictionRow(
             utterance=u.id,
             session=u.session,
             speaker=u.speaker,
             dialog=u.dialog,
-            label=label_names[u.label],
+            label=trainer.label_names[u.label],
             **score,
             seen=is_seen,
             recognized=words,
             transcript=u.transcript,
         )
-        for u, score, is_seen, words in zip(utterances, found, seen, recognized)
+        for u, score, is_seen, words in zip(
+            utterances, scores(outputs["logits"], trainer.label_names), seen, recognized
+        )
     ]

@@ -40,7 +40,7 @@ class MetricsWriter:
     nothing.
 
     Args:
-      folder: exists.
+      folder: made if missing.
       resumed_at: lines after this step, left by an interrupted run, are dropped.
     """
 
@@ -52,6 +52,7 @@ class MetricsWriter:
         # An object can't be appended to: there the lines are kept and written as a whole.
         self._lines = self._begin(resumed_at)
         if not files.is_remote(folder):
+            os.makedirs(folder, exist_ok=True)
             self._file = open(self._path, "a", encoding="utf-8")
         # tensorflow only writes event files here; left alone it would take the whole GPU.
         tf.config.set_visible_devices([], "GPU")
@@ -102,32 +103,27 @@ class Progress:
         self._title, self._total, self._start, self._every = title, total, start, every
         self._step, self._utterances = start, 0
         self._began = self._said = time.monotonic()
-        self._bar = None
-        if sys.stderr.isatty() and processes.is_first():
-            self._bar = tqdm.tqdm(total=total, initial=start, desc=title, unit="step")
+        hidden = not (sys.stderr.isatty() and processes.is_first())
+        self._bar = tqdm.tqdm(total=total, initial=start, desc=title, unit="step", disable=hidden)
 
     def update(self, step: int, utterances: int, loss: float | None = None) -> None:
         """After each step: its number from 1, its utterances, and the loss where it is known."""
         self._utterances += utterances
-        if self._bar is not None:
-            self._bar.update(step - self._step)
+        self._bar.update(step - self._step)
         self._step = step
         if loss is not None:
             self._show(loss)
 
     def say(self, text: str) -> None:
         """A line that stays."""
-        if self._bar is not None:
-            self._bar.write(f"{self._title}: {text}")
-        else:
+        with self._bar.external_write_mode():
             print(f"{self._title}: {text}", flush=True)
 
     def _show(self, loss):
         now = time.monotonic()
         rate = self._utterances / max(now - self._began, 1e-9)
-        if self._bar is not None:
-            self._bar.set_postfix_str(f"loss {loss:.3f}, {rate:.0f} utterances/s")
-        elif now - self._said > self._every:
+        self._bar.set_postfix_str(f"loss {loss:.3f}, {rate:.0f} utterances/s")
+        if self._bar.disable and now - self._said > self._every:
             self._said = now
             per_step = (now - self._began) / max(self._step - self._start, 1)
             self.say(
@@ -137,8 +133,7 @@ class Progress:
 
     def close(self) -> None:
         """Takes the bar away."""
-        if self._bar is not None:
-            self._bar.close()
+        self._bar.close()
 
 
 @contextlib.contextmanager

@@ -1,25 +1,20 @@
-"""Trains one fold and selects its epoch."""
+"""The training loop."""
 
 import dataclasses
-import os
 import time
 
 import jax
 import numpy as np
-from etils import epath
 
-from mmer_jax import configuration, processes
-from mmer_jax.data import folds, loader
+from mmer_jax import configuration
+from mmer_jax.data import loader
 from mmer_jax.errors import UserError
 from mmer_jax.metrics import METRICS, classification
 from mmer_jax.training import sharding
 from mmer_jax.training.checkpoint import Checkpoints
-from mmer_jax.training.evaluation import measure_heldout, predict
+from mmer_jax.training.evaluation import predict
 from mmer_jax.training.logging import MetricsWriter, Progress
 from mmer_jax.training.trainer import Trainer
-
-# The selected entry where train.epochs is 0: the state that the run starts from.
-UNTRAINED = {"step": 0, "epoch": 0}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,71 +36,24 @@ class TrainingPhase:
     schedule: int | None = None
 
 
-def train_fold(trainer: Trainer, fold: folds.Fold, folder: str) -> dict:
-    """Trains on a fold, resuming an earlier run, and tests the selected epoch.
-
-    With `config.refit` a second phase follows, on the validation utterances as well, for as many
-    steps as were selected and on the same schedule; its last state is tested.
-
-    Args:
-      trainer: of the run, with a corpus.
-      fold: which utterances are tested.
-      folder: for checkpoints and metrics; made if missing.
-
-    Returns:
-      `state`, the tested one; `answers`, its outputs for the test utterances (see `predict`), and
-      those `utterances`; `chosen` (the history's selected entry), `history`; `counts` of the three
-      splits and of what the tested state was `trained` on; `train_texts` of that (see
-      `folds.training_texts`; None where it is not known, for the run started from another model);
-      `text_sources`, see `measure_heldout`, of the selected state, {} where nothing is
-      held out; and `temperature`, that of the transcripts or of the only source. Each temperature
-      is None where the tested state was, or may have been, trained on the validation utterances:
-      after a refit, and from `init_from`.
-
-    Raises:
-      UserError: training diverged, or a checkpoint can't be read.
-    """
-    config = trainer.config
-    split = trainer.split(fold)
-    phase = TrainingPhase(f"fold {fold.number}", split.train, split.validation)
-    state, history, total = _train(trainer, phase, folder)
-    chosen = max(history, key=lambda entry: entry["score"], default=UNTRAINED)
-    trained = split.train if chosen["step"] else ()
-    sources = {}
-    if config.selection == "heldout":
-        sources = measure_heldout(trainer, state, split.validation)
-    if config.refit and chosen["step"]:
-        trained = split.train + split.validation
-        refit = TrainingPhase(f"{phase.title}, refit", trained, None, chosen["step"], total)
-        state, _, _ = _train(trainer, refit, os.path.join(folder, "refit"))
-    if config.init_from or (config.refit and chosen["step"]):
-        sources = {name: found | {"temperature": None} for name, found in sources.items()}
-    return {
-        "state": state,
-        "answers": predict(trainer, state, split.test),
-        "utterances": split.test,
-        "chosen": chosen,
-        "history": history,
-        "temperature": next((found["temperature"] for found in sources.values()), None),
-        "text_sources": sources,
-        "counts": {
-            "train": len(split.train),
-            "select": len(split.validation),
-            "test": len(split.test),
-            "trained": len(trained),
-        },
-        "train_texts": None
-        if config.init_from
-        else folds.training_texts(trained, trainer.collator.augmented),
-    }
-
-
-def _train(trainer, phase, folder):
-    """(state of the selected epoch, history, steps); resumes what `folder` holds.
+def train(trainer: Trainer, phase: TrainingPhase, folder: str):
+    """Trains, resuming what the folder holds of an earlier run.
 
     The order within a pass of the loop is a contract: evaluate, save, refresh the ASR
     transcripts, next batch, step, log. They depend on the saved state alone, so a resumed run has
     the same.
+
+    Args:
+      trainer: of the run, with a corpus.
+      phase: what to train on.
+      folder: for checkpoints and metrics; made if missing.
+
+    Returns:
+      The state of the selected epoch; the history: `step`, `epoch`, `score` and metrics of each;
+      and how many steps there were.
+
+    Raises:
+      UserError: training diverged, or a checkpoint can't be read.
     """
     config = trainer.config
     rows = None
@@ -113,19 +61,18 @@ def _train(trainer, phase, folder):
         sharding.check_batch_size("data.batch_size", config.data.batch_size, trainer.mesh)
         sharding.check_batch_size("train.chunk_size", config.train.chunk_size, trainer.mesh)
         rows = sharding.process_rows(config.data.batch_size, trainer.mesh)
-    if processes.is_first():
-        epath.Path(folder).mkdir(parents=True, exist_ok=True)
     batches = loader.TrainBatches(
         trainer.collator, phase.train, config.data.batch_size, config.train.epochs,
         config.seed, rows,
     )  # fmt: skip
     total = len(batches) if phase.steps is None else min(phase.steps, len(batches))
     epoch_steps = batches.steps_per_epoch
+    epochs = -(-total // epoch_steps)
     iterator = trainer.to_devices(batches)
     state = trainer.initial_state(max(phase.schedule or total, 1), epoch_steps, total)
     history = []
 
-    checkpoints = Checkpoints(os.path.join(folder, "checkpoints"))
+    checkpoints = Checkpoints(folder)
     start = checkpoints.latest_step() or 0
     if start:
         state, history = checkpoints.restore(start, state, iterator)
@@ -134,19 +81,19 @@ def _train(trainer, phase, folder):
     writer = MetricsWriter(folder, start)
     progress = Progress(phase.title, total, start)
     if start:
-        progress.say(f"goes on after epoch {-(-start // epoch_steps)} of {_epochs(total, batches)}")
+        progress.say(f"goes on after epoch {-(-start // epoch_steps)} of {epochs}")
 
-    pending, clock = [], Clock(iterator)
+    pending, clock = [], _clock(iterator)
     try:
         for step in range(start, total + 1):
             if step > start and (step % epoch_steps == 0 or step == total):
                 # 1. evaluate
-                waiting = clock.share()
+                waiting = clock()
                 entry = _validate(trainer, state, phase.validation, step, epoch_steps)
                 history.append(entry)
                 if phase.validation is not None:
                     writer.write(step, {f"select/{k}": entry[k] for k in (*METRICS, "loss")})
-                line = _line(entry, config, _epochs(total, batches))
+                line = _line(entry, config, epochs)
                 progress.say(f"{line} ({100 * waiting:.1f} % waiting for data)")
                 # 2. save
                 plain = configuration.to_json(config)
@@ -154,7 +101,7 @@ def _train(trainer, phase, folder):
                 # 3. refresh the ASR transcripts
                 if step < total:
                     iterator = refresh_transcripts(trainer, state, phase.train, batches, iterator)
-                clock = Clock(iterator)
+                clock = _clock(iterator)
             if step == total:
                 break
             # 4. next batch
@@ -170,9 +117,7 @@ def _train(trainer, phase, folder):
                 writer.write(step + 1, {f"train/{k}": mean for k, mean in means.items()})
                 progress.update(step + 1, 0, means["loss"])
         if history:
-            checkpoints.wait()
-            chosen = max(history, key=lambda entry: entry["score"])
-            state, _ = checkpoints.restore(chosen["step"], state)
+            state, _ = checkpoints.restore(selected(history)["step"], state)
     finally:
         # Also after Ctrl-C: what is being written is finished, so that the next run goes on there.
         progress.close()
@@ -182,8 +127,9 @@ def _train(trainer, phase, folder):
     return state, history, total
 
 
-def _epochs(total, batches):
-    return -(-total // batches.steps_per_epoch)
+def selected(history: list[dict]) -> dict:
+    """The entry of the epoch that is tested; without a training, of the state before it."""
+    return max(history, key=lambda entry: entry["score"], default={"step": 0, "epoch": 0})
 
 
 def refresh_transcripts(trainer, state, utterances, batches, iterator):
@@ -203,17 +149,10 @@ def refresh_transcripts(trainer, state, utterances, batches, iterator):
     return iterator
 
 
-class Clock:
-    """The share of the time, from now on, for which the training waited for batches."""
-
-    def __init__(self, iterator):
-        self._iterator = iterator
-        self._began, self._waited = time.monotonic(), self._iterator.waited
-
-    def share(self) -> float:
-        """From 0 to 1."""
-        passed = time.monotonic() - self._began
-        return (self._iterator.waited - self._waited) / max(passed, 1e-9)
+def _clock(iterator):
+    """A function: the share of the time from now on for which the training waited for batches."""
+    began, waited = time.monotonic(), iterator.waited
+    return lambda: (iterator.waited - waited) / max(time.monotonic() - began, 1e-9)
 
 
 def _validate(trainer, state, utterances, step, epoch_steps):

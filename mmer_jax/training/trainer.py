@@ -79,7 +79,7 @@ class Trainer:
           UserError: no dataset, no tokenizer, or options that don't go together.
         """
         corpus = Corpus(config.data.dir, config.data.dataset, config.data.emotions)
-        tokenizer, _ = text.read_tokenizer(config)
+        tokenizer = text.read_tokenizer(config)
         longest = round(config.data.max_seconds * SAMPLE_RATE)
         preprocessor = Preprocessor(tokenizer, longest, factory.normalizes(config))
         two_views = bool(losses.of_two_views(config.losses))

@@ -13,7 +13,7 @@ from benchmarks import speech as benchmark
 from benchmarks.speech import LEVELS, at_level, signals
 from mmer_jax import predict
 from mmer_jax.inference import audio_io
-from mmer_jax.training import model_folder
+from mmer_jax.training import checkpoint_io
 from tests.inference import odd_recordings as odd
 from tests.inference.tiny_models import made
 
@@ -27,7 +27,7 @@ def model(tmp_path_factory):
     folder = tmp_path_factory.mktemp("model")
     model = made(folder)
     model.config.data.max_seconds = 2.0
-    model_folder.write(model, str(folder / "tiny"))
+    checkpoint_io.write(model, str(folder / "tiny"))
     return str(folder / "tiny")
 
 
@@ -144,7 +144,7 @@ def test_samples_beyond_full_scale_are_still_speech(predictor):
 
 
 def test_a_model_of_text_looks_for_none(tmp_path):
-    model_folder.write(made(tmp_path, "text"), str(tmp_path / "text"))
+    checkpoint_io.write(made(tmp_path, "text"), str(tmp_path / "text"))
     found = mmer_jax.load(str(tmp_path / "text")).predict(None, text="it was you")
     assert found.speech is None and found.label and found.warning == ""
 

@@ -14,8 +14,8 @@ import pytest
 
 from mmer_jax.errors import UserError
 from mmer_jax.inference import stablehlo
-from mmer_jax.training import model_folder
-from mmer_jax.training.model_folder import build
+from mmer_jax.training import checkpoint_io
+from mmer_jax.training.checkpoint_io import build
 from tests.inference.tiny_models import batch, made
 
 BUCKETS = (stablehlo.Bucket(2, 8_000, 8), stablehlo.Bucket(3, 16_000, 8))
@@ -36,7 +36,7 @@ def place(tmp_path_factory):
 
 
 def written(place, name, model, buckets=BUCKETS):
-    model_folder.write(model, str(place / name))
+    checkpoint_io.write(model, str(place / name))
     stablehlo.export(model, str(place / name), buckets)
     return place / name
 
@@ -106,7 +106,7 @@ def test_other_models(place, tmp_path, options):
     model = made(place, *options)
     bucket = stablehlo.Bucket(2, 8_000 * (options[0] != "text"), 8 * (options[0] != "audio"))
     folder = written(tmp_path, "out", model, (bucket,))
-    assert model_folder.read(str(folder)).label_names == model.label_names
+    assert checkpoint_io.read(str(folder)).label_names == model.label_names
     inputs = given(options[0], 1, 6_400, 6)
     check(model, stablehlo.run(str(folder), **inputs), inputs)
 
@@ -186,7 +186,7 @@ def test_cpus_alone_where_other_platforms_cannot(place, tmp_path, monkeypatch, c
 
 
 def test_nothing_is_left_of_an_export_that_failed(model, tmp_path, monkeypatch):
-    model_folder.write(model, str(tmp_path / "out"))
+    checkpoint_io.write(model, str(tmp_path / "out"))
     before = sorted(tmp_path.rglob("*"))
 
     def fail(*_):

@@ -7,7 +7,7 @@ from mmer_jax import configuration
 from mmer_jax.data.text import read_tokenizer
 from mmer_jax.demo import tokenizer
 from mmer_jax.models import factory
-from mmer_jax.training.model_folder import LoadedModel, build
+from mmer_jax.training.checkpoint_io import LoadedModel, build
 
 LABELS = ("ang", "hap", "neu", "sad")
 WORDS = (
@@ -38,14 +38,14 @@ def made(folder, modality="both", family="whisper", text_family="bert"):
         getattr(configuration, f"{modality}_only")(c)
     if not (folder / "words").exists():
         tokenizer.save([WORDS], folder / "words")
-    words, where = read_tokenizer(c)
+    words = read_tokenizer(c)
     model = build(c, len(LABELS), words)
     rng = np.random.default_rng(0)
     params = jax.tree.map(
         lambda x: rng.normal(0.1, 0.3, x.shape).astype(np.float32), factory.param_shapes(model)
     )
     figures = {source: FIGURES[source] for source in HAVE[modality]}
-    return LoadedModel("by hand", c, model, params, LABELS, figures, words, where, CARD)
+    return LoadedModel("by hand", c, model, params, LABELS, figures, words, CARD)
 
 
 def batch(rows=2, samples=8_000, tokens=6):

@@ -10,7 +10,7 @@ import pytest
 import mmer_jax
 from mmer_jax import export, predict
 from mmer_jax.inference import model_card, stablehlo
-from mmer_jax.training import model_folder
+from mmer_jax.training import checkpoint_io
 from tests.inference import odd_recordings as odd
 from tests.inference.tiny_models import FIGURES, made
 
@@ -25,7 +25,7 @@ def folder(tmp_path_factory):
     place = tmp_path_factory.mktemp("model")
     model = made(place)
     model.config.data.max_seconds = 1.0
-    model_folder.write(model, str(place / "tiny"))
+    checkpoint_io.write(model, str(place / "tiny"))
     stablehlo.export(model, str(place / "tiny"), (stablehlo.Bucket(1, 8_000, 32),))
     return place / "tiny"
 
@@ -98,13 +98,13 @@ def test_a_mean_of_windows_is_not_calibrated(folder):
 
 def test_models_of_one_modality(tmp_path):
     for modality, source in (("audio", "none"), ("text", "gold")):
-        model_folder.write(made(tmp_path, modality), str(tmp_path / f"{modality}_model"))
+        checkpoint_io.write(made(tmp_path, modality), str(tmp_path / f"{modality}_model"))
         predictor = mmer_jax.load(str(tmp_path / f"{modality}_model"))
         found = predictor.predict(odd.voice(0.5), "it was you", RATE)
         check(found, FIGURES[source]["temperature"])
     older = tmp_path / "audio_model"
     change(older / "config.json", lambda c: c.update(temperature=1.2) or c.pop("text_sources"))
-    assert model_folder.read(str(older)).text_sources == {"none": {"temperature": 1.2}}
+    assert checkpoint_io.read(str(older)).text_sources == {"none": {"temperature": 1.2}}
 
 
 def test_a_runs_fold_says_what_its_result_says(tiny_run, prepared, tmp_path):
@@ -154,7 +154,7 @@ def test_near_chance_is_judged_by_the_lower_bound(copy):
 
 def test_the_card_names_the_rates_of_each_text(copy):
     change(copy / "config.json", lambda c: c["text_sources"].update(ctc=GUESSING))
-    card = model_card.markdown(model_folder.read(str(copy)))
+    card = model_card.markdown(checkpoint_io.read(str(copy)))
     rows = [line for line in card.splitlines() if line.startswith("| ")]
     (own,) = [r for r in rows if "31.0" in r]
     assert "guessing" in own and "99.0" in own and "| 4 |" in own

@@ -201,9 +201,10 @@ def test_no_test_label_can_influence_the_choice(prepared, tiny_config, tmp_path)
     rng = np.random.default_rng(0)
     chosen, labels = [], []
     for name in ("true", "shuffled"):
-        found = loop.train_fold(trainer, folds.Fold(5), str(tmp_path / name))
-        chosen.append((found["chosen"], found["history"], found["temperature"]))
-        labels.append([u.label for u in found["utterances"]])
+        place = str(tmp_path / name)
+        found = cross_validation.run_fold(trainer, folds.Fold(5), f"{place}/fold5", place)
+        chosen.append((found.chosen, found.history, found.temperature))
+        labels.append([p.label for p in found.predictions])
         trainer.corpus.utterances = tuple(
             dataclasses.replace(u, label=int(rng.integers(4))) if u.session == 5 else u
             for u in true
@@ -302,4 +303,4 @@ def test_divergence_is_one_message(trainer, tmp_path, monkeypatch):
 
     monkeypatch.setattr(trainer, "train_step", diverged)
     with pytest.raises(UserError, match="Training diverged: the loss is nan at step 2"):
-        loop.train_fold(trainer, folds.Fold(5), str(tmp_path))
+        cross_validation.run_fold(trainer, folds.Fold(5), str(tmp_path / "fold5"), str(tmp_path))
