@@ -33,11 +33,11 @@ import time
 
 import jax
 import numpy as np
+import soundfile
 
 from benchmarks import common
 from mmer_jax.data import bucketing
 from mmer_jax.data.text import Tokenizer, ctc_text
-from mmer_jax.demo import sound
 from mmer_jax.inference import audio_io
 from mmer_jax.inference.predictor import Predictor
 from mmer_jax.models.forward import make_forward
@@ -271,7 +271,7 @@ def write_files(folder: pathlib.Path, count: int, rng) -> tuple[list[str], list[
     for i, length in enumerate(common.draw_lengths(count, rng)[0]):
         paths.append(str(folder / f"{i:05d}.wav"))
         noise = rng.normal(0, 3000, int(length * common.SAMPLE_RATE)).astype(np.int16)
-        sound.write_wav(paths[-1], noise)
+        soundfile.write(paths[-1], noise, common.SAMPLE_RATE)
         texts.append(" ".join(rng.choice(words, max(1, round(length * WORDS_PER_SECOND)))))
     return paths, texts
 
