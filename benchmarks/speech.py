@@ -57,10 +57,10 @@ def _said(found):
 def _folder(detector, folder):
     items, missed, audio, spent = tables.expand([folder]), [], 0.0, 0.0
     for item in items:
-        wave = audio_io.read(item.path)
+        wave = audio_io.read(item.audio)
         began = time.perf_counter()
         if not detector(wave):
-            missed.append(item.path)
+            missed.append(item.audio)
         spent += time.perf_counter() - began
         audio += len(wave) / SAMPLE_RATE
     print(

@@ -42,13 +42,13 @@ def run(config, workdir: str, names=()) -> str:
     for name, twin in same.items():
         print(f"{name}: left out, for its config is that of {twin}", flush=True)
     each = len(config.seeds) * len(folds.selected(config))
-    found = {v.name: [] for v in variants}
+    results = {v.name: [] for v in variants}
 
     def on_fold(variant, result):
-        found[variant.name].append(result)
-        done = sum(map(len, found.values()))
+        results[variant.name].append(result)
+        done = sum(map(len, results.values()))
         print(f"\n{done} of {each * len(variants)} runs are finished:", flush=True)
-        print(ablation_report.progress(variants, found), flush=True)
+        print(ablation_report.progress(variants, results), flush=True)
 
     for variant in variants:
         print(f"\n== {variant.name}: {variant.title} ==", flush=True)
@@ -56,10 +56,10 @@ def run(config, workdir: str, names=()) -> str:
         main.run(variant.config, folder, lambda result, v=variant: on_fold(v, result))
     variants = ablation.with_finished(config, workdir, variants)
     folders = {v.name: ablation.folder_of(workdir, v) for v in variants}
-    found = {n: runs.with_earlier(found.get(n, []), folder) for n, folder in folders.items()}
+    results = {n: runs.with_earlier(results.get(n, []), path) for n, path in folders.items()}
     earlier = runs.read(folders[variants[0].name]).config
     config.folds, config.seeds = earlier.folds, earlier.seeds  # of all calls
-    return ablation_report.write(config, workdir, variants, same, found)
+    return ablation_report.write(config, workdir, variants, same, results)
 
 
 def _ablate(config, workdir):

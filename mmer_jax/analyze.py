@@ -34,13 +34,11 @@ def run(workdir: str, fold: int | None = None, utterance: str = "", out: str = "
     _say(f"reading the run in {workdir} ...")
     finished = runs.read(workdir)
     examined = _fold(finished, fold, utterance)
-    _say(f"drawing results and learning curves of {len(finished.folds)} folds ...")
-    drawn = analysis.Analysis(finished, examined)
-    features, reason = _features(
-        examined, utterance or analysis.default_utterance(examined), data_dir
-    )
-    page = drawn.page(features, reason)
-    plots = {f"{name}.png": png for name, png in drawn.plots.items()}
+    shown = utterance or analysis.default_utterance(examined)
+    features, reason = _features(examined, shown, data_dir)
+    _say(f"drawing {len(finished.folds)} folds ...")
+    page, plots = analysis.render(finished, examined, features, reason)
+    plots = {f"{name}.png": png for name, png in plots.items()}
     out = files.resolve(out) if out else os.path.join(finished.workdir, "analysis")
     return _write(out, plots | {REPORT: page})
 
@@ -49,25 +47,22 @@ def _say(text):
     print(text, flush=True)
 
 
-def _fold(found, number, utterance):
+def _fold(finished, number, utterance):
     """The fold to examine, of the first seed."""
-    folds = [f for f in found.folds if f.result.seed == found.seeds[0]]
-    numbers = [f.result.fold for f in folds]
-    if number is not None and number not in numbers:
+    folds = {f.result.fold: f for f in finished.folds if f.result.seed == finished.seeds[0]}
+    if number is not None and number not in folds:
         raise UserError(
-            f"--fold is {number}; the finished folds are: {', '.join(map(str, numbers))}."
+            f"--fold is {number}; the finished folds are: {', '.join(map(str, folds))}."
         )
-    wanted = [f for f in folds if number in (None, f.result.fold)]
-    ids = {f.result.fold: [p.utterance for p in f.result.predictions] for f in wanted}
-    if not utterance:
-        return wanted[0]
+    wanted = [f for n, f in folds.items() if number in (None, n)]
     for fold in wanted:
-        if utterance in ids[fold.result.fold]:
+        if not utterance or utterance in {p.utterance for p in fold.result.predictions}:
             return fold
     of = f"fold {number}" if number is not None else "any finished fold"
+    some = ", ".join(p.utterance for p in wanted[0].result.predictions[:3])
     raise UserError(
         f"--utterance is {utterance!r}, which is no test utterance of {of}; they are called "
-        f"{', '.join(ids[wanted[0].result.fold][:3])}, ... (see predictions.csv)."
+        f"{some}, ... (see predictions.csv)."
     )
 
 
@@ -78,15 +73,13 @@ def _features(fold, utterance, data_dir):
     from mmer_jax.reporting import embeddings
 
     try:
-        features = embeddings.extract(fold, utterance, data_dir)
+        return embeddings.extract(fold, utterance, data_dir), ""
     except UserError as e:
         _say(f"left out embeddings, attention and gate: {e}")
         return None, (
             f"{e}\nA dataset that has moved is named by --data_dir; relative folders of the run's "
             "options count from where this command is started."
         )
-    _say("drawing embeddings, attention and gate ...")
-    return features, ""
 
 
 def _write(out, content):

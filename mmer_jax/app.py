@@ -1,5 +1,6 @@
 """A page in the browser that predicts emotions: `python -m mmer_jax.app MODEL`."""
 
+import contextlib
 import functools
 import os
 import signal
@@ -28,22 +29,19 @@ HEADERS = {
 }
 
 
-class SecurityHeaders:
+def secured(app):
     """ASGI middleware that adds `HEADERS` to every response."""
 
-    def __init__(self, app):
-        self._app = app
-
-    async def __call__(self, scope, receive, send):
-        """One request."""
-
+    async def call(scope, receive, send):
         async def send_with_headers(message):
             if message["type"] == "http.response.start":
                 added = [(k.encode(), v.encode()) for k, v in HEADERS.items()]
                 message = message | {"headers": [*message.get("headers", []), *added]}
             await send(message)
 
-        await self._app(scope, receive, send_with_headers)
+        await app(scope, receive, send_with_headers)
+
+    return call
 
 
 def build(gradio, predictor):
@@ -84,7 +82,7 @@ def build(gradio, predictor):
             with gradio.Column(min_width=300):
                 shown = html(app_views.result("nothing_yet"), elem_id="answer")
         button.click(
-            functools.partial(answer, predictor), [audio, text, alone], shown,
+            functools.partial(app_views.answer, predictor), [audio, text, alone], shown,
             api_visibility="private", concurrency_limit=1, show_progress_on=shown,
             scroll_to_output=True,
         )  # fmt: skip
@@ -108,20 +106,6 @@ def upload_class(gradio):
     return Upload
 
 
-def answer(predictor, path, text, speech_alone) -> str:
-    """HTML: the prediction, or what is wrong. Args: see `app_views.answer`."""
-    from mmer_jax.inference import app_views
-
-    try:
-        return app_views.answer(predictor, path, text, speech_alone)
-    except UserError as e:
-        return app_views.result("failure", str(e))
-    except Exception as e:  # for the terminal, where someone can make something of it
-        sys.excepthook(type(e), e, e.__traceback__)
-        message = "Something went wrong here; the terminal of this program says what."
-        return app_views.result("failure", message)
-
-
 def serve(name: str, host: str = "127.0.0.1", port: int = 7860, max_mb: float = 25.0) -> None:
     """Serves the page until the process is told to stop.
 
@@ -135,18 +119,22 @@ def serve(name: str, host: str = "127.0.0.1", port: int = 7860, max_mb: float = 
       UserError: no such model, no Gradio, or the port is taken.
     """
     _check_free(host, port)
-    with tempfile.TemporaryDirectory(prefix="mmer-app-", ignore_cleanup_errors=True) as folder:
+    with contextlib.ExitStack() as stack:
+        folder = stack.enter_context(
+            tempfile.TemporaryDirectory(prefix="mmer-app-", ignore_cleanup_errors=True)
+        )
         # Finished uploads, and those that break off.
         os.environ["GRADIO_TEMP_DIR"] = tempfile.tempdir = folder
-        try:
-            gradio = _gradio()
-            print(f"loading {name} ...", flush=True)
-            blocks = build(gradio, _load(name))
-            _launch(gradio, blocks, host, port, max_mb)
-            print(greeting(host, port), flush=True)
-            threading.Event().wait()
-        finally:
-            tempfile.tempdir = None
+        stack.callback(setattr, tempfile, "tempdir", None)
+        gradio = _gradio()
+        print(f"loading {name} ...", flush=True)
+        cli.cache_compilations()
+        blocks = build(gradio, mmer_jax.load(name))
+        # Before the folder goes, which a late upload would miss.
+        stack.callback(blocks.close, verbose=False)
+        launch(gradio, blocks, host, port, max_mb)
+        print(greeting(host, port), flush=True)
+        threading.Event().wait()
 
 
 def _check_free(host, port):
@@ -175,18 +163,14 @@ def _gradio():
     return gradio
 
 
-def _load(name):
-    cli.cache_compilations()
-    return mmer_jax.load(name)
-
-
-def _launch(gradio, blocks, host, port, max_mb):
+def launch(gradio, blocks, host: str, port: int, max_mb: float) -> None:
+    """Serves the page in a thread."""
     from starlette.middleware import Middleware
     from starlette.middleware.trustedhost import TrustedHostMiddleware
 
-    from mmer_jax.inference import app_views
+    from mmer_jax.reporting import report
 
-    middleware = [Middleware(SecurityHeaders)]
+    middleware = [Middleware(secured)]
     if host in LOOPBACK:
         # Another site's page must not reach it under a name of its own (DNS rebinding).
         names = [*LOOPBACK, "[::1]"]
@@ -195,7 +179,7 @@ def _launch(gradio, blocks, host, port, max_mb):
         server_name=host, server_port=port, share=False, inbrowser=False, quiet=True,
         prevent_thread_lock=True, show_error=False, footer_links=[], enable_monitoring=False,
         ssr_mode=False, pwa=False, mcp_server=False, max_file_size=int(max_mb * 2**20),
-        css=app_views.css(), theme=_theme(gradio),
+        css=report.environment().get_template("page.css.j2").render(), theme=_theme(gradio),
         app_kwargs={"middleware": middleware, "openapi_url": None},
     )  # fmt: skip
 
@@ -205,16 +189,16 @@ def _theme(gradio):
     theme = gradio.themes.Default(
         primary_hue="blue", font=["system-ui", "sans-serif"], font_mono=["ui-monospace"]
     )
-    shades = {
-        "block_info_text_color": (600, 300), "body_text_color_subdued": (600, 300),
-        "block_title_text_color": (700, 200), "block_label_text_color": (700, 200),
-    }  # fmt: skip
-    colours = {k: f"*neutral_{light}" for k, (light, _) in shades.items()}
-    colours |= {f"{k}_dark": f"*neutral_{dark}" for k, (_, dark) in shades.items()}
-    for hover, light, dark in (("", 700, 700), ("_hover", 800, 600)):
-        colours[f"button_primary_background_fill{hover}"] = f"*primary_{light}"
-        colours[f"button_primary_background_fill{hover}_dark"] = f"*primary_{dark}"
-    return theme.set(**colours)
+    return theme.set(
+        block_info_text_color="*neutral_600", block_info_text_color_dark="*neutral_300",
+        body_text_color_subdued="*neutral_600", body_text_color_subdued_dark="*neutral_300",
+        block_title_text_color="*neutral_700", block_title_text_color_dark="*neutral_200",
+        block_label_text_color="*neutral_700", block_label_text_color_dark="*neutral_200",
+        button_primary_background_fill="*primary_700",
+        button_primary_background_fill_dark="*primary_700",
+        button_primary_background_fill_hover="*primary_800",
+        button_primary_background_fill_hover_dark="*primary_600",
+    )  # fmt: skip
 
 
 def greeting(host: str, port: int) -> str:
@@ -234,23 +218,21 @@ def _parser():
     parser = cli.Parser(prog="python -m mmer_jax.app", description=__doc__)
     parser.add_argument("model", metavar="MODEL", help=cli.MODEL)
     parser.add_argument("--host", default="127.0.0.1", help="default: this computer alone")
-    parser.add_argument("--port", type=_port, default=7860, help="default: 7860")
+    parser.add_argument("--port", type=_up_to(65535, int), default=7860, help="default: 7860")
     parser.add_argument(
-        "--max-mb", type=_size, default=25.0, help="of an uploaded recording; default: 25"
-    )
+        "--max-mb", type=_up_to(1000, float), default=25.0,
+        help="of an uploaded recording; default: 25",
+    )  # fmt: skip
     return parser
 
 
-def _port(text):
-    if not 1 <= int(text) <= 65535:
-        raise ValueError
-    return int(text)
+def _up_to(most, kind):
+    def number(text):
+        if not 0 < kind(text) <= most:
+            raise ValueError
+        return kind(text)
 
-
-def _size(text):
-    if not 0 < float(text) <= 1000:
-        raise ValueError
-    return float(text)
+    return number
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -3,6 +3,8 @@
 import os
 import sys
 
+from tqdm import tqdm
+
 from mmer_jax import cli, files
 from mmer_jax.errors import UserError
 
@@ -59,22 +61,17 @@ def fold_folder(source: str, fold: int | None = None, seed: int | None = None) -
     meant = [f for f in folds if fold in (None, f.result.fold)]
     meant = [f for f in meant if seed in (None, f.result.seed)]
     if len(meant) != 1:
-        raise UserError(f"{_what(meant, fold, seed)} {source}. {_choices(folds)}")
+        asked = {"fold": fold, "seed": seed}
+        asked = " and ".join(f"{k} {v}" for k, v in asked.items() if v is not None)
+        several = f"{len(meant)} finished folds {f'of {asked} ' if asked else ''}are in"
+        seeds, numbers = (sorted({f.result.key[i] for f in folds}) for i in (0, 1))
+        choices = f"--fold={'|'.join(map(str, numbers))}"
+        choices += f" and --seed={'|'.join(map(str, seeds))}" if len(seeds) > 1 else ""
+        raise UserError(
+            f"{several if meant else f'No finished fold is {asked} in'} {source}. Choose one: "
+            f"{choices}"
+        )
     return meant[0].folder
-
-
-def _what(meant, fold, seed):
-    asked = {"fold": fold, "seed": seed}
-    asked = " and ".join(f"{k} {v}" for k, v in asked.items() if v is not None)
-    if not meant:
-        return f"No finished fold is {asked} in"
-    return f"{len(meant)} finished folds {f'of {asked} ' if asked else ''}are in"
-
-
-def _choices(folds):
-    numbers, seeds = ({f.result.key[i] for f in folds} for i in (1, 0))
-    text = f"Choose one: --fold={'|'.join(map(str, sorted(numbers)))}"
-    return text + (f" and --seed={'|'.join(map(str, sorted(seeds)))}" if len(seeds) > 1 else "")
 
 
 def _sizes(folder):
@@ -84,14 +81,6 @@ def _sizes(folder):
 
 def _say(text):
     print(text, flush=True)
-
-
-def _readable(size):
-    for unit in ("B", "kB", "MB"):
-        if size < 1000:
-            return f"{size:.3g} {unit}"
-        size /= 1000
-    return f"{size:.3g} GB"
 
 
 def _parser():
@@ -104,11 +93,9 @@ def _parser():
         "--stablehlo", action="store_true", help="add programs that run without this package"
     )
     parser.add_argument(
-        "--seconds",
-        type=_numbers,
-        metavar="S,S,...",
+        "--seconds", type=_numbers, metavar="S,S,...",
         help="lengths of audio of the programs; default: 2,4,8 and the longest trained on",
-    )
+    )  # fmt: skip
     parser.add_argument("--batch", type=int, help="utterances per call of a program; default: 1")
     return parser
 
@@ -126,12 +113,11 @@ def main(argv: list[str] | None = None) -> int:
     rows = 1 if args.batch is None else args.batch
 
     def work():
-        sizes = run(
-            args.source, args.out, args.fold, args.seed, args.stablehlo, args.seconds or (), rows
-        )
+        where = args.source, args.out, args.fold, args.seed
+        sizes = run(*where, args.stablehlo, args.seconds or (), rows)
         for path, size in sizes.items():
-            _say(f"  {_readable(size):>8}  {path}")
-        _say(f"Written to {args.out}: {_readable(sum(sizes.values()))}")
+            _say(f"  {tqdm.format_sizeof(size, 'B'):>7}  {path}")
+        _say(f"Written to {args.out}: {tqdm.format_sizeof(sum(sizes.values()), 'B')}")
 
     return cli.attempt(work, "nothing was written", args.out)
 

@@ -1,78 +1,19 @@
 """Predicts the emotion of recordings: `python -m mmer_jax.predict CHECKPOINT FILES...`."""
 
 import argparse
+import contextlib
 import sys
 import time
 
 from mmer_jax import cli
 from mmer_jax.errors import UserError
 
-_EVERY = 20.0  # seconds between two plain lines of progress
-
-
-def run(predictor, items, write, on_error, progress) -> tuple[int, int]:
-    """Predicts items and writes each result as it comes.
-
-    Args:
-      predictor: a `Predictor`.
-      items: `tables.Item`s.
-      write: called with (item, prediction).
-      on_error: called with the message for a recording that can't be predicted.
-      progress: called with the number of recordings done so far.
-
-    Returns:
-      How many were predicted, and how many were left out.
-    """
-    failed = 0
-    audio, texts = [item.audio for item in items], [item.text for item in items]
-    for index, found in predictor.predict_each(audio, texts):
-        try:
-            if isinstance(found, UserError):
-                raise found
-            write(items[index], found)
-        except UserError as e:
-            failed += 1
-            on_error(str(e))
-        progress(index + 1)
-    return len(items) - failed, failed
-
-
-class _Progress:
-    """A bar on a terminal, a plain line now and then elsewhere; both on stderr."""
-
-    def __init__(self, total):
-        self._total, self._began = total, time.monotonic()
-        self._said = self._began
-        self._bar = None
-        if sys.stderr.isatty():
-            import tqdm
-
-            self._bar = tqdm.tqdm(total=total, unit="file", leave=False)
-
-    def __call__(self, done):
-        if self._bar is not None:
-            self._bar.update(done - self._bar.n)
-        elif time.monotonic() - self._said > _EVERY:
-            self._said = time.monotonic()
-            rate = done / (self._said - self._began)
-            self.say(f"{done} of {self._total} files, {rate:.1f} files/s", sys.stderr)
-
-    def say(self, text, stream):
-        """A line that the bar does not get into."""
-        if self._bar is not None:
-            self._bar.write(text, file=stream)
-        else:
-            print(text, file=stream, flush=True)
-
-    def close(self):
-        """Takes the bar away."""
-        if self._bar is not None:
-            self._bar.close()
+_EVERY = 20.0  # seconds between two lines of progress where there is no terminal
 
 
 def _predict(args):
     """Runs the command and returns its exit code."""
-    writer_name = _format(args)
+    form = _format(args)
     if args.removed:
         _say("note: the beam search was removed, as it wrote no better; texts are greedy")
     # Imported late: a wrong option is reported at once, without seconds of imports.
@@ -82,77 +23,83 @@ def _predict(args):
 
     items = tables.expand(args.inputs, "" if args.no_text else args.text)
     cli.cache_compilations()
-    print(f"loading {args.checkpoint} ...", file=sys.stderr, flush=True)
+    _say(f"loading {args.checkpoint} ...")
     model = checkpoint_io.read(args.checkpoint)
     predictor = Predictor(model, (1, args.batch_size), detect_speech=not args.assume_speech)
-    writer = tables.WRITERS[writer_name](model.label_names)
-    file = None
-    if args.out:
-        file = tables.ResumableFile(
-            args.out, writer, _made_with(args, writer_name, checkpoint_io.digest(model))
-        )
+    writer = tables.WRITERS[form](model.label_names)
+    if not args.out:
+        return _write_all(predictor, items, writer, None)
+    file = tables.ResumableFile(
+        args.out, writer, _made_with(args, form, checkpoint_io.digest(model))
+    )
+    with contextlib.closing(file):
         left = file.left(items)
         if len(left) < len(items):
             _say(f"{len(items) - len(left)} of {len(items)} files are in {args.out} already")
-        items = left
-    return _write_all(predictor, items, writer, file, args.out)
+        return _write_all(predictor, left, writer, file, f"; written to {args.out}")
 
 
-def _write_all(predictor, items, writer, file, out):
-    progress = _Progress(len(items))
-    worth = _Worth(predictor.model, lambda text: progress.say(text, sys.stderr))
-    emit = file.write if file else lambda line: progress.say(line, sys.stdout)
-    try:
-        if not file and writer.head() is not None:
-            emit(writer.head())
+def _write_all(predictor, items, writer, file, where=""):
+    """Writes each prediction as it comes, to the file or stdout; all else is said on stderr."""
+    import tqdm
 
-        def write(item, found):
-            worth(found)
-            emit(writer.line(item, found))
+    from mmer_jax.inference import tables
 
-        done, failed = run(
-            predictor,
-            items,
-            write,
-            lambda message: progress.say(f"error: {message}", sys.stderr),
-            progress,
-        )
-    finally:
-        progress.close()
-        if file:
-            file.close()
-    where = f"; written to {out}" if out else ""
+    # A bar on a terminal, which no line gets into; elsewhere a line now and then.
+    bar = tqdm.tqdm(total=len(items), unit="file", leave=False, disable=None)
+    began = said = time.monotonic()
+
+    def say(text, stream=sys.stderr):
+        with bar.external_write_mode(file=stream):
+            print(text, file=stream, flush=True)
+
+    emit = file.write if file else lambda line: say(line, sys.stdout)
+    if not file and writer.head is not None:
+        emit(writer.head)
+    audio, texts = [tables.recording(item) for item in items], [item.text for item in items]
+    failed, sources = 0, set()
+    with contextlib.closing(bar):
+        for index, prediction in predictor.predict_each(audio, texts):
+            try:
+                if isinstance(prediction, UserError):
+                    raise prediction
+                if prediction.label is not None and prediction.text_source not in sources:
+                    sources.add(prediction.text_source)
+                    say(_worth(predictor.model, prediction))
+                emit(writer.line(items[index], prediction))
+            except UserError as e:
+                failed += 1
+                say(f"error: {e}")
+            bar.update()
+            if bar.disable and time.monotonic() - said > _EVERY:
+                said = time.monotonic()
+                rate = (index + 1) / (said - began)
+                say(f"{index + 1} of {len(items)} files, {rate:.1f} files/s")
     left_out = f", {failed} left out" if failed else ""
-    _say(f"{done} predicted{left_out}{where}")
+    _say(f"{len(items) - failed} predicted{left_out}{where}")
     return 1 if failed else 0
 
 
-class _Worth:
-    """Says once for each text source how often the model is right with it."""
+def _worth(model, prediction):
+    """How often the model is right with a prediction's text source; said once for each."""
+    if prediction.warning:
+        return f"warning: {prediction.warning}"
+    from mmer_jax.metrics import reliability
 
-    def __init__(self, model, say):
-        self._model, self._say, self._said = model, say, set()
-
-    def __call__(self, found):
-        if found.label is None or found.text_source in self._said:
-            return
-        self._said.add(found.text_source)
-        from mmer_jax.metrics import reliability
-
-        classes, uses_text = len(self._model.label_names), self._model.uses_text
-        plain = reliability.sentence(found.held_out, found.text_source, classes, uses_text)
-        self._say(f"warning: {found.warning}" if found.warning else f"note: {plain}")
+    classes = len(model.label_names)
+    source, held_out = prediction.text_source, prediction.held_out
+    return f"note: {reliability.sentence(held_out, source, classes, model.uses_text)}"
 
 
 def _say(text):
     print(text, file=sys.stderr, flush=True)
 
 
-def _made_with(args, writer_name, model):
+def _made_with(args, form, model):
     """The model and the options that change a prediction or the file's form."""
     return {
         "model": model,
-        "format": writer_name,
+        "format": form,
         "text": args.text,
         "no_text": args.no_text,
         "decoder": "greedy",  # of an earlier version's file it may be another
@@ -172,11 +119,7 @@ def _format(args):
 
 def _parser():
     parser = cli.Parser(prog="python -m mmer_jax.predict", description=__doc__)
-    parser.add_argument(
-        "checkpoint",
-        metavar="CHECKPOINT",
-        help=cli.MODEL,
-    )
+    parser.add_argument("checkpoint", metavar="CHECKPOINT", help=cli.MODEL)
     parser.add_argument(
         "inputs",
         nargs="+",

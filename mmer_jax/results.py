@@ -156,7 +156,8 @@ class RunResult:
       intervals: see `intervals.estimate`.
       calibration: ECE and reliability, without and with the temperatures.
       recognition: error rates of the CTC head; None without a trained one.
-      leakage: see `leakage.split_rates`; None where it is not known.
+      leakage: `share` of the utterances whose words occur in training, and the metrics of these,
+        `seen`, and of the others, `unseen`, with `count`; None where it is not known.
       dataset_versions: of the folds.
       pretrained: see `FoldResult`.
       text_source: the text that the model was given, see `reliability.TEXT_SOURCES`.

@@ -61,7 +61,7 @@ def _shared(tmp_path_factory, name, make):
 def _prepare(folder, **options):
     from mmer_jax.demo import corpus
 
-    corpus.build(folder / "corpus", progress=False, **options)
+    corpus.build(folder / "corpus", **options)
     tfds_build(folder / "corpus", folder / "tfds")
 
 

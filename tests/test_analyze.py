@@ -11,8 +11,7 @@ import pytest
 from mmer_jax import analyze, configuration, main, runs
 from mmer_jax.errors import UserError
 from mmer_jax.metrics import METRICS
-from mmer_jax.reporting import embeddings
-from mmer_jax.reporting.html import png_size
+from mmer_jax.reporting import embeddings, plots
 from tests.reporting.test_html import Tags
 
 ALWAYS = {
@@ -53,7 +52,7 @@ def page_of(folder):
 def pictures_of(folder):
     found = list(folder.glob("*.png"))
     for path in found:
-        assert min(png_size(path.read_bytes())) > 200, path
+        assert min(plots.png_size(path.read_bytes())) > 200, path
     return {path.stem for path in found}
 
 

@@ -27,7 +27,7 @@ from mmer_jax.errors import UserError
 from mmer_jax.inference import app_views
 from mmer_jax.inference.prediction import Prediction, Window
 from mmer_jax.inference.predictor import Predictor
-from mmer_jax.reporting import html
+from mmer_jax.reporting import plots
 from mmer_jax.training import checkpoint_io
 from tests.harness import free_port
 from tests.inference import odd_recordings as odd
@@ -54,7 +54,7 @@ def predictor(model):
 @pytest.fixture
 def ask(predictor):
     """A function: recording's path, text, whether speech alone -> the page's HTML."""
-    return functools.partial(app.answer, predictor)
+    return functools.partial(app_views.answer, predictor)
 
 
 def upload(folder, data=None, name="a.wav", seconds=1.0):
@@ -84,12 +84,12 @@ def prediction(text="", source="none", windows=1, calibrated=True, **changes):
 def shown(predictor, found, pictures=False):
     """The page's answer for a prediction of any recording."""
     wave = np.zeros(round(found.seconds * 16_000), np.float32) if pictures else None
-    return app_views.result("answer", *app_views._answer(predictor, found, wave))
+    return app_views.shown(predictor, found, wave)
 
 
 def pngs(text):
     parts = text.split("data:image/png;base64,")[1:]
-    return [html.png_size(base64.b64decode(part.split('"')[0])) for part in parts]
+    return [plots.png_size(base64.b64decode(part.split('"')[0])) for part in parts]
 
 
 @pytest.mark.parametrize("data, message", [
@@ -110,7 +110,7 @@ def test_every_mistake_is_a_message_in_the_page(ask, tmp_path, monkeypatch, caps
     def broken(*_):
         raise RuntimeError("secret")
 
-    monkeypatch.setattr(app_views, "answer", broken)
+    monkeypatch.setattr(app_views, "requested_text", broken)
     text = ask("a", "", False)
     assert "went wrong" in text and "secret" not in text and "Traceback" not in text
     assert "secret" in capsys.readouterr().err
@@ -205,7 +205,7 @@ def test_an_answer_over_several_windows(ask, model, tmp_path):
 
 def test_models_without_attention_say_why(folder, model, tmp_path):
     predictor = Predictor(tiny_models.made(folder, "audio"), batch_sizes=(1,))
-    text = app.answer(predictor, upload(tmp_path), None, None)
+    text = app_views.answer(predictor, upload(tmp_path), None, None)
     assert "there is no attention from text to speech" in text and len(pngs(text)) == 1
     assert "side by side" in app_views.lacks_attention(changed(model, model__fusion="concat"))
 
@@ -385,7 +385,7 @@ def test_an_upload_is_out_of_others_reach_and_removed_after_a_while(
     monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
     monkeypatch.setattr(app, "KEPT_MINUTES", 0.05)
     blocks, port = app.build(gradio, predictor), free_port()
-    app._launch(gradio, blocks, "127.0.0.1", port, 1.0)
+    app.launch(gradio, blocks, "127.0.0.1", port, 1.0)
     try:
         files = f"http://127.0.0.1:{port}/gradio_api"
         data = {"files": ("a.wav", odd.encoded(odd.voice(0.1)))}

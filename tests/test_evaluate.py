@@ -8,7 +8,7 @@ import pytest
 from mmer_jax import configuration, evaluate, main, runs
 from mmer_jax.data import folds
 from mmer_jax.metrics import asr, calibration, classification
-from mmer_jax.reporting import embeddings, report, transcript_ablation
+from mmer_jax.reporting import embeddings, report
 from mmer_jax.results import FoldResult
 from mmer_jax.training import evaluation
 from tests.made_results import fold_result, row
@@ -31,15 +31,13 @@ def logits(results):
 def test_the_transcripts_give_what_was_stored_and_others_do_not(run):
     found = runs.read(str(run))
     stored = logits([found.folds[0].result])
-    gold, none = (transcript_ablation.evaluate(found, source) for source in ("gold", "none"))
+    gold, none = (evaluate.test(found, source) for source in ("gold", "none"))
     np.testing.assert_allclose(logits(gold), stored, atol=1e-5)
     assert np.abs(logits(none) - stored).max() > 1e-3
     trainer, state, utterances = embeddings.open_fold(found.folds[0])
     texts = {p.utterance: p.recognized.lower() for p in found.folds[0].result.predictions}
     expected = evaluation.predict(trainer, state, utterances, texts)["logits"]
-    np.testing.assert_allclose(
-        logits(transcript_ablation.evaluate(found, "ctc")), expected, atol=1e-5
-    )
+    np.testing.assert_allclose(logits(evaluate.test(found, "ctc")), expected, atol=1e-5)
 
 
 def test_each_source_has_the_figures_of_its_own_texts_on_held_out_dialogs(run):
@@ -73,7 +71,7 @@ def test_each_source_has_the_figures_of_its_own_texts_on_held_out_dialogs(run):
 def test_calibrated_figures_use_the_temperature_of_the_text_that_was_read(run):
     found = runs.read(str(run))
     for source in ("gold", "ctc", "none"):
-        results = transcript_ablation.evaluate(found, source)
+        results = evaluate.test(found, source)
         expected = found.folds[0].result.text_sources[source]["temperature"]
         assert results[0].temperature == expected
         summary = report.summarize(found.config, results).calibration

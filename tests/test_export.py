@@ -66,7 +66,7 @@ def test_its_programs_are_as_asked(exported):
     }
     model = checkpoint_io.read(str(exported))
     logits, _ = jax.jit(model.model.apply)({"params": model.params}, inputs)
-    found = stablehlo.run(str(exported), **inputs)
+    found = stablehlo.Programs(str(exported))(**inputs)
     np.testing.assert_allclose(found["logits"], logits, atol=1e-5)
 
 

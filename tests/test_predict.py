@@ -11,7 +11,6 @@ import time
 import pytest
 
 from mmer_jax import predict
-from mmer_jax.inference import tables
 from mmer_jax.inference.predictor import Predictor
 from mmer_jax.training import checkpoint_io
 from tests.inference import odd_recordings as odd
@@ -231,19 +230,18 @@ def test_names_that_are_no_text_are_written_as_they_are(tiny_folder, speech, tmp
         assert len(out.read_bytes().splitlines()) == (2 if out.suffix == ".csv" else 1)
 
 
-def test_results_are_written_as_they_come(tiny_folder, speech, tmp_path):
-    out = tmp_path / "o.csv"
-    predictor = Predictor(made(tmp_path))
-    file = tables.ResumableFile(str(out), tables.Csv(predictor.model.label_names), {})
-    seen = []
+def test_results_are_written_as_they_come(tiny_folder, speech, tmp_path, monkeypatch):
+    out, seen = tmp_path / "o.csv", []
+    whole_method = Predictor.predict_each
 
-    def write(item, found):
-        file.write(tables.Csv(predictor.model.label_names).line(item, found))
-        seen.append(len(lines(out)))
+    def predict_each(self, *arguments):
+        for found in whole_method(self, *arguments):
+            seen.append(len(lines(out)))
+            yield found
 
-    items = tables.expand([str(speech)])
-    assert predict.run(predictor, items, write, seen.append, lambda done: None) == (5, 0)
-    assert seen == [2, 3, 4, 5, 6]
+    monkeypatch.setattr(Predictor, "predict_each", predict_each)
+    assert predict.main([tiny_folder, str(speech), f"--out={out}"]) == 0
+    assert seen == [1, 2, 3, 4, 5] and len(lines(out)) == 6
 
 
 def test_ctrl_c_is_one_message_and_what_was_done_stays(tiny_folder, tmp_path):

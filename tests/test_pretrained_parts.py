@@ -12,7 +12,7 @@ from transformers import BertConfig, HubertConfig, RobertaConfig, WhisperConfig
 import mmer_jax
 from mmer_jax import export, main
 from mmer_jax.data.text import Tokenizer
-from mmer_jax.demo import tokenizer
+from mmer_jax.demo import corpus
 from mmer_jax.errors import UserError
 from mmer_jax.models import factory
 from mmer_jax.models.encoders import pretrained
@@ -106,7 +106,7 @@ def _with_code(folder, marker):
 
 def test_code_of_a_pretrained_folder_never_runs(says_yes, tmp_path):
     marker = tmp_path / "it ran"
-    tokenizer.save(["some words"], tmp_path / "words")
+    corpus.save_tokenizer(["some words"], tmp_path / "words")
     (tmp_path / "words" / "config.json").write_text(
         json.dumps({"model_type": "evil", "auto_map": {"AutoConfig": "evil.Evil"}})
     )

@@ -31,35 +31,32 @@ AUDIO_DROPOUTS = {
 }  # fmt: skip
 AUDIO = "model_mmi.wav2vec2."
 
-# The original module -> ours. The original names say "img" and "vis" where they mean audio.
-MODULES = {
-    "model_mmi.vismap2text": "fusion/audio_keys",
-    "model_mmi.vismap2text_v2": "fusion/audio_queries",
-    "model_mmi.gate": "fusion/gate",
-    "model_mmi.downsample_final": "fusion/downsample",
-    "model_mmi.classifier.linear3": "emotion/linear",
-    "model_mmi.ctc_linear": "ctc/linear",
-    "orgin_linear_change.0": "projection/hidden",
-    "orgin_linear_change.2": "projection/output",
-    "augment_linear_change.0": "aug_projection/hidden",
-    "augment_linear_change.2": "aug_projection/output",
-}
-LAYERS = {
-    "model_mmi.self_attention_v2": "fusion/text/self_attention",
-    "model_mmi.txt2img_attention": "fusion/text_to_audio",
-    "model_mmi.img2txt_attention": "fusion/audio_to_text",
-    "model_mmi.txt2txt_attention": "fusion/text_to_text",
-}
-LAYER_PARTS = {
-    "attention.self.query": "query",
-    "attention.self.key": "key",
-    "attention.self.value": "value",
-    "attention.output.dense": "attention_output",
-    "attention.output.LayerNorm": "attention_norm",
-    "intermediate.dense": "intermediate",
-    "output.dense": "output",
-    "output.LayerNorm": "output_norm",
-}
+# From an original key to the path of our parameter, by every rule in turn. The original names say
+# "img" and "vis" where they mean audio.
+RULES = (
+    (r"^model_mmi\.self_attention_v2\.layer\.0\.", "fusion/text/self_attention/"),
+    (r"^model_mmi\.txt2img_attention\.layer\.0\.", "fusion/text_to_audio/"),
+    (r"^model_mmi\.img2txt_attention\.layer\.0\.", "fusion/audio_to_text/"),
+    (r"^model_mmi\.txt2txt_attention\.layer\.0\.", "fusion/text_to_text/"),
+    (r"/attention\.self\.", "/"),
+    (r"/attention\.output\.", "/attention_output."),
+    (r"output\.LayerNorm\.", "norm."),  # attention_norm
+    (r"/norm\.", "/output_norm."),
+    (r"/(attention_output|intermediate|output)\.dense\.", r"/\1."),
+    (r"^model_mmi\.vismap2text\.", "fusion/audio_keys."),
+    (r"^model_mmi\.vismap2text_v2\.", "fusion/audio_queries."),
+    (r"^model_mmi\.gate\.", "fusion/gate."),
+    (r"^model_mmi\.downsample_final\.", "fusion/downsample."),
+    (r"^model_mmi\.classifier\.linear3\.", "emotion/linear."),
+    (r"^model_mmi\.ctc_linear\.", "ctc/linear."),
+    (r"^orgin_linear_change\.", "projection/"),
+    (r"^augment_linear_change\.", "aug_projection/"),
+    (r"projection/0\.", "projection/hidden."),
+    (r"projection/2\.", "projection/output."),
+    (r"_norm\.weight$", "_norm/scale"),
+    (r"\.weight$", "/kernel"),
+    (r"\.bias$", "/bias"),
+)
 UNUSED = {
     "model_mmi.weights": "weights of encoder layers that the original forward pass never reads",
     "model_mmi.wav2vec2.masked_spec_embed": "SpecAugment's embedding; the authors train without",
@@ -110,21 +107,60 @@ def convert(state: dict[str, np.ndarray], source: str = "the checkpoint") -> Con
     audio_config = _audio_config(audio_state, source)
     model = _model(state, audio_config, source)
     shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), _example_batch(model)))["params"]
-    params = {"audio_encoder": pretrained.from_state(audio_state, shapes["audio_encoder"], source)}
-    names = {key: path for key, path in _names().items() if key in state}
-    found = {path: _flax_layout(state[key]) for key, path in names.items()}
-    _check(found, shapes, source)
+    audio_shapes = shapes.pop("audio_encoder")
+    params = {"audio_encoder": pretrained.from_state(audio_state, audio_shapes, source)}
+    expected = traverse_util.flatten_dict(shapes, sep="/")
+    names = {key: path for key in state if (path := _path(key)) in expected}
+    # Linear [out, in] -> [in, out]; vectors stay.
+    found = {path: np.asarray(state[key].T, np.float32) for key, path in names.items()}
+    _check(found, expected, source)
     params |= traverse_util.unflatten_dict(found, sep="/")
-    names |= _audio_names(audio_state, shapes["audio_encoder"])
-    unused = {key: _reason(key) for key in state if key not in names}
+    for path in traverse_util.flatten_dict(audio_shapes):
+        keys = (AUDIO + name for name in pretrained.torch_keys("", path))
+        names |= {key: "/".join(("audio_encoder", *path)) for key in keys if key in state}
+    unknown = "unknown to this converter, NOT a part of the original model"
+    unused = {key: UNUSED.get(key, unknown) for key in state if key not in names}
     return Converted(params, model, audio_config, names, unused)
 
 
+def _path(key):
+    for pattern, ours in RULES:
+        key = re.sub(pattern, ours, key)
+    return key
+
+
+def _check(found, expected, source):
+    missing = sorted(expected.keys() - found.keys())
+    if missing:
+        raise UserError(
+            f"{source} lacks {len(missing)} weights of the fusion network and heads (named as "
+            f"here): {', '.join(missing[:8])}. Is it a checkpoint of the authors' code?"
+        )
+    wrong = [
+        f"{k} {found[k].shape} instead of {tuple(v.shape)}"
+        for k, v in sorted(expected.items())
+        if found[k].shape != tuple(v.shape)
+    ]
+    if wrong:
+        raise UserError(f"{source}: shapes don't go together: {', '.join(wrong[:8])}.")
+
+
+def _example_batch(model):
+    return {
+        "audio": np.zeros((1, 8_000), np.float32),
+        "audio_length": np.array([8_000], np.int32),
+        "text_ids": np.zeros((1, 4, model.width), np.float32),
+        "text_mask": np.ones((1, 4), np.int32),
+    }
+
+
 def _model(state, audio_config, source):
-    width = _shape(state, "model_mmi.gate.bias", source)[0]
-    ffn = _shape(state, "model_mmi.self_attention_v2.layer.0.intermediate.dense.bias", source)[0]
-    classes = _shape(state, "model_mmi.classifier.linear3.bias", source)[0]
-    symbols = _shape(state, "model_mmi.ctc_linear.bias", source)[0]
+    sizes = (
+        "gate", "self_attention_v2.layer.0.intermediate.dense", "classifier.linear3", "ctc_linear"
+    )  # fmt: skip
+    width, ffn, classes, symbols = (
+        _shape(state, f"model_mmi.{name}.bias", source)[0] for name in sizes
+    )
     audio = Wav2Vec2Encoder(audio_config, original_padding=True)
     heads = width // HEAD_WIDTH
     return MMER(audio, GivenFeatures(), classes, symbols, width, heads, ffn, DROPOUT)
@@ -142,8 +178,9 @@ def _audio_config(state, source):
             f"strides are {STRIDES}. Is it a checkpoint of the authors' code?"
         )
     layer_norm = "feature_extractor.conv_layers.1.layer_norm.weight" in state
-    positional = _weight_v(state, source)
-    width = positional[0]
+    conv = "encoder.pos_conv_embed.conv."
+    new = f"{conv}parametrizations.weight.original1"
+    width, grouped, positions = _shape(state, new if new in state else f"{conv}weight_v", source)
     return Wav2Vec2Config(
         hidden_size=width,
         num_hidden_layers=_count(state, r"encoder\.layers\.(\d+)\."),
@@ -157,16 +194,10 @@ def _audio_config(state, source):
         conv_bias="feature_extractor.conv_layers.0.conv.bias" in state,
         feat_extract_norm="layer" if layer_norm else "group",
         do_stable_layer_norm=layer_norm,
-        num_conv_pos_embeddings=positional[2],
-        num_conv_pos_embedding_groups=width // positional[1],
+        num_conv_pos_embeddings=positions,
+        num_conv_pos_embedding_groups=width // grouped,
         **AUDIO_DROPOUTS,
     )
-
-
-def _weight_v(state, source):
-    conv = "encoder.pos_conv_embed.conv."
-    new = f"{conv}parametrizations.weight.original1"
-    return _shape(state, new if new in state else f"{conv}weight_v", source)
 
 
 def _shape(state, key, source):
@@ -181,61 +212,3 @@ def _shape(state, key, source):
 
 def _count(state, pattern):
     return 1 + max((int(m[1]) for m in map(re.compile(pattern).match, state) if m), default=-1)
-
-
-def _names():
-    """Original key -> our path, of the fusion network and the heads."""
-    modules = dict(MODULES)
-    for layer, ours in LAYERS.items():
-        for part, name in LAYER_PARTS.items():
-            modules[f"{layer}.layer.0.{part}"] = f"{ours}/{name}"
-    names = {f"{module}.bias": f"{ours}/bias" for module, ours in modules.items()}
-    for module, ours in modules.items():
-        names[f"{module}.weight"] = f"{ours}/{'scale' if ours.endswith('_norm') else 'kernel'}"
-    return names
-
-
-def _flax_layout(value):
-    """Linear [out, in] -> [in, out]; vectors stay."""
-    return np.asarray(value.T, np.float32)
-
-
-def _check(found, shapes, source):
-    expected = traverse_util.flatten_dict(
-        {k: v for k, v in shapes.items() if k != "audio_encoder"}, sep="/"
-    )
-    missing = sorted(expected.keys() - found.keys())
-    if missing:
-        raise UserError(
-            f"{source} lacks {len(missing)} weights of the fusion network and heads (named as "
-            f"here): {', '.join(missing[:8])}. Is it a checkpoint of the authors' code?"
-        )
-    wrong = [
-        f"{k} {found[k].shape} instead of {tuple(v.shape)}"
-        for k, v in sorted(expected.items())
-        if found[k].shape != tuple(v.shape)
-    ]
-    if wrong:
-        raise UserError(f"{source}: shapes don't go together: {', '.join(wrong[:8])}.")
-
-
-def _audio_names(state, shapes):
-    return {
-        AUDIO + name: "/".join(("audio_encoder", *key))
-        for key in traverse_util.flatten_dict(shapes)
-        for name in pretrained.torch_keys("", key)
-        if name in state
-    }
-
-
-def _reason(key):
-    return UNUSED.get(key, "unknown to this converter, NOT a part of the original model")
-
-
-def _example_batch(model):
-    return {
-        "audio": np.zeros((1, 8_000), np.float32),
-        "audio_length": np.array([8_000], np.int32),
-        "text_ids": np.zeros((1, 4, model.width), np.float32),
-        "text_mask": np.ones((1, 4), np.int32),
-    }

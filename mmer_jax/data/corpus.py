@@ -127,6 +127,11 @@ def sessions(data_dir: str, dataset: str, emotions: str) -> tuple[int, ...]:
         return ()
 
 
+def is_synthetic(config) -> bool:
+    """Whether a run's corpus is the demo's."""
+    return config.data.dataset.startswith("demo") or config.name.startswith("demo")
+
+
 def _splits(builder):
     """Those of `SESSIONS` that there are: a corpus may be one of fewer sessions."""
     found = [split for split in SESSIONS if split in builder.info.splits]

@@ -8,7 +8,6 @@ OUT/corpus.json           options, counts, checksum
 
 import argparse
 import hashlib
-import itertools
 import json
 import os
 import sys
@@ -16,10 +15,11 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from tokenizers import normalizers, pre_tokenizers
 from tqdm import tqdm
 
 from mmer_jax import cli, files
-from mmer_jax.demo import plan, release, sound, tokenizer, tts
+from mmer_jax.demo import plan, release, speech
 from mmer_jax.errors import UserError
 
 MAX_PER_SPEAKER_CLASS = 500
@@ -27,9 +27,11 @@ MAX_WORKERS, CHUNK = 8, 32  # processes that speak, and utterances that each get
 MANIFEST = "corpus.json"
 # Counts up when the same options begin to make another corpus.
 GENERATOR = 2
+SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+MAX_TOKENS = 600
 
 
-def build(out, seed=0, per_speaker_class=25, awkward=False, progress=True):
+def build(out, seed=0, per_speaker_class=25, awkward=False):
     """Makes a corpus, or finds it there already.
 
     The same arguments give the same bytes. The folder appears under its name only when it is whole.
@@ -39,7 +41,6 @@ def build(out, seed=0, per_speaker_class=25, awkward=False, progress=True):
         seed: of all that is random, 0 or more.
         per_speaker_class: utterances of each of the ten speakers in each of the four classes.
         awkward: more blemishes, and worse ones, than the real release has.
-        progress: shows a progress bar.
 
     Returns:
         The contents of corpus.json (dict).
@@ -48,10 +49,6 @@ def build(out, seed=0, per_speaker_class=25, awkward=False, progress=True):
         UserError: an option is out of range, the folder holds something else or cannot be
             written, or espeak-ng is missing.
     """
-    return _make(Path(out), _options(seed, per_speaker_class, awkward), progress)[0]
-
-
-def _options(seed, per_speaker_class, awkward):
     if seed < 0:
         raise UserError(f"the seed is {seed}; it must be 0 or more")
     if not 1 <= per_speaker_class <= MAX_PER_SPEAKER_CLASS:
@@ -59,78 +56,53 @@ def _options(seed, per_speaker_class, awkward):
             f"{per_speaker_class} utterances per speaker and class are asked for; "
             f"1 to {MAX_PER_SPEAKER_CLASS} can be made"
         )
-    return {"seed": seed, "per_speaker_class": per_speaker_class, "awkward": bool(awkward)}
-
-
-def _make(out, options, progress):
-    """Returns (corpus.json's contents, whether the corpus was made now)."""
-    found = find_manifest(out, options)
-    if found:
-        return found, False
+    options = {"seed": seed, "per_speaker_class": per_speaker_class, "awkward": bool(awkward)}
+    out = Path(out)
+    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
+        return _find(out, options)
     with files.new_folder(str(out)) as folder:
-        return _fill(Path(folder), options, progress), True
+        return _fill(Path(folder), options)
 
 
-def _fill(root, options, progress):
-    seed = options["seed"]
-    turns = plan.turns(seed, options["per_speaker_class"], options["awkward"])
+def _fill(root, options):
+    seed, awkward = options["seed"], options["awkward"]
+    turns = plan.turns(seed, options["per_speaker_class"], awkward)
     clips = plan.clips(seed, turns)
-    seconds, version = _write_sounds(root, turns, clips, progress)
-    _write_release(root, turns, seconds, options["awkward"])
+    seconds, version = _record(root, turns, clips)
+    release.write(root, turns, seconds, awkward)
     release.write_augmented(root, clips)
     texts = [release.joined(turn) for turn in turns]
     texts += [turn.text.paraphrase for turn in turns if turn.four_class]
-    tokenizer.save(texts, root / "tokenizer")
-    return write_manifest(root, options, version, _counts(turns, clips, seconds))
+    save_tokenizer(texts, root / "tokenizer")
+    manifest = {
+        "generator": GENERATOR,
+        "options": options,
+        "espeak": version,
+        "counts": _counts(turns, clips, seconds),
+        "files": len(_tree_files(root)),
+        "sha256": tree_hash(root),
+    }
+    (root / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
+    return manifest
 
 
-def _write_sounds(root, turns, clips, progress):
+def _record(root, turns, clips):
     """Speaks everything; returns utterance -> seconds, and espeak-ng's version."""
-    tasks = [
-        (release.wav_path(root, turn), turn, turn.speaker, turn.text.sentence) for turn in turns
-    ]
-    tasks += [
-        (release.clip_path(root, clip), clip, clip.voice, clip.turn.text.paraphrase)
-        for clip in clips
-    ]
-    for folder in {path.parent for path, *_ in tasks}:
+    takes = [(release.wav_path(root, turn), turn) for turn in turns]
+    takes += [(release.clip_path(root, clip), clip) for clip in clips]
+    for folder in {path.parent for path, _ in takes}:
         folder.mkdir(parents=True, exist_ok=True)
-    chunks = [tasks[i : i + CHUNK] for i in range(0, len(tasks), CHUNK)]
+    chunks = [takes[i : i + CHUNK] for i in range(0, len(takes), CHUNK)]
     interval = 0.1 if sys.stderr.isatty() else 10
+    durations = []
     with (
         ThreadPoolExecutor(min(MAX_WORKERS, os.cpu_count() or 1)) as pool,
-        tqdm(desc="speaking", total=len(tasks), disable=not progress, mininterval=interval) as bar,
+        tqdm(desc="speaking", total=len(takes), mininterval=interval) as bar,
     ):
-        spoken = []
-        for chunk in pool.map(_speak, chunks):
-            spoken.append(chunk)
-            bar.update(len(chunk[0]))
-    durations = itertools.chain.from_iterable(seconds for seconds, _ in spoken)
-    return {turn.utterance: length for turn, length in zip(turns, durations)}, spoken[0][1]
-
-
-def _speak(tasks):
-    """Writes the sound of each task; returns their seconds, and espeak-ng's version."""
-    speech = tts.say(
-        [
-            sound.espeak_job(text, speaker, source.prosody, source.seed)
-            for _, source, speaker, text in tasks
-        ]
-    )
-    seconds = []
-    for (path, source, *_), samples in zip(tasks, speech.samples):
-        limit = getattr(source, "max_seconds", None)
-        audio = sound.colour(samples, speech.sample_rate, source.prosody, source.seed, limit)
-        sound.write_wav(path, audio)
-        seconds.append(len(audio) / sound.SAMPLE_RATE)
-    return seconds, speech.version
-
-
-def _write_release(root, turns, seconds, awkward):
-    for _, session in itertools.groupby(turns, key=lambda turn: turn.session):
-        dialogs = itertools.groupby(session, key=lambda turn: turn.dialog)
-        for index, (_, items) in enumerate(dialogs):
-            release.write_dialog(root, index, list(items), seconds, awkward)
+        for seconds, version in pool.map(speech.record, chunks):  # noqa: B007
+            durations += seconds
+            bar.update(len(seconds))
+    return {turn.utterance: length for turn, length in zip(turns, durations)}, version
 
 
 def _counts(turns, clips, seconds):
@@ -143,7 +115,7 @@ def _counts(turns, clips, seconds):
         "hours": round(sum(seconds.values()) / 3600, 3),
         "labels": {
             f"Session{session}": {
-                label: labels[session, label] for label in sound.MEANS if labels[session, label]
+                label: labels[session, label] for label in speech.MEANS if labels[session, label]
             }
             for session in plan.SESSIONS
         },
@@ -152,8 +124,8 @@ def _counts(turns, clips, seconds):
 
 def _tree_files(root):
     """Returns the paths of all files of a corpus but its manifest, sorted, relative to root."""
-    paths = (path.relative_to(root) for path in root.rglob("*") if path.is_file())
-    return sorted(path.as_posix() for path in paths if path.as_posix() != MANIFEST)
+    paths = (path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file())
+    return sorted(path for path in paths if path != MANIFEST)
 
 
 def tree_hash(root):
@@ -165,71 +137,69 @@ def tree_hash(root):
     return digest.hexdigest()
 
 
-def write_manifest(root, options, espeak, counts):
-    """Writes the manifest of a finished corpus and returns it as a dict."""
-    manifest = {
-        "generator": GENERATOR,
-        "options": options,
-        "espeak": espeak,
-        "counts": counts,
-        "files": len(_tree_files(root)),
-        "sha256": tree_hash(root),
-    }
-    (root / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
-    return manifest
-
-
-def find_manifest(out, options):
-    """Returns the manifest of a finished corpus made with the same options, None if out is free.
-
-    Args:
-        out: Path of the corpus.
-        options: dict of the options that decide its bytes.
+def _find(out, options):
+    """Returns the manifest of the corpus in `out`, made with the same options.
 
     Raises:
         UserError: something else is there. Nothing is ever deleted.
     """
-    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
-        return None
-    manifest = _read_manifest(out)
-    made = {"generator": manifest["generator"], **manifest["options"]}
-    wanted = {"generator": GENERATOR, **options}
-    if made != wanted:
-        raise UserError(
-            f"{out} holds a corpus made with {_words(made)}, but {_words(wanted)} is asked for: "
-            "name another folder, or remove this one first"
-        )
-    count = len(_tree_files(out))
-    if count != manifest["files"]:
-        raise UserError(
-            f"{out} holds {count} files where the corpus that was written there has "
-            f"{manifest['files']}: remove the folder and make the corpus again"
-        )
-    return manifest
-
-
-def _read_manifest(out):
     try:
         manifest = json.loads((out / MANIFEST).read_text(encoding="utf-8"))
-        manifest["generator"], manifest["files"], dict(manifest["options"])
+        made = {"generator": manifest["generator"], **manifest["options"]}
+        count = manifest["files"]
     except (OSError, ValueError, KeyError, TypeError):
         raise UserError(
             f"{out} exists and is not a corpus of this program (no readable {MANIFEST} in it): "
             "name a folder that is empty or does not exist"
         ) from None
+    wanted = {"generator": GENERATOR, **options}
+    if made != wanted:
+        made, wanted = (", ".join(f"{k}={v}" for k, v in x.items()) for x in (made, wanted))
+        raise UserError(
+            f"{out} holds a corpus made with {made}, but {wanted} is asked for: "
+            "name another folder, or remove this one first"
+        )
+    if len(_tree_files(out)) != count:
+        raise UserError(
+            f"{out} holds {len(_tree_files(out))} files where the corpus that was written there "
+            f"has {count}: remove the folder and make the corpus again"
+        )
     return manifest
 
 
-def _words(options):
-    return ", ".join(f"{name}={value}" for name, value in options.items())
+def vocabulary(texts, max_tokens=MAX_TOKENS):
+    """Chooses WordPiece tokens: special ones, every character, then the most frequent words.
+
+    Hugging Face's own trainer numbers equally frequent tokens by the order of a hash map, which
+    differs from process to process.
+    """
+    normalizer = normalizers.BertNormalizer(lowercase=True)
+    splitter = pre_tokenizers.BertPreTokenizer()
+    words = Counter()
+    for text in texts:
+        words.update(word for word, _ in splitter.pre_tokenize_str(normalizer.normalize_str(text)))
+    characters = sorted({character for word in words for character in word})
+    tokens = [*SPECIAL_TOKENS, *characters, *(f"##{character}" for character in characters)]
+    ranked = sorted(words, key=lambda word: (-words[word], word))
+    return [*tokens, *(word for word in ranked if len(word) > 1)][:max_tokens]
+
+
+def save_tokenizer(texts, folder):
+    """Makes a folder with a tokenizer that knows every word of `texts`, for AutoTokenizer."""
+    # It takes seconds to import and only the end of a run needs it.
+    from transformers import BertTokenizerFast
+
+    folder.mkdir(parents=True)
+    vocab = folder / "vocab.txt"
+    vocab.write_text("".join(f"{token}\n" for token in vocabulary(texts)), encoding="utf-8")
+    BertTokenizerFast(str(vocab), do_lower_case=True, model_max_length=512).save_pretrained(folder)
 
 
 def summary(out, counts):
     """Returns the table of what a corpus holds."""
-    labels = list(sound.MEANS)
-    rows = [["", *labels]]
+    rows = [["", *speech.MEANS]]
     for session, found in counts["labels"].items():
-        rows.append([session, *(found.get(label, 0) for label in labels)])
+        rows.append([session, *(found.get(label, 0) for label in speech.MEANS)])
     lines = [f"{row[0]:10}" + "".join(f"{cell:>6}" for cell in row[1:]) for row in rows]
     lines += [
         f"{counts['utterances']} utterances ({counts['hours'] * 60:.0f} minutes) in "
@@ -241,38 +211,31 @@ def summary(out, counts):
     return "\n".join(lines)
 
 
-def _parser():
+def main(arguments=None):
+    """The command line; returns its exit code."""
     parser = argparse.ArgumentParser(
         prog="python -m mmer_jax.demo.corpus",
         description="Makes a synthetic emotional speech corpus in the layout of IEMOCAP.",
     )
-    parser.add_argument("out", type=Path, help="folder to make")
-    parser.add_argument("--seed", type=int, default=0, help="another seed, another corpus (0)")
-    parser.add_argument(
-        "--per-speaker-class",
-        type=int,
-        default=25,
-        metavar="N",
+    add = parser.add_argument
+    add("out", type=Path, help="folder to make")
+    add("--seed", type=int, default=0, help="another seed, another corpus (0)")
+    add(
+        "--per-speaker-class", type=int, default=25, metavar="N",
         help="utterances of each of 10 speakers in each of 4 classes (25)",
-    )
-    parser.add_argument(
-        "--awkward",
-        action="store_true",
+    )  # fmt: skip
+    add(
+        "--awkward", action="store_true",
         help="more blemishes: CRLF, stray bytes, tabs, extreme lengths, an empty transcript",
-    )
-    return parser
-
-
-def main(arguments=None):
-    """The command line; returns its exit code."""
-    flags = _parser().parse_args(arguments)
+    )  # fmt: skip
+    flags = parser.parse_args(arguments)
 
     def work():
-        options = _options(flags.seed, flags.per_speaker_class, flags.awkward)
-        result, made = _make(flags.out, options, progress=True)
-        if not made:
+        found = (flags.out / MANIFEST).exists()
+        manifest = build(flags.out, flags.seed, flags.per_speaker_class, flags.awkward)
+        if found:
             print(f"already there: {flags.out}, made with the same options")
-        print(summary(flags.out, result["counts"]))
+        print(summary(flags.out, manifest["counts"]))
 
     return cli.attempt(work, "no corpus was written")
 

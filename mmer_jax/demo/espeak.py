@@ -1,12 +1,12 @@
 """The worker process that loads espeak-ng: jobs come in on stdin, speech goes out on stdout.
 
 espeak-ng is GPL-3 software. It is loaded here, in a process of its own, and nowhere else: this
-file imports nothing of the project, and the project starts it by its path (see `tts.py`).
+file imports nothing of the project, and the project starts it by its path (see `speech.py`).
 
-Protocol: the worker greets with one JSON line, `{"version": str, "sample_rate": int}` or
-`{"error": str}`. Then it reads one JSON line per job (`text`, `voice`, `rate`, `pitch`, `range`,
-`volume`, `gap`, `seed`) and answers `{"samples": n}` in one line, followed by n int16 samples in
-the machine's byte order, or `{"error": str}`. It ends when stdin does.
+Protocol: one JSON line per job (`text`, `voice`, `rate`, `pitch`, `range`, `volume`, `gap`, `seed`)
+until stdin ends. The worker writes the line `{"version": str, "sample_rate": int}`, and for each
+job a line with a number of bytes and then these, int16 samples in the machine's byte order. Where
+something goes wrong it ends with another code than 0 and the error in stderr's last line.
 """
 
 import ctypes
@@ -14,6 +14,7 @@ import json
 import os
 import signal
 import sys
+import traceback
 
 SYNCHRONOUS = 2
 DONT_EXIT_ON_ERROR = 0x8000
@@ -37,6 +38,7 @@ class Espeak:
         self.sample_rate = self.library.espeak_Initialize(SYNCHRONOUS, 0, data, DONT_EXIT_ON_ERROR)
         if self.sample_rate <= 0:
             raise OSError(f"espeak-ng found no voices under {os.fsdecode(data)}")
+        self.version = self.library.espeak_Info(ctypes.byref(ctypes.c_char_p())).decode()
         self.chunks = []
         # The library keeps only a pointer: without this reference Python would free the callback.
         self.callback = Callback(self._collect)
@@ -46,11 +48,6 @@ class Espeak:
         if wav and count > 0:
             self.chunks.append(ctypes.string_at(wav, 2 * count))
         return 0
-
-    def version(self):
-        """espeak-ng's version."""
-        path = ctypes.c_char_p()
-        return self.library.espeak_Info(ctypes.byref(path)).decode()
 
     def say(self, job):
         """Speaks one job and returns its samples as bytes."""
@@ -71,9 +68,9 @@ class Espeak:
             raise OSError(f"espeak-ng refused {what} {job[what]!r} with code {code}")
 
 
-def send(message, payload=b""):
-    """Writes a line of JSON and the bytes that belong to it."""
-    sys.stdout.buffer.write(json.dumps(message).encode() + b"\n" + payload)
+def send(line, payload=b""):
+    """Writes a line and the bytes that belong to it."""
+    sys.stdout.buffer.write(f"{line}\n".encode() + payload)
     sys.stdout.buffer.flush()
 
 
@@ -82,43 +79,25 @@ def answer(espeak, line):
     child = os.fork()
     if child == 0:
         # Whatever happens, a child must never return into the loop that reads jobs.
-        code = 1
         try:
-            send(*reply(espeak, line))
-            code = 0
+            payload = espeak.say(json.loads(line))
+            send(len(payload), payload)
+            os._exit(0)
+        except BaseException:
+            traceback.print_exc()
         finally:
-            os._exit(code)
-    _, status = os.waitpid(child, 0)
-    return status
-
-
-def reply(espeak, line):
-    """Returns the message and the payload that answer one line."""
-    try:
-        payload = espeak.say(json.loads(line))
-    except Exception as error:
-        return {"error": f"{type(error).__name__}: {error}"}, b""
-    return {"samples": len(payload) // 2}, payload
+            os._exit(1)
+    return os.waitpid(child, 0)[1]
 
 
 def main():
-    """Answers one job after another until stdin closes."""
+    """Answers one job after another until stdin ends."""
     # Ctrl-C reaches every process of a terminal; the parent answers it and closes stdin.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        espeak = Espeak()
-    except ImportError as error:
-        send({"error": f"missing: {error}"})
-        return 1
-    except OSError as error:
-        send({"error": str(error)})
-        return 1
-    send({"version": espeak.version(), "sample_rate": espeak.sample_rate})
-    for line in sys.stdin.buffer:
-        # A child that was killed may have answered by half, so no further answer can be trusted.
-        if answer(espeak, line) != 0:
-            return 1
-    return 0
+    espeak = Espeak()
+    send(json.dumps({"version": espeak.version, "sample_rate": espeak.sample_rate}))
+    # After a child that failed, no further answer can be trusted.
+    return int(any(answer(espeak, line) for line in sys.stdin.buffer))
 
 
 if __name__ == "__main__":

@@ -1,36 +1,33 @@
 """The page of `mmer_jax.app` as HTML: a model, a recording and its prediction."""
 
 import os
+import sys
 
 import numpy as np
 
+from mmer_jax.data.corpus import is_synthetic
 from mmer_jax.data.preprocessing import SAMPLE_RATE
 from mmer_jax.errors import UserError
 from mmer_jax.inference import audio_io
 from mmer_jax.inference.model_card import CLASSES
 from mmer_jax.metrics import reliability
 from mmer_jax.models import encoders
-from mmer_jax.reporting import html, plots
-from mmer_jax.reporting.analysis import is_synthetic
+from mmer_jax.reporting import plots, report
 from mmer_jax.reporting.embeddings import spelled
 
 _TOKENS = 40  # of the attention's picture
-_EXPECTED = "expected a recording, for example wav, flac, ogg or mp3"
-
-
-def css() -> str:
-    """The page's style sheet."""
-    return html.environment().get_template("page.css.j2").render()
 
 
 def introduction(model) -> str:
     """The part above the form: the model, and what it is not fit for."""
     uses = {"audio": "how it is said", "text": "what is said"}
     return _render(
-        "introduction", model.card.get("name") or model.config.name,
+        "introduction",
+        model.card.get("name") or model.config.name,
         " and ".join(uses[m] for m in model.config.model.modalities),
-        [CLASSES.get(name, name) for name in model.label_names], is_synthetic(model.config),
-    )  # fmt: skip
+        _titles(model).values(),
+        is_synthetic(model.config),
+    )
 
 
 def result(name: str, *args) -> str:
@@ -39,13 +36,39 @@ def result(name: str, *args) -> str:
 
 
 def _render(name, *args, head="<section>"):
-    template = html.environment().get_template("page.html.j2")
+    template = report.environment().get_template("page.html.j2")
     body = f'<div class="mmer">{head}{getattr(template.module, name)(*args)}</section></div>'
     # Gradio's templates would take these for their own.
     return body.translate(str.maketrans({"$": "&#36;", "{": "&#123;", "}": "&#125;", "`": "&#96;"}))
 
 
-def requested_text(model, text: str, speech_alone: bool) -> str | None:
+def _titles(model):
+    return {name: CLASSES.get(name, name) for name in model.label_names}
+
+
+def answer(predictor, path: str | None, text: str, speech_alone: bool) -> str:
+    """The prediction for what was filled in, or what is wrong.
+
+    Args:
+      predictor: a `Predictor`.
+      path: of the recording, or None.
+      text, speech_alone: as filled in.
+    """
+    try:
+        model = predictor.model
+        text = requested_text(model, text, speech_alone)
+        wave = _read(path) if model.uses_audio else None
+        prediction = predictor.predict(None if wave is None else (wave, SAMPLE_RATE), text)
+        return shown(predictor, prediction, wave)
+    except UserError as e:
+        return result("failure", str(e))
+    except Exception as e:  # for the terminal, where someone can make something of it
+        sys.excepthook(type(e), e, e.__traceback__)
+        message = "Something went wrong here; the terminal of this program says what."
+        return result("failure", message)
+
+
+def requested_text(model, text: str | None, speech_alone: bool) -> str | None:
     """The form's text as `Predictor.predict` takes it.
 
     Raises:
@@ -54,33 +77,12 @@ def requested_text(model, text: str, speech_alone: bool) -> str | None:
     text = (text or "").strip()
     if not model.uses_text or (speech_alone and model.uses_audio):
         return ""
-    if text:
-        return text
-    if not model.uses_audio:
-        raise UserError("There is no text yet. Type what is said; this model reads text alone.")
-    if model.lacks_ctc:
+    if not text and model.lacks_ctc:
+        tick = ", or tick “speech alone”" if model.uses_audio else ""
         raise UserError(
-            "This model can't write down what is said. Type it, or tick “speech alone”."
+            f"There is no text yet, and this model {model.lacks_ctc}. Type what is said{tick}."
         )
-    return None
-
-
-def answer(predictor, path: str | None, text: str, speech_alone: bool) -> str:
-    """The prediction for what was filled in.
-
-    Args:
-      predictor: a `Predictor`.
-      path: of the recording, or None.
-      text, speech_alone: as filled in.
-
-    Raises:
-      UserError: no recording or text where there must be one, or one that can't be read.
-    """
-    model = predictor.model
-    text = requested_text(model, text, speech_alone)
-    wave = _read(path) if model.uses_audio else None
-    prediction = predictor.predict(None if wave is None else (wave, SAMPLE_RATE), text)
-    return result("answer", *_answer(predictor, prediction, wave))
+    return text or None
 
 
 def _read(path):
@@ -88,50 +90,26 @@ def _read(path):
         raise UserError("There is no recording yet. Record one or choose a file, then ask.")
     if not os.path.exists(path):
         raise UserError("This recording was removed meanwhile. Choose or record it again.")
-    try:
-        return audio_io.read(path, name=os.path.basename(path))
-    except UserError as e:
-        raise UserError(str(e).replace(audio_io.EXPECTED, _EXPECTED)) from e
+    return audio_io.read(path, name=os.path.basename(path))
 
 
-def _answer(predictor, prediction, wave):
-    """The arguments of the template's macro."""
+def shown(predictor, prediction, wave: np.ndarray | None) -> str:
+    """A prediction for a wave [n] of 16 kHz; None for a model of text alone."""
     model = predictor.model
-    titles = {name: CLASSES.get(name, name) for name in model.label_names}
     accuracy = reliability.sentence(
-        prediction.held_out, prediction.text_source, len(titles), model.uses_text
+        prediction.held_out, prediction.text_source, len(model.label_names), model.uses_text
     )
-    return (
-        prediction, titles, _calibration(prediction), f"{accuracy[:1].upper()}{accuracy[1:]}.",
-        _text_note(prediction, model.uses_text), _timeline(prediction, wave, titles),
-        [] if wave is None else [_picture(predictor, prediction, wave)],
-        sum(prediction.timings.values()),
+    return result(
+        "answer", prediction, model, _titles(model), f"{accuracy[:1].upper()}{accuracy[1:]}.",
+        None if wave is None else _timeline(prediction, wave, _titles(model)),
+        None if wave is None else _picture(predictor, prediction, wave),
     )  # fmt: skip
-
-
-def _calibration(prediction):
-    if prediction.calibrated:
-        return "calibrated on held-out speech with this kind of text"
-    several = len(prediction.timeline) > 1
-    return "not calibrated: the mean of several windows" if several else "not calibrated"
-
-
-def _text_note(prediction, uses_text):
-    if not uses_text:
-        return "This model uses speech alone; it reads no text."
-    if prediction.text_source == "ctc" and not prediction.text.strip():
-        return "The model recognised no words. Type what is said to help it."
-    return {
-        "given": "As you typed it.",
-        "ctc": "Written by the model itself, which makes mistakes. Type what is said to help it.",
-        "none": "Speech alone: the model read no text.",
-    }[prediction.text_source]
 
 
 def _timeline(prediction, wave, titles):
     """The windows, as a picture and a table; None for a single one, or with a warning."""
     windows = prediction.timeline
-    if wave is None or len(windows) < 2 or prediction.warning:
+    if len(windows) < 2 or prediction.warning:
         return None
     # Each window counts for the time around it: neighbours meet halfway.
     edges = [0.0, *((a.end + b.start) / 2 for a, b in zip(windows, windows[1:]))]
@@ -145,7 +123,7 @@ def _timeline(prediction, wave, titles):
     # A given text is the same in every window.
     columns = 4 if prediction.text_source == "ctc" else 3
     return {
-        "image": html.image(plots.waveform_png(wave, colours, titles.values())),
+        "image": plots.image(plots.waveform_png(wave, colours, titles.values())),
         "head": ["time", "emotion", "probability", "transcript"][:columns],
         "rows": [row[:columns] for row in rows],
     }
@@ -159,9 +137,8 @@ def clock(seconds: float) -> str:
 
 def lacks_attention(model) -> str:
     """Why a `LoadedModel` has no attention from text to speech; "" if it has."""
-    modalities = model.config.model.modalities
-    if len(modalities) == 1:
-        one = {"audio": "speech", "text": "text"}[modalities[0]]
+    if not model.uses_text or not model.uses_audio:
+        one = "text" if model.uses_text else "speech"
         return f"This model uses {one} alone: there is no attention from text to speech to show."
     if model.config.model.fusion == "concat":
         return "This model puts speech and text side by side: there is no attention between them."
@@ -169,29 +146,21 @@ def lacks_attention(model) -> str:
 
 
 def _picture(predictor, prediction, wave):
-    """(heading, image, description, caption) of the attention, or of the waveform alone."""
+    """The attention in the most confident window, or the waveform alone."""
     reason = lacks_attention(predictor.model)
     if not reason and not any(w.text.strip() for w in prediction.timeline):
         reason = "The model read no words that could attend to anything."
     if prediction.label is None or reason:
-        image = html.image(plots.waveform_png(wave))
-        return "Waveform", image, "waveform of the recording", reason if prediction.label else ""
-    shares = [w.probabilities.get(prediction.label, 0.0) for w in prediction.timeline]
-    window = prediction.timeline[int(np.argmax(shares))]
+        caption = reason if prediction.label else ""
+        return {"image": plots.image(plots.waveform_png(wave)), "caption": caption}
+    window = max(prediction.timeline, key=lambda w: w.probabilities.get(prediction.label, 0.0))
     part = wave[round(window.start * SAMPLE_RATE) : round(window.end * SAMPLE_RATE)]
     weights, ids = predictor.attention(part, window.text)
     tokens = spelled(predictor.model.tokenizer.source, ids[:_TOKENS])
-    frame = encoders.frame(predictor.model.model.audio_encoder)
-    png = plots.attention_png(part, weights[:_TOKENS], tokens, frame / SAMPLE_RATE)
-    caption = (
-        "Each row is a piece of the text: the brighter, the more it attends to that moment of the "
-        "speech; 1 would be an even spread. Attention is not an explanation of the answer."
-    )
-    if len(shares) > 1:
-        caption += (
-            f" Shown is {clock(window.start)}–{clock(window.end)}, the most confident window."
-        )
-    if len(ids) > _TOKENS:
-        caption += f" Shown are the first {_TOKENS} of {len(ids)} pieces."
-    description = "attention of each piece of the text over the waveform"
-    return "Where the words look in the speech", html.image(png), description, caption
+    frame = encoders.frame(predictor.model.model.audio_encoder) / SAMPLE_RATE
+    several = len(prediction.timeline) > 1
+    return {
+        "image": plots.image(plots.attention_png(part, weights[:_TOKENS], tokens, frame)),
+        "window": f"{clock(window.start)}–{clock(window.end)}" if several else "",
+        "pieces": f"{_TOKENS} of {len(ids)}" if len(ids) > _TOKENS else "",
+    }

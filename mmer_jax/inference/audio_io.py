@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import io
 import os
+import re
 import shlex
 import tempfile
 import threading
@@ -18,23 +19,21 @@ from mmer_jax.errors import UserError
 
 SHORTEST, LONGEST = 0.030, 3600.0  # seconds; one frame of an encoder, and an hour
 RATES = (1_000, 1_000_000)  # Hz
-EXPECTED = (
-    "expected a file that libsndfile reads (wav, flac, ogg, mp3, ...), a binary file object, or "
-    "an array of samples with its rate: (array, rate)"
-)
+EXPECTED = "expected a recording that libsndfile reads, for example wav, flac, ogg or mp3"
 # Suffixes of formats that libsndfile does not read; a file of such a name may be another all the
 # same.
 UNREADABLE = (
     ".m4a", ".m4b", ".mp4", ".aac", ".webm", ".weba", ".mka", ".wma", ".amr", ".3gp", ".ac3",
     ".ape",
 )  # fmt: skip
-NO_SPEECH = "no speech found"
 _INTEGERS = ("int8", "uint8", "int16", "int32")  # an int64 array may hold anything
 _LOUDEST = 100.0  # far beyond full scale, 1.0: not a waveform
 _BLOCK = 1 << 20  # samples of all channels, or bytes, read at once
 _STREAM_BYTES = 1 << 30  # of a file object, which is read whole
-_MOST_CHUNKS = 1000  # of a WAV that are looked at
-_CHUNKS = (b"LIST", b"id3 ", b"ID3 ", b"JUNK", b"bext", b"fact", b"cue ")  # behind a WAV's samples
+# In libsndfile's log of a WAV: what follows on no samples is none of the chunks that may.
+_SAMPLES_BEHIND_NONE = re.compile(
+    r"\nRIFF : .*\ndata : 0\n(?!End|LIST|id3 |ID3 |JUNK|bext|fact|cue )", re.DOTALL
+)
 _SLACK = 0.02  # seconds by which a segment may pass its file's end: times are rounded
 
 
@@ -79,7 +78,7 @@ def read(audio, rate: float | None = None, name: str = "") -> np.ndarray:
     """
     name = name or name_of(audio)
     if isinstance(audio, (str, os.PathLike, Segment)):
-        wave = _read_path(audio, name)
+        wave = _read_path(audio if isinstance(audio, Segment) else Segment(audio), name)
     elif callable(getattr(audio, "read", None)):
         wave = _read_object(audio, name)
     else:
@@ -124,16 +123,15 @@ def _is_number(value):
     return isinstance(value, (int, float, np.number)) and not isinstance(value, bool)
 
 
-def _read_path(audio, name):
-    segment = audio if isinstance(audio, Segment) else None
-    path = os.path.expanduser(os.fsdecode(segment.path if segment else audio))
+def _read_path(segment, name):
+    path = os.path.expanduser(os.fsdecode(segment.path))
     if not os.path.isfile(path):  # a pipe would never end
         kind = "a folder" if os.path.isdir(path) else "a device or a pipe"
         problem = f"{name} is {kind}" if os.path.exists(path) else f"There is no file {name}"
         raise UserError(f"{problem}; {EXPECTED}.")
     try:
         with open(path, "rb", buffering=0) as f:
-            return _decode(f, name, segment)
+            return _decode(f, segment, name)
     except OSError as e:
         raise UserError(f"{name} can't be read ({e.strerror or e}).") from e
 
@@ -141,79 +139,133 @@ def _read_path(audio, name):
 def _read_object(file, name):
     # Copied first: what a file object raises would be raised inside of C, which prints it.
     with tempfile.TemporaryFile(buffering=0) as copy:
-        while data := _part(file, name):
-            copy.write(data)
-            if copy.tell() > _STREAM_BYTES:
-                raise UserError(
-                    f"{name} has more than {_STREAM_BYTES >> 20} MiB; write it to a file and name "
-                    "its path."
-                )
-        return _decode(copy, name)
+        try:
+            while data := file.read(_BLOCK):
+                copy.write(data)
+                if copy.tell() > _STREAM_BYTES:
+                    raise UserError(
+                        f"{name} has more than {_STREAM_BYTES >> 20} MiB; write it to a file and "
+                        "name its path."
+                    )
+        except TypeError as e:
+            raise UserError(
+                f"{name} is a file object of text; open it in binary mode, 'rb'."
+            ) from e
+        except (OSError, ValueError) as e:
+            raise UserError(f"{name} can't be read ({e}).") from e
+        return _decode(copy, Segment(name), name)
 
 
-def _part(file, name):
-    try:
-        data = file.read(_BLOCK)
-    except (OSError, ValueError) as e:
-        raise UserError(f"{name} can't be read ({e}).") from e
-    if not isinstance(data, bytes):
-        raise UserError(f"{name} is a file object of text; open it in binary mode, 'rb'.")
-    return data
-
-
-def _decode(file, name, segment=None):
+def _decode(file, segment, name):
     """Reads an unbuffered file by content alone: by its name libsndfile takes a text for ADPCM."""
-    size = file.seek(0, io.SEEK_END)
-    if not size:
+    if not os.fstat(file.fileno()).st_size:
         raise UserError(f"{name} is empty (0 bytes); {EXPECTED}.")
-    whole = os.fsdecode(segment.path) if segment else name
     try:
-        with soundfile.SoundFile(_mended(file, size, whole), closefd=False) as sound:
-            blocks = _stretch(sound, segment, name) if segment else _blocks(sound)
-            return _resampled(blocks, sound.samplerate, name)
+        with _opened(file, os.fsdecode(segment.path)) as sound:
+            return _resampled(_blocks(sound, segment, name), sound.samplerate, name)
     except (soundfile.SoundFileError, RuntimeError, TypeError, ValueError) as e:
         reason = str(e).strip().split("\n")[0].split(": ")[-1].rstrip(".")
+        stem, suffix = os.path.splitext(name)
+        convert = f" Convert it: ffmpeg -i {shlex.quote(name)} {shlex.quote(stem + '.wav')}"
         raise UserError(
-            f"{name} can't be read as audio ({reason[:120]}); {EXPECTED}.{_conversion(name)}"
+            f"{name} can't be read as audio ({reason[:120]}); {EXPECTED}."
+            f"{convert if suffix.lower() in UNREADABLE else ''}"
         ) from e
 
 
-def _conversion(name):
-    stem, suffix = os.path.splitext(name)
-    if suffix.lower() not in UNREADABLE:
-        return ""
-    return f" Convert it: ffmpeg -i {shlex.quote(name)} {shlex.quote(stem + '.wav')}"
+def _opened(file, name):
+    """The file for reading, with two mends for what players read and libsndfile doesn't.
+
+    Zeros in front of an MP3 are left out (some players and network recorders write it so), and a
+    WAV whose header counts no samples, as a recorder leaves it that was switched off, is read to
+    its end. These, and a WAV that counts more samples than there are, are logged.
+
+    Any other file is read by its descriptor: what is raised while C reads through Python, Ctrl+C
+    too, is lost there and ends the recording.
+    """
+    if zeros := _zeros_before_mp3(file):
+        _warn_once(f"{name} begins with {zeros} zeros, which are skipped.")
+        return soundfile.SoundFile(_Mended(file, start=zeros))
+    file.seek(0)
+    sound = soundfile.SoundFile(file.fileno(), closefd=False)
+    if wrong := re.search(r"\ndata : (\d+) \(should be (\d+)\)", sound.extra_info):
+        _warn_once(f"{name} counts {wrong[1]} bytes of samples, and has {wrong[2]}: all are read.")
+    elif not sound.frames and _SAMPLES_BEHIND_NONE.search(sound.extra_info):
+        sound.close()
+        _warn_once(f"{name} counts no samples, and has some: all are read.")
+        # By this length of the whole libsndfile knows a WAV that was never closed.
+        return soundfile.SoundFile(_Mended(file, head=b"RIFF\x08\0\0\0"))
+    return sound
 
 
-def _stretch(sound, segment, name):
-    """The blocks of a segment, which the file must hold whole."""
-    rate = sound.samplerate
-    first = round(segment.start * rate)
-    sound.seek(min(first, sound.frames))
-    wanted = None if segment.end is None else round(segment.end * rate) - first
-    samples = 0
-    for block in _blocks(sound, wanted):
-        samples += len(block)
-        yield block
-    if first >= sound.frames or (wanted and samples < wanted - _SLACK * rate):
-        seconds = (min(first, sound.frames) + samples) / rate
-        raise UserError(f"{name} is no part of its file, which ends at {seconds:.3f} s.")
+@functools.lru_cache(maxsize=1024)
+def _warn_once(message):
+    """Logs it once for a file, of which a table may name a thousand segments."""
+    logging.warning("%s", message)
 
 
-def _blocks(sound, wanted=None):
-    """Blocks [n, channels] up to `wanted` samples, or to an hour and a sample.
+def _zeros_before_mp3(file):
+    """How many zero bytes stand before an MP3's first frame or tag; 0 before anything else."""
+    file.seek(0)
+    count = 0
+    while data := file.read(_BLOCK):
+        rest = data.lstrip(b"\0")
+        count += len(data) - len(rest)
+        if rest:
+            file.seek(count)
+            head = file.read(3)
+            return count if head == b"ID3" or head[:1] == b"\xff" and head[1:] >= b"\xe0" else 0
+    return 0
+
+
+class _Mended:
+    """A binary file from `start` on, whose first bytes are `head`."""
+
+    def __init__(self, file, start=0, head=b""):
+        self._file, self._start, self._head = file, start, head
+        self.seek(0)
+
+    def seek(self, offset, whence=io.SEEK_SET):
+        if whence == io.SEEK_SET:
+            offset += self._start
+        elif whence == io.SEEK_CUR:
+            offset += self._file.tell()
+        else:
+            offset += os.fstat(self._file.fileno()).st_size
+        # Damaged, it may send for what is before its start; an exception in C would be printed.
+        return self._file.seek(max(offset, self._start)) - self._start
+
+    def tell(self):
+        return self._file.tell() - self._start
+
+    def read(self, count):
+        at = self.tell()
+        data = self._file.read(count)
+        return self._head[at:][: len(data)] + data[max(len(self._head) - at, 0) :]
+
+
+def _blocks(sound, segment, name):
+    """Blocks [n, channels] of a segment, which the file must hold whole; an hour and a sample.
 
     The header's count is not believed.
     """
-    left = int(LONGEST * sound.samplerate) + 1
-    left = left if wanted is None else min(wanted, left)
-    size = max(_BLOCK // sound.channels, 1)
-    while left > 0:
-        block = sound.read(min(size, left), dtype="float32", always_2d=True)
+    rate = sound.samplerate
+    first = round(segment.start * rate)
+    wanted = None if segment.end is None else round(segment.end * rate) - first
+    most = int(LONGEST * rate) + 1
+    left = most if wanted is None else min(wanted, most)
+    if first:
+        sound.seek(min(first, sound.frames))
+    samples, size = 0, max(_BLOCK // sound.channels, 1)
+    while left > samples:
+        block = sound.read(min(size, left - samples), dtype="float32", always_2d=True)
         if not len(block):
-            return
-        left -= len(block)
+            break
+        samples += len(block)
         yield block
+    if first >= max(sound.frames, 1) or (wanted and samples < min(wanted, most) - _SLACK * rate):
+        seconds = (min(first, sound.frames) + samples) / rate
+        raise UserError(f"{name} is no part of its file, which ends at {seconds:.3f} s.")
 
 
 def _resampled(blocks, rate, name):
@@ -260,11 +312,11 @@ def _mono(block, name):
 def _channels(samples, name):
     """An array of any library and type -> float32 [n, channels] in [-1, 1)."""
     if not hasattr(samples, "__array__"):
-        raise UserError(f"{name} is of type {type(samples).__name__}; {EXPECTED}.")
-    try:
-        samples = np.asarray(samples)
-    except Exception as e:  # another library's array, for example one on an accelerator
-        raise UserError(f"{name} can't be read as an array ({str(e)[:120]}).") from e
+        raise UserError(
+            f"{name} is of type {type(samples).__name__}; expected a path, a binary file object "
+            "or an array of samples with its rate: (array, rate)."
+        )
+    samples = np.asarray(samples)
     if samples.ndim not in (1, 2):
         raise UserError(
             f"{name} is an array of shape {samples.shape}; expected [n] or [n, channels]."
@@ -286,104 +338,6 @@ def _channels(samples, name):
     scale = 2.0 ** (8 * kind.itemsize - 1)
     middle = scale if kind.kind == "u" else 0.0
     return ((samples.astype(np.float64) - middle) / scale).astype(np.float32)
-
-
-class _Mended:
-    """A binary file from `start` on, with other bytes in one place."""
-
-    def __init__(self, file, size, start=0, at=0, patch=b""):
-        self._file, self._size, self._start, self._at, self._patch = file, size, start, at, patch
-        self.seek(0)
-
-    def seek(self, offset, whence=io.SEEK_SET):
-        base = {io.SEEK_SET: self._start, io.SEEK_END: self._size}.get(whence, self._file.tell())
-        # Damaged, it may send for what is before its start; an exception in C would be printed.
-        return self._file.seek(max(base + offset, self._start)) - self._start
-
-    def tell(self):
-        return self._file.tell() - self._start
-
-    def read(self, count):
-        at = self.tell()
-        data = bytearray(self._file.read(count))
-        for i, byte in enumerate(self._patch, self._at - at):
-            if 0 <= i < len(data):
-                data[i] = byte
-        return bytes(data)
-
-    def write(self, data):
-        raise io.UnsupportedOperation("only for reading")  # soundfile asks whether it is there
-
-
-def _mended(file, size, name):
-    """A file that players read and libsndfile doesn't, as one that it does; what is done is logged.
-
-    Any other file is its descriptor: what is raised while C reads through Python, Ctrl+C too, is
-    lost there and ends the recording.
-
-    Zeros in front of an MP3 are left out (some players and network recorders write it so), and a
-    WAV whose header counts no samples, or more than there are, as a recorder leaves it that was
-    switched off, is read to its end.
-    """
-    if zeros := _zeros_before_mp3(file):
-        _warn_once(f"{name} begins with {zeros} zeros, which are skipped.")
-        return _Mended(file, size, zeros)
-    at, claimed = _wav_data(file)
-    there = size - at
-    if at and (there < claimed or (there and not claimed and _at(file, at, 4) not in _CHUNKS)):
-        _warn_once(f"{name} counts {claimed} bytes of samples, and has {there}: all are read.")
-        # libsndfile takes it for "to the end of the file".
-        return _Mended(file, size, at=at - 4, patch=b"\xff\xff\xff\xff")
-    file.seek(0)
-    return file.fileno()
-
-
-@functools.lru_cache(maxsize=1024)
-def _warn_once(message):
-    """Logs it once for a file, of which a table may name a thousand segments."""
-    logging.warning("%s", message)
-
-
-def _at(file, at, count):
-    file.seek(at)
-    return file.read(count)
-
-
-def _zeros_before_mp3(file):
-    """How many zero bytes stand before an MP3's first frame or tag; 0 before anything else."""
-    file.seek(0)
-    count = 0
-    while data := file.read(_BLOCK):
-        rest = data.lstrip(b"\0")
-        count += len(data) - len(rest)
-        if rest:
-            return count if _is_mp3(_at(file, count, 3)) else 0
-    return 0
-
-
-def _is_mp3(head):
-    """Whether a tag begins there, or a frame: its sync word and no reserved version or layer."""
-    if head == b"ID3":
-        return True
-    frame = len(head) == 3 and head[0] == 0xFF and head[1] & 0xE0 == 0xE0
-    reserved = not frame or head[1] & 0x18 == 0x08 or not head[1] & 0x06
-    return not reserved and head[2] & 0xF0 != 0xF0 and head[2] & 0x0C != 0x0C
-
-
-def _wav_data(file):
-    """(where the samples of a WAV begin, how many bytes its header counts); else (0, 0)."""
-    head, at = _at(file, 0, 12), 12
-    if head[:4] != b"RIFF" or head[8:] != b"WAVE":
-        return 0, 0
-    for _ in range(_MOST_CHUNKS):
-        head = _at(file, at, 8)
-        if len(head) < 8:
-            break
-        length = int.from_bytes(head[4:], "little")
-        if head[:4] == b"data":
-            return at + 8, length
-        at += 8 + length + length % 2
-    return 0, 0
 
 
 class SpeechDetector:

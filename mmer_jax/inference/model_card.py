@@ -3,8 +3,8 @@
 from importlib import metadata
 from pathlib import Path
 
+from mmer_jax.data.corpus import is_synthetic
 from mmer_jax.metrics import reliability
-from mmer_jax.reporting.analysis import is_synthetic
 from mmer_jax.reporting.report import TITLES
 from mmer_jax.training.checkpoint_io import LoadedModel, hub_names
 

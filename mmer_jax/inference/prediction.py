@@ -1,8 +1,43 @@
-"""The prediction for a recording, for programs and as JSON."""
+"""A recording's windows, and its prediction for programs and as JSON."""
 
 import dataclasses
 
 import numpy as np
+
+
+@dataclasses.dataclass(frozen=True)
+class Span:
+    """A window, in samples: its input is [start, end), and it answers for [own_start, own_end)."""
+
+    start: int
+    end: int
+    own_start: int
+    own_end: int
+
+    def own_frames(self, frame: int) -> slice:
+        """Those of its encoder frames, one every `frame` samples, that begin in its own part."""
+        first, last = (-(-(x - self.start) // frame) for x in (self.own_start, self.own_end))
+        return slice(first, None if self.own_end == self.end else last)
+
+
+def windows(samples: int, longest: int) -> list[Span]:
+    """The windows of a recording: one, if it is no longer than `longest`.
+
+    Otherwise windows of that length, each half of it after the one before, the last one aligned to
+    the end. What two neighbours overlap in is divided at its middle, so that every moment belongs
+    to one window, the one with the most context around it.
+
+    Args:
+      samples: of the recording.
+      longest: of a window.
+    """
+    if samples <= longest:
+        return [Span(0, samples, 0, samples)]
+    hop = max(longest // 2, 1)
+    starts = [*range(0, samples - longest, hop), samples - longest]
+    middles = [(left + longest + right) // 2 for left, right in zip(starts, starts[1:])]
+    own = [0, *middles, samples]
+    return [Span(s, s + longest, a, b) for s, a, b in zip(starts, own, own[1:])]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """Recordings in, emotions out: one model, compiled once per shape."""
 
+import collections
 import dataclasses
 import itertools
 import time
@@ -12,8 +13,8 @@ from mmer_jax.data import bucketing
 from mmer_jax.data.preprocessing import SAMPLE_RATE
 from mmer_jax.data.text import CTC_BLANK, ctc_text
 from mmer_jax.errors import UserError
-from mmer_jax.inference import audio_io, chunking
-from mmer_jax.inference.prediction import Prediction, Window
+from mmer_jax.inference import audio_io
+from mmer_jax.inference.prediction import Prediction, Span, Window, windows
 from mmer_jax.metrics import reliability
 from mmer_jax.metrics.classification import softmax
 from mmer_jax.models import encoders
@@ -31,11 +32,10 @@ _MARGIN = SAMPLE_RATE // 2
 class _Job:
     """One recording on its way; `rows` are its windows."""
 
-    index: int
     samples: int
     text: str | None
     timings: dict
-    rows: list
+    rows: list = dataclasses.field(default_factory=list)
 
 
 @dataclasses.dataclass
@@ -43,7 +43,7 @@ class _Row:
     """One window: its wave [n], and what becomes of it."""
 
     job: _Job
-    span: chunking.Span
+    span: Span
     wave: np.ndarray
     speech: bool | None
     text: str = ""
@@ -56,7 +56,7 @@ class Predictor:
 
     Audio is prepared as evaluation prepares it, so a recording up to `config.data.max_seconds` of
     which the transcript is given gets the logits that evaluation gave it. A longer one is cut into
-    overlapping windows (see `chunking.cut`), and its logits are the mean of those with speech.
+    overlapping windows (see `windows`), and its logits are the mean of those with speech.
 
     Args:
       model: see `checkpoint_io.read`.
@@ -76,7 +76,9 @@ class Predictor:
     ):
         self.model = model
         self._detector = audio_io.SpeechDetector() if detect_speech and model.uses_audio else None
-        self._sizes = _checked_sizes(batch_sizes)
+        if not all(isinstance(size, int) and 1 <= size <= 4096 for size in batch_sizes):
+            raise UserError(f"batch_sizes is {batch_sizes!r}; expected numbers from 1 to 4096.")
+        self._sizes = sorted({1, *batch_sizes})
         self._params = jax.device_put(model.params)
         # Speech is encoded once, whether its transcript is given or still to be written.
         self._encode, self._decide, self._attend = (
@@ -128,49 +130,52 @@ class Predictor:
           text: one for all (a str, or None), or one each.
           rate: see `predict`.
 
-        Yields:
-          (index, `Prediction`, or the `UserError` that says what is wrong with the recording).
+        Returns:
+          An iterator over (index, `Prediction`, or the `UserError` that says what is wrong with the
+          recording).
 
         Raises:
           UserError: not as many texts as recordings.
         """
-        pending, ahead = [], 0.0
+        return enumerate(self._each(audio, text, rate))
+
+    def _each(self, audio, text, rate):
+        pending, samples = [], 0
         for index, (one, words) in enumerate(_paired(audio, text)):
-            job = self._job(index, one, words, rate)
+            try:
+                job = self._job(index, one, words, rate)
+                samples += job.samples
+            except UserError as e:
+                job = e
             pending.append(job)
-            ahead += job.samples / SAMPLE_RATE if isinstance(job, _Job) else 0.0
-            if len(pending) >= _AHEAD_BATCHES * self._sizes[-1] or ahead > _AHEAD_SECONDS:
+            full = len(pending) >= _AHEAD_BATCHES * self._sizes[-1]
+            if full or samples > _AHEAD_SECONDS * SAMPLE_RATE:
                 yield from self._predictions(pending)
-                pending, ahead = [], 0.0
+                pending, samples = [], 0
         yield from self._predictions(pending)
 
     def _job(self, index, audio, text, rate):
-        """A recording read and cut, or (index, error)."""
+        """A recording read and cut."""
         name = audio_io.name_of(audio)
         name = f"recording {index + 1}" if name == "the recording" and index else name
+        text = self._checked_text(text, name)
+        timings = dict.fromkeys(("read", "speech", "encode", "text", "decide"), 0.0)
         began = time.perf_counter()
-        try:
-            text = self._checked_text(text, name)
-            if audio is None and not self.model.uses_audio:
-                wave = np.zeros(0, np.float32)
-            else:
-                wave = audio_io.read(audio, rate, name)
-        except UserError as e:
-            return index, e
-        taken = dict.fromkeys(("read", "speech", "encode", "text", "decide"), 0.0)
-        taken["read"] = time.perf_counter() - began
-        job = _Job(index, len(wave), text, taken, [])
+        if audio is None and not self.model.uses_audio:
+            wave = np.zeros(0, np.float32)
+        else:
+            wave = audio_io.read(audio, rate, name)
+        timings["read"] = time.perf_counter() - began
         # Text is read once, however long the recording that it belongs to.
         longest = self.preprocessor.max_samples if self.model.uses_audio else len(wave)
-        spans = chunking.cut(len(wave), longest)
-        job.rows = [self._row(job, s, wave[s.start : s.end]) for s in spans]
+        job = _Job(len(wave), text, timings)
+        for span in windows(len(wave), longest):
+            first = max(span.own_start - _MARGIN, span.start)
+            last = min(span.own_end + _MARGIN, span.end)
+            speech = self._detector(wave[first:last]) if self._detector else None
+            job.rows.append(_Row(job, span, wave[span.start : span.end], speech, text or ""))
+        timings["speech"] = time.perf_counter() - began - timings["read"]
         return job
-
-    def _row(self, job, span, wave):
-        began = time.perf_counter()
-        speech = self._detector(wave[span.own_part(_MARGIN)]) if self._detector else None
-        job.timings["speech"] += time.perf_counter() - began
-        return _Row(job, span, wave, speech, job.text or "")
 
     def _checked_text(self, text, name):
         """Input of the text branch; None: the CTC head's transcript."""
@@ -179,8 +184,7 @@ class Predictor:
         if text is None and not self.model.uses_audio:
             raise UserError(f"{name} comes without text, and this model reads text alone.")
         if text is None:
-            lacks = self.model.lacks_ctc
-            if lacks:
+            if lacks := self.model.lacks_ctc:
                 raise UserError(
                     f'{self.model.source} {lacks}. Give the text, or "" for speech alone.'
                 )
@@ -192,40 +196,41 @@ class Predictor:
         return text if self.model.tokenizer.cleaned(text) else ""
 
     def _predictions(self, pending):
-        """(index, prediction or error) of each, in order."""
-        jobs = [job for job in pending if isinstance(job, _Job)]
-        by_length = {}
-        for row in (row for job in jobs for row in job.rows):
-            length = self._edges[bucketing.bucket_of(len(row.wave), self._edges)]
-            by_length.setdefault(length, []).append(row)
-        for _, rows in sorted(by_length.items()):
+        """The prediction or error of each, in order."""
+        by_length = collections.defaultdict(list)
+        for job in pending:
+            for row in job.rows if isinstance(job, _Job) else ():
+                bucket = bucketing.bucket_of(len(row.wave), self._edges)
+                by_length[self._edges[bucket]].append(row)
+        for length, rows in sorted(by_length.items()):
             waiting = iter(rows)
             for size in bucketing.prediction_batches(len(rows), self._sizes):
-                self._compute(list(itertools.islice(waiting, size)), size)
+                self._compute(list(itertools.islice(waiting, size)), size, length)
         for job in pending:
-            yield (job.index, self._finished(job)) if isinstance(job, _Job) else job
+            yield self._finished(job) if isinstance(job, _Job) else job
 
-    def _compute(self, rows, size):
-        """Fills in texts and logits of rows that share a batch."""
-        clock = _Clock(rows)
-        encoded = self._encoded([row.wave for row in rows], size)
-        clock.stop("encode")
-        self._transcribed(rows, encoded)
+    def _compute(self, rows, size, length):
+        """Fills in texts and logits of rows that share a batch; its time is shared as well."""
+        times = [time.perf_counter()]
+        encoded = self._encoded([row.wave for row in rows], size, length)
+        times.append(time.perf_counter())
+        self._transcribe(rows, encoded)
         tokens = self._tokens([row.text for row in rows], size)
-        clock.stop("text")
+        times.append(time.perf_counter())
         logits = self._decided(self._decide, encoded, tokens)["logits"]
-        clock.stop("decide")
+        times.append(time.perf_counter())
         for row, values in zip(rows, logits):
             row.logits, row.wave = values, None
+            for name, begin, end in zip(("encode", "text", "decide"), times, times[1:]):
+                row.job.timings[name] += (end - begin) / len(rows)
 
-    def _encoded(self, waves, size):
-        """Waves [n] of one bucket -> `audio_hidden`, `audio_mask`, `log_probs` on the device.
+    def _encoded(self, waves, size, length):
+        """Waves of at most `length` -> `audio_hidden`, `audio_mask`, `log_probs` on the device.
 
         {} where the model uses text alone.
         """
         if not self.model.uses_audio:
             return {}
-        length = self._edges[bucketing.bucket_of(max(map(len, waves)), self._edges)]
         examples = [self.preprocessor.example(wave=wave) for wave in waves]
         batch = self._collated(examples, bucketing.Bucket(samples=length), size)
         batch = {name: batch[name] for name in ("audio", "audio_length")}
@@ -256,12 +261,13 @@ class Predictor:
         Returns:
           Weights float32 [s, t], the mean over the heads, and the tokens' ids [s]; no padding.
         """
-        encoded, tokens = self._encoded([wave], 1), self._tokens([text], 1)
+        length = self._edges[bucketing.bucket_of(len(wave), self._edges)]
+        encoded, tokens = self._encoded([wave], 1, length), self._tokens([text], 1)
         weights = self._decided(self._attend, encoded, tokens)["attention"][0]
         count, frames = int(tokens["text_mask"].sum()), int(encoded["audio_mask"].sum())
         return weights[:count, :frames], tokens["text_ids"][0, :count]
 
-    def _transcribed(self, rows, encoded):
+    def _transcribe(self, rows, encoded):
         """Fills in the texts that the CTC head is to write."""
         if all(row.job.text is not None for row in rows):
             return
@@ -273,6 +279,7 @@ class Predictor:
                 row.log_probs = log_probs[mask][row.span.own_frames(frame)]
 
     def _finished(self, job):
+        """The prediction for a recording whose rows are computed, or an error."""
         mean = _mean(job.rows)
         if not np.isfinite(mean).all():
             return UserError(f"{self.model.source} answers with NaN: its training diverged.")
@@ -282,6 +289,8 @@ class Predictor:
         temperature = held_out.get("temperature")
         speech = None if self._detector is None else any(row.speech for row in job.rows)
         label, probabilities = self._labelled(mean, temperature, speech)
+        classes, uses_text = len(self.model.label_names), self.model.uses_text
+        warning = reliability.warning(held_out, source, classes, uses_text)
         return Prediction(
             label=label,
             probabilities=probabilities,
@@ -294,14 +303,7 @@ class Predictor:
             timings=job.timings,
             speech=speech,
             held_out=held_out,
-            warning=self._warning(held_out, source, speech),
-        )
-
-    def _warning(self, held_out, source, speech):
-        if speech is False:
-            return audio_io.NO_SPEECH
-        return reliability.warning(
-            held_out, source, len(self.model.label_names), self.model.uses_text
+            warning="no speech found" if speech is False else warning,
         )
 
     def _whole_text(self, job):
@@ -309,10 +311,8 @@ class Predictor:
         if job.text is not None:
             return job.text
         spoken = [row for row in job.rows if row.speech is not False]
-        if not spoken:
-            return ""
-        if len(job.rows) == 1:
-            return spoken[0].text
+        if len(job.rows) == 1 or not spoken:
+            return spoken[0].text if spoken else ""
         return transcribe(np.concatenate([row.log_probs for row in spoken]))
 
     def _labelled(self, logits, temperature, speech):
@@ -332,10 +332,13 @@ class Predictor:
 
 
 def _mean(rows):
-    """Logits [c] of a recording: windows without speech weigh nothing, unless all are."""
+    """Logits [c] of a recording, by the seconds that each window answers for.
+
+    Windows without speech weigh nothing, unless all are.
+    """
     if len(rows) == 1:
         return rows[0].logits
-    weights = np.array([row.span.weight for row in rows], np.float64)
+    weights = np.array([row.span.own_end - row.span.own_start for row in rows], np.float64)
     with_speech = weights * [row.speech is not False for row in rows]
     weights = with_speech if with_speech.any() else weights
     return (weights / weights.sum()) @ np.stack([row.logits for row in rows])
@@ -347,19 +350,6 @@ def transcribe(log_probs: np.ndarray) -> str:
     return ctc_text(path[np.diff(path, prepend=CTC_BLANK) != 0]).lower()
 
 
-class _Clock:
-    """Shares the time that a batch takes among the recordings of its rows."""
-
-    def __init__(self, rows):
-        self._rows, self._last = rows, time.perf_counter()
-
-    def stop(self, name):
-        now = time.perf_counter()
-        for row in self._rows:
-            row.job.timings[name] += (now - self._last) / len(self._rows)
-        self._last = now
-
-
 def _paired(audio, text):
     """(recording, text) one by one."""
     if text is None or isinstance(text, str):
@@ -368,9 +358,3 @@ def _paired(audio, text):
     if len(audio) != len(text):
         raise UserError(f"There are {len(audio)} recordings and {len(text)} texts; one each.")
     return zip(audio, text)
-
-
-def _checked_sizes(sizes):
-    if not all(isinstance(size, int) and 1 <= size <= 4096 for size in sizes):
-        raise UserError(f"batch_sizes is {sizes!r}; expected whole numbers from 1 to 4096.")
-    return sorted({1, *sizes})

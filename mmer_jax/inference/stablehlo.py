@@ -1,8 +1,14 @@
-"""The model's function as StableHLO files, which `programs.py` runs without the model's code."""
+"""The model's function as StableHLO files, written and run; running them needs no model code.
+
+That takes jax, flatbuffers (which jax.export asks for), numpy and safetensors; neither flax nor
+transformers. `stablehlo/README.md` of such a folder shows the same in a few lines, without padding
+and without this module.
+"""
 
 import dataclasses
 import json
 import os
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -12,10 +18,12 @@ from mmer_jax import files
 from mmer_jax.data.bucketing import SHORTEST
 from mmer_jax.data.preprocessing import SAMPLE_RATE
 from mmer_jax.errors import UserError, first_line
-from mmer_jax.inference.programs import FOLDER, FORMAT, INDEX, PARAMS, Programs, run
+from mmer_jax.metrics import classification, reliability
 
-__all__ = ["Bucket", "Programs", "buckets_of", "export", "run"]
-
+FORMAT = 1
+FOLDER, INDEX = "stablehlo", "index.json"  # below a model folder
+PARAMS, CONFIG = "model.safetensors", "config.json"
+README = Path(__file__).parent / "templates" / "stablehlo.md.j2"
 PLATFORMS = ("cpu", "cuda", "tpu")
 SECONDS = (2.0, 4.0, 8.0)  # of the buckets below the longest utterance, where none are named
 
@@ -33,6 +41,14 @@ class Bucket:
         """For its file."""
         parts = {"b": self.rows, "n": self.samples, "s": self.tokens}
         return "_".join(f"{letter}{size}" for letter, size in parts.items() if size)
+
+    @property
+    def inputs(self) -> dict[str, jax.ShapeDtypeStruct]:
+        """Shapes of the program's arguments behind the parameters, in their order."""
+        audio = {"audio": ((self.samples,), np.float32), "audio_length": ((), np.int32)}
+        text = dict.fromkeys(("text_ids", "text_mask"), ((self.tokens,), np.int32))
+        shapes = (audio if self.samples else {}) | (text if self.tokens else {})
+        return {k: jax.ShapeDtypeStruct((self.rows, *s), t) for k, (s, t) in shapes.items()}
 
 
 def buckets_of(model, seconds=(), rows: int = 1) -> tuple[Bucket, ...]:
@@ -81,6 +97,7 @@ def export(model, folder: str, buckets) -> None:
     Raises:
       UserError: not a model folder, or it has `stablehlo/` already.
     """
+    # Imported here: who only runs programs needs neither flax nor the models.
     from mmer_jax.training import checkpoint_io
 
     if not checkpoint_io.is_model_folder(folder):
@@ -88,73 +105,62 @@ def export(model, folder: str, buckets) -> None:
     with files.new_folder(os.path.join(folder, FOLDER)) as made:
         programs = [_write_program(model, bucket, made) for bucket in buckets]
         index = json.dumps(_index(model, programs), indent=2, allow_nan=False) + "\n"
-        for name, content in ((INDEX, index), ("README.md", _readme(model))):
-            with open(os.path.join(made, name), "w", encoding="utf-8") as f:
-                f.write(content)
+        Path(made, INDEX).write_text(index, encoding="utf-8")
+        Path(made, "README.md").write_text(readme(model), encoding="utf-8")
+
+
+def readme(model) -> str:
+    """How to run the programs, with what this model takes and answers."""
+    import jinja2
+
+    template = README.read_text(encoding="utf-8")
+    return jinja2.Template(template, trim_blocks=True, keep_trailing_newline=True).render(
+        model=model
+    )
 
 
 def _write_program(model, bucket, folder):
     """Exports one bucket; returns its entry in the index."""
-    inputs = _inputs(bucket)
     program = exported(model.model, model.params, bucket)
     name = f"{bucket.name}.bin"
-    with open(os.path.join(folder, name), "wb") as f:
-        f.write(program.serialize())
-    rows = jax.tree.unflatten(program.out_tree, program.out_avals)
+    Path(folder, name).write_bytes(program.serialize())
+    outputs = jax.tree.unflatten(program.out_tree, program.out_avals)
     return {
         "file": name,
         "platforms": list(program.platforms),
         "calling_convention": program.calling_convention_version,
-        "inputs": [{"name": k} | _described(x) for k, x in inputs.items()],
-        "outputs": {k: _described(x) for k, x in rows.items()},
+        "inputs": [{"name": k} | _described(x) for k, x in bucket.inputs.items()],
+        "outputs": {k: _described(x) for k, x in outputs.items()},
     }
 
 
 def exported(model, params, bucket: Bucket) -> jax_export.Exported:
-    """The program of one bucket.
+    """The program of one bucket: for all platforms, for CPUs alone where jax can't.
 
     Args:
       model: the Flax module.
       params: nested dict, each with a `.shape`.
       bucket: its static shapes.
     """
-    # Imported here: who only runs programs needs neither flax nor the models.
     from flax import traverse_util
 
     from mmer_jax.models.forward import make_forward
 
-    inputs = _inputs(bucket)
     # A program pads its inputs, and padding must not change an answer.
     forward = make_forward(model, ("logits", "ctc_logits", "frames"), standard_padding=True)
 
+    @jax.jit
     def predict(params, *arrays):
-        return forward(traverse_util.unflatten_dict(params, sep="/"), dict(zip(inputs, arrays)))
+        params = traverse_util.unflatten_dict(params, sep="/")
+        return forward(params, dict(zip(bucket.inputs, arrays)))
 
     flat = traverse_util.flatten_dict(params, sep="/")
     shapes = {name: jax.ShapeDtypeStruct(x.shape, np.float32) for name, x in flat.items()}
-    return _lowered(jax.jit(predict), (shapes, *inputs.values()))
-
-
-def _inputs(bucket):
-    """Shapes of a program's arguments behind the parameters, in their order."""
-    b, n, s = bucket.rows, bucket.samples, bucket.tokens
-    found = {}
-    if n:
-        found["audio"] = jax.ShapeDtypeStruct((b, n), np.float32)
-        found["audio_length"] = jax.ShapeDtypeStruct((b,), np.int32)
-    if s:
-        found["text_ids"] = jax.ShapeDtypeStruct((b, s), np.int32)
-        found["text_mask"] = jax.ShapeDtypeStruct((b, s), np.int32)
-    return found
-
-
-def _lowered(function, arguments):
-    """For all platforms in one file; for CPUs alone where jax can't."""
     try:
-        return jax_export.export(function, platforms=PLATFORMS)(*arguments)
+        return jax_export.export(predict, platforms=PLATFORMS)(shapes, *bucket.inputs.values())
     except Exception as e:  # whatever the lowering of another platform raised
         print(f"not for {', '.join(PLATFORMS[1:])}, for CPUs alone: {first_line(e)}", flush=True)
-        return jax_export.export(function, platforms=("cpu",))(*arguments)
+        return jax_export.export(predict, platforms=("cpu",))(shapes, *bucket.inputs.values())
 
 
 def _described(x):
@@ -162,7 +168,6 @@ def _described(x):
 
 
 def _index(model, programs):
-    audio = "audio" in model.config.model.modalities
     return {
         "format_version": FORMAT,
         "jax": jax.__version__,
@@ -171,78 +176,138 @@ def _index(model, programs):
         # The transcripts' alone: what older versions read.
         "temperature": model.text_sources.get("gold", {}).get("temperature"),
         "text_sources": model.measured,
-        "sample_rate": SAMPLE_RATE if audio else None,
-        "normalized": model.preprocessor.normalized if audio else None,
+        "sample_rate": SAMPLE_RATE if model.uses_audio else None,
+        "normalized": model.preprocessor.normalized if model.uses_audio else None,
         "programs": programs,
     }
 
 
-_README = """# StableHLO programs
+class Programs:
+    """The programs of a model folder, each read and compiled when it is first needed.
 
-Each `.bin` is the model as one function of static shapes, serialised by `jax.export`;
-`index.json` lists their shapes, the classes and the temperatures. The parameters are arguments,
-read from `../model.safetensors`. From the folder above, with jax, flatbuffers, numpy and
-safetensors:
+    Args:
+      folder: a model folder with `stablehlo/` in it.
 
-```python
-import json
+    Attributes:
+      index: the content of index.json.
 
-import jax
-import numpy as np
-from jax import export
-from safetensors.numpy import load_file
+    Raises:
+      UserError: no such folder, or a damaged one.
+    """
 
-with open("stablehlo/index.json") as f:
-    index = json.load(f)
-program = index["programs"][0]
-with open("stablehlo/" + program["file"], "rb") as f:
-    call = jax.jit(export.deserialize(bytearray(f.read())).call)
-params = jax.device_put(load_file("model.safetensors"))
-# Replace these: rows zero-padded to the program's shapes, real lengths in audio_length, 1 for each
-# real token in text_mask.
-inputs = [np.ones(x["shape"], x["dtype"]) for x in program["inputs"]]
-outputs = call(params, *inputs)
-print(dict(zip(index["label_names"], np.asarray(outputs["logits"])[0].tolist())))
-```
-"""
-_AUDIO = """
-`audio` is 16 kHz mono in [-1, 1); where the index says `normalized`, each utterance x is brought to
-(x - mean(x)) / sqrt(var(x) + 1e-7) before it is padded. Nothing here looks whether there is speech
-at all. The first `frames` of each row of the outputs over time are no padding.
-"""
-_TEXT = """
-`text_ids` come from `../tokenizer`.
-"""
-_CTC = """
-`ctc_logits` are those of characters: their best path is what the model recognises.
-"""
-_NO_CTC = """
-`ctc_logits` mean nothing: this model {reason}.
-"""
-_PROBABILITIES = """
-Class probabilities are softmax(logits / temperature), with the temperature of the text that was
-given, under `text_sources` in the index: {sources}. Beside it stands how often the model is right
-with it (`ua`). Without a temperature there, softmax(logits) is not calibrated.
+    def __init__(self, folder: str):
+        from safetensors.numpy import load_file
 
-With mmer_jax installed, `mmer_jax.inference.programs.Programs` does the padding and the
-probabilities; it imports neither flax nor transformers.
+        self._folder = Path(folder).expanduser().absolute()
+        path = self._folder / FOLDER / INDEX
+        self.index = _read(path, _json)
+        if self.index.get("format_version") != FORMAT:
+            raise UserError(
+                f"{path} is of format {self.index.get('format_version')!r}; this version of "
+                f"mmer_jax reads {FORMAT}. Export the model again."
+            )
+        self._params = jax.device_put(_read(self._folder / PARAMS, load_file))
+        self._calls = {}
 
-jax promises to run such files for six months after the version that wrote them; export again after.
-"""
-_SOURCES = {
-    "gold": "for a transcript", "ctc": "for what `ctc_logits` spell", "none": "for an empty text"
-}  # fmt: skip
+    def __call__(self, **inputs) -> dict[str, np.ndarray]:
+        """Pads the inputs to the smallest program that holds them, and runs it.
+
+        Args:
+          **inputs: audio float32 [b, n] at 16 kHz, zero mean and unit variance where the index
+            says `normalized`, audio_length [b], text_ids [b, s], text_mask [b, s]; those that
+            the model uses.
+
+        Returns:
+          logits [b, c]; with audio also ctc_logits [b, t, v], t of the program, and frames [b].
+
+        Raises:
+          UserError: an input that is missing, or too large for every program.
+        """
+        program = self._smallest(inputs)
+        rows = len(next(iter(inputs.values())))
+        padded = [_pad(inputs[i["name"]], i) for i in program["inputs"]]
+        outputs = self._call(program)(self._params, *padded)
+        return {name: np.asarray(x)[:rows] for name, x in outputs.items()}
+
+    def probabilities(self, logits: np.ndarray, text_source: str) -> np.ndarray:
+        """softmax(logits / T) [b, c] with the temperature of the text; T = 1 where it has none.
+
+        Args:
+          logits: [b, c] of a call.
+          text_source: `given`, a transcript; `ctc`, what `ctc_logits` spell; or `none`.
+        """
+        uses_text = any(i["name"] == "text_ids" for i in self.index["programs"][0]["inputs"])
+        sources = self.index.get("text_sources")
+        if sources is None:  # an older version's folder
+            sources = reliability.of_old_run(self.index["temperature"], self._refitted(), uses_text)
+        held_out = reliability.held_out(sources, text_source, uses_text)
+        return classification.softmax(
+            np.asarray(logits, np.float64) / (held_out.get("temperature") or 1.0)
+        )
+
+    def _refitted(self):
+        """Whether the run trained anew after the temperature was fitted; True if nobody knows."""
+        try:
+            return bool(_json(self._folder / CONFIG)["config"].get("refit", False))
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            return True
+
+    def _smallest(self, inputs):
+        programs = self.index["programs"]
+        names = [i["name"] for i in programs[0]["inputs"]]
+        if sorted(names) != sorted(inputs):
+            raise UserError(f"Found the inputs {', '.join(inputs)}; expected {', '.join(names)}.")
+        fitting = [p for p in programs if all(_fits(inputs[i["name"]], i) for i in p["inputs"])]
+        if not fitting:
+            asked = {name: np.shape(x) for name, x in inputs.items()}
+            there = ["; ".join(f"{i['name']} {i['shape']}" for i in p["inputs"]) for p in programs]
+            raise UserError(
+                f"No program holds inputs of the shapes {asked}. There are: {' | '.join(there)}. "
+                "Export the model again with other --seconds or --batch, or feed less at once."
+            )
+        return min(fitting, key=lambda p: [np.prod(i["shape"]) for i in p["inputs"]])
+
+    def _call(self, program):
+        name = os.path.basename(program["file"])
+        if name not in self._calls:
+            here = {"gpu": "cuda"}.get(jax.default_backend(), jax.default_backend())
+            if here not in program["platforms"]:
+                raise UserError(
+                    f"{name} runs on {', '.join(program['platforms'])}, not on {here}. Set "
+                    "JAX_PLATFORMS=cpu, or export the model again."
+                )
+            exported = _read(self._folder / FOLDER / name, _program)
+            self._calls[name] = jax.jit(exported.call)
+        return self._calls[name]
 
 
-def _readme(model):
-    """How to run the programs, with what this model takes and answers."""
-    parts = [_README]
-    if model.uses_audio:
-        parts.append(_AUDIO)
-        reason = model.lacks_ctc
-        parts.append(_NO_CTC.format(reason=reason) if reason else _CTC)
-    if model.uses_text:
-        parts.append(_TEXT)
-    sources = (f"`{k}` {_SOURCES[k]}" for k in model.measured)
-    parts.append(_PROBABILITIES.format(sources=", ".join(sources) or "none was measured"))
-    return "".join(parts)
+def _read(path, reader):
+    try:
+        return reader(path)
+    except Exception as e:  # OSError, JSON's, safetensors' or flatbuffers'
+        raise UserError(
+            f"{path} can't be read ({first_line(e)}). Expected a folder that `python -m "
+            "mmer_jax.export ... --stablehlo` wrote; copy it again as a whole."
+        ) from e
+
+
+def _json(path):
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def _program(path):
+    return jax_export.deserialize(bytearray(path.read_bytes()))
+
+
+def _fits(x, description):
+    shape = np.shape(x)
+    return len(shape) == len(description["shape"]) and all(
+        0 < size <= most for size, most in zip(shape, description["shape"])
+    )
+
+
+def _pad(x, description):
+    """Zeros behind each row; rows too few are filled with the last one, which nobody reads."""
+    x, shape = np.asarray(x, description["dtype"]), description["shape"]
+    x = np.pad(x, [(0, 0)] + [(0, most - size) for size, most in zip(x.shape[1:], shape[1:])])
+    return np.concatenate([x, np.repeat(x[-1:], shape[0] - len(x), axis=0)])

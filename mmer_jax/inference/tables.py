@@ -23,30 +23,7 @@ _USED = ("audio", "text", "start", "end")  # columns of a table
 _NO_SPEECH, _UNSURE = "no speech", "unsure"  # in a table, in place of a class
 
 
-@dataclasses.dataclass(frozen=True)
-class Item:
-    """A recording to predict.
-
-    Attributes:
-      path: of the file.
-      text: transcript; None: not known; "": to be taken for speech alone.
-      start, end: seconds of the file between which the recording lies; None: its start, its end.
-    """
-
-    path: str
-    text: str | None
-    start: float | None = None
-    end: float | None = None
-
-    @property
-    def audio(self):
-        """The argument for `audio_io.read`."""
-        if self.start is None and self.end is None:
-            return self.path
-        return audio_io.Segment(self.path, self.start or 0.0, self.end)
-
-
-def expand(names, text: str | None = None) -> list[Item]:
+def expand(names, text: str | None = None) -> list[table.Row]:
     """The recordings of files, folders and tables, in order.
 
     A folder stands for all audio files below it, sorted, without hidden ones, those among them
@@ -57,6 +34,9 @@ def expand(names, text: str | None = None) -> list[Item]:
       names: paths.
       text: of recordings that come without one; "" is also that of recordings that come with one.
 
+    Returns:
+      Rows of which `audio`, `text` (None: not known; "": speech alone), `start` and `end` count.
+
     Raises:
       UserError: nothing at a path, a folder without audio, or a table that can't be read whole.
     """
@@ -66,7 +46,8 @@ def expand(names, text: str | None = None) -> list[Item]:
             items += _rows(name, text)
             continue
         paths = _below(name) if os.path.isdir(name) else [name]
-        items += [Item(path, text) for path in dict.fromkeys(paths) if path not in seen]
+        paths = [path for path in dict.fromkeys(paths) if path not in seen]
+        items += [table.Row(0, audio=path, text=text) for path in paths]
         seen.update(paths)
     return items
 
@@ -85,77 +66,83 @@ def _below(folder):
 
 def _is_audio(name, siblings):
     """Whether a file is to be read, or, if it can't be, to be reported."""
-    if name.startswith(".") or name.lower().endswith(SUFFIXES):
-        return not name.startswith(".")
+    if name.startswith("."):
+        return False
+    if name.lower().endswith(SUFFIXES):
+        return True
     stem = os.path.splitext(name)[0]
     converted = any(stem + suffix in siblings for suffix in SUFFIXES)
     return name.lower().endswith(audio_io.UNREADABLE) and not converted
 
 
 def _rows(path, text):
-    """An item for each row of a table; columns that are not used are logged."""
+    """The rows of a table with the text that is asked for; columns that are not used are logged."""
     rows = table.read(path)
     unused = (*(c for c in rows.columns if c not in _USED), *rows.unknown)
     if unused:
         logging.warning("%s: columns that are not read: %s.", path, ", ".join(unused))
     return [
-        Item(row.audio, text if text == "" or not row.text else row.text, row.start, row.end)
+        dataclasses.replace(row, text=text if text == "" or not row.text else row.text)
         for row in rows.rows
     ]
 
 
+def recording(item: table.Row) -> str | audio_io.Segment:
+    """The argument for `audio_io.read`."""
+    if item.start is None and item.end is None:
+        return item.audio
+    return audio_io.Segment(item.audio, item.start or 0.0, item.end)
+
+
 class Table:
-    """Lines to look at."""
+    """Lines to look at: `head`, and one for each prediction."""
 
     def __init__(self, label_names):
         self._width = max(map(len, ("emotion", _NO_SPEECH, _UNSURE, *label_names)))
+        self.head = f"{'emotion':{self._width}}      p  seconds  file: text"
 
-    def head(self) -> str:
-        """The first line."""
-        return f"{'emotion':{self._width}}      p  seconds  file: text"
-
-    def line(self, item: Item, prediction: Prediction) -> str:
+    def line(self, item: table.Row, prediction: Prediction) -> str:
         """A prediction's line; without a class where the prediction warns of it."""
-        name, share, text = prediction.label, "", f": {_one_line(prediction.text)}"
-        if prediction.label is None:
+        name, share = prediction.label, ""
+        text = f": {_one_line(prediction.text)}" if prediction.text.strip() else ""
+        if name is None:
             name, text = _NO_SPEECH, ""
         elif prediction.warning:
             name = _UNSURE
         else:
-            share = f"{100 * prediction.probabilities[prediction.label]:3.0f} %"
+            share = f"{100 * prediction.probabilities[name]:3.0f} %"
         where = f" {item.start or 0:g} s" if item.start is not None or item.end is not None else ""
-        text = text if prediction.text.strip() else ""
         seconds = f"{prediction.seconds:7.1f}"
-        return f"{name:{self._width}}  {share:5}  {seconds}  {item.path}{where}{text}"
+        return f"{name:{self._width}}  {share:5}  {seconds}  {item.audio}{where}{text}"
 
 
 class Csv:
-    """A row per recording."""
+    """A row per recording; `head` has the columns' names."""
 
     def __init__(self, label_names):
         self._names = tuple(label_names)
-        self._columns = ["file", "start", "end", "emotion", *(f"p_{n}" for n in label_names)]
-        self._columns += ["calibrated", "seconds", "text_source", "text"]
-        self._columns += ["speech", "held_out_ua", "warning"]
+        self._columns = (
+            "file", "start", "end", "emotion", *(f"p_{n}" for n in label_names), "calibrated",
+            "seconds", "text_source", "text", "speech", "held_out_ua", "warning",
+        )  # fmt: skip
+        self.head = _csv_line(self._columns)
 
-    def head(self) -> str:
-        """The columns' names."""
-        return _csv_line(self._columns)
-
-    def line(self, item: Item, prediction: Prediction) -> str:
+    def line(self, item: table.Row, prediction: Prediction) -> str:
         """A prediction's row; a text's line breaks become spaces, so that a row is a line.
 
         Without speech the class and its probabilities are empty.
         """
+        if "\n" in item.audio or "\r" in item.audio:
+            raise UserError(f"{item.audio!r} has a line break in its name; write --format=jsonl.")
         p = prediction
-        row = [item.path, item.start, item.end, p.label or ""]
+        row = [item.audio, item.start, item.end, p.label]
         row += [_number(p.probabilities.get(name), 6) for name in self._names]
         row += [int(p.calibrated), _number(p.seconds, 3), p.text_source, _one_line(p.text)]
-        speech = "" if p.speech is None else int(p.speech)
+        speech = None if p.speech is None else int(p.speech)
         return _csv_line([*row, speech, _number(p.held_out.get("ua"), 4), p.warning])
 
     def key(self, line: str) -> tuple:
-        """The recording that a line is of."""
+        """(file, start, end) of a line's recording."""
         row = dict(zip(self._columns, next(csv.reader([line])), strict=True))
         return row["file"], *(float(row[k]) if row[k] else None for k in ("start", "end"))
 
@@ -166,20 +153,18 @@ class JsonLines:
     The times of its timeline count from `start`.
     """
 
+    head = None  # every line is a prediction
+
     def __init__(self, label_names):
         del label_names
 
-    def head(self) -> None:
-        """None: every line is a prediction."""
-        return None
-
-    def line(self, item: Item, prediction: Prediction) -> str:
+    def line(self, item: table.Row, prediction: Prediction) -> str:
         """A prediction's object."""
-        where = {"file": item.path, "start": item.start, "end": item.end}
+        where = {"file": item.audio, "start": item.start, "end": item.end}
         return json.dumps(where | prediction.as_dict())
 
     def key(self, line: str) -> tuple:
-        """The recording that a line is of."""
+        """(file, start, end) of a line's recording."""
         row = json.loads(line)
         return row["file"], row.get("start"), row.get("end")
 
@@ -188,7 +173,7 @@ WRITERS = {"table": Table, "csv": Csv, "jsonl": JsonLines}
 
 
 def _number(x, digits):
-    return "" if x is None else f"{x:.{digits}f}"
+    return None if x is None else f"{x:.{digits}f}"
 
 
 def _one_line(text):
@@ -196,8 +181,6 @@ def _one_line(text):
 
 
 def _csv_line(row):
-    if "\n" in str(row[0]) or "\r" in str(row[0]):
-        raise UserError(f"{row[0]!r} has a line break in its name; write --format=jsonl.")
     out = io.StringIO()
     csv.writer(out, lineterminator="").writerow(row)
     return out.getvalue()
@@ -219,30 +202,30 @@ class ResumableFile:
     """
 
     def __init__(self, path: str, writer, made_with: dict):
-        self._path, self._beside = path, f"{path}.made_with.json"
-        self._writer = writer
+        self._path, self._writer, done = path, writer, []
+        beside = f"{path}.made_with.json"
         try:
             if os.path.exists(path) and os.path.getsize(path):
-                self._check(made_with)
+                self._check(beside, made_with)
+                done = self._whole_lines()
             else:
-                files.replace_file(self._beside, json.dumps(made_with, indent=2) + "\n")
-            self._done = collections.Counter(self._read())
+                files.replace_file(beside, json.dumps(made_with, indent=2) + "\n")
+            self._done = collections.Counter(done)
             # Surrogates: bytes of a file's name that are no UTF-8 are written as they are.
             self._file = open(path, "a", encoding="utf-8", errors="surrogateescape", newline="\n")
-            if not self._file.tell() and writer.head() is not None:
-                self.write(writer.head())
+            if not self._file.tell() and writer.head is not None:
+                self.write(writer.head)
         except OSError as e:
             raise UserError(f"{path} can't be written: {e}. Name another file by --out.") from e
 
-    def left(self, items) -> list[Item]:
+    def left(self, items) -> list[table.Row]:
         """Those of `items` that are not in the file; one named several times, as often as not."""
         done, left = self._done.copy(), []
         for item in items:
-            key = item.path, item.start, item.end
-            if done[key]:
-                done[key] -= 1
-            else:
+            key = item.audio, item.start, item.end
+            if not done[key]:
                 left.append(item)
+            done[key] -= done[key] > 0
         return left
 
     def write(self, line: str) -> None:
@@ -254,13 +237,13 @@ class ResumableFile:
         """Closes the file."""
         self._file.close()
 
-    def _check(self, made_with):
+    def _check(self, beside, made_with):
         try:
-            before = json.loads(files.read_text(self._beside))
+            before = json.loads(files.read_text(beside))
         except (OSError, ValueError) as e:
             raise UserError(
-                f"{self._path} exists, and {self._beside} does not say that this command made it. "
-                "Name another file by --out, or delete it."
+                f"{self._path} exists, and {beside} does not say that this command made it. Name "
+                "another file by --out, or delete it."
             ) from e
         changed = [k for k in made_with if before.get(k) != made_with[k]]
         if changed:
@@ -270,28 +253,22 @@ class ResumableFile:
                 "or delete it."
             )
 
-    def _read(self):
+    def _whole_lines(self):
         """Recordings of the whole lines; half of one, left by a killed command, is cut off."""
-        if not os.path.exists(self._path):
-            return []
         with open(self._path, "rb") as f:
             data = f.read()
         whole = data[: data.rfind(b"\n") + 1]
         if len(whole) < len(data):
             os.truncate(self._path, len(whole))
-        lines = whole.decode("utf-8", "surrogateescape").split("\n")[:-1]
-        head = self._writer.head()
-        if lines and head is not None and lines[0] != head:
-            raise UserError(
-                f"{self._path} begins with other columns: {lines[0][:80]!r}. Delete it."
-            )
-        return [self._key_of(i, x) for i, x in enumerate(lines, 1) if i > 1 or head is None]
-
-    def _key_of(self, number, line):
-        try:
-            return self._writer.key(line)
-        except (ValueError, KeyError, TypeError, StopIteration) as e:
-            raise UserError(
-                f"{self._path} has a line {number} that is no prediction ({line[:60]!r}). Delete "
-                "that line, or the file."
-            ) from e
+        recordings, head = [], self._writer.head
+        for number, line in enumerate(whole.decode("utf-8", "surrogateescape").split("\n")[:-1], 1):
+            if number == 1 and line == head:
+                continue
+            try:
+                recordings.append(self._writer.key(line))
+            except (ValueError, KeyError, TypeError, StopIteration) as e:
+                raise UserError(
+                    f"{self._path} has a line {number} that is no prediction ({line[:60]!r}). "
+                    "Delete that line, or the file."
+                ) from e
+        return recordings

@@ -70,21 +70,6 @@ def rates(matrix: np.ndarray) -> dict:
     }
 
 
-def by_group(groups, label, prediction, classes: int) -> dict[str, np.ndarray]:
-    """Confusion counts int64 [c, c] of each group's utterances.
-
-    Args:
-      groups: name of each utterance's group, for example its speaker, [n].
-      label, prediction: int [n].
-      classes: c.
-    """
-    names = sorted(set(groups))
-    at = {name: i for i, name in enumerate(names)}
-    counts = np.zeros((len(names), classes, classes), np.int64)
-    np.add.at(counts, ([at[g] for g in groups], np.asarray(label), np.asarray(prediction)), 1)
-    return dict(zip(names, counts))
-
-
 def _divide(a, b):
     return np.divide(a, b, out=np.full_like(a, np.nan), where=b > 0)
 
@@ -110,12 +95,3 @@ def log_loss(logits: np.ndarray, label: np.ndarray) -> float:
     shifted = logits - logits.max(-1, keepdims=True)
     log_p = shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
     return float(-log_p[np.arange(len(label)), label].mean())
-
-
-def mean_and_std(values) -> dict:
-    """Mean and sample standard deviation; None for the deviation of a single value."""
-    values = np.asarray(values, np.float64)
-    return {
-        "mean": float(values.mean()),
-        "std": float(values.std(ddof=1)) if len(values) > 1 else None,
-    }

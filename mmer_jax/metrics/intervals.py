@@ -4,15 +4,6 @@ import numpy as np
 
 from mmer_jax.metrics import classification, jackknife
 
-GIVEN = (
-    "They hold over test sessions given this training material: folds share no speaker and no "
-    "model, but they share training data."
-)
-NB = (
-    "NB: with the larger error of Nadeau and Bengio (2003), which allows for the training data "
-    "that the folds share."
-)
-
 
 def estimate(*systems: list) -> dict | None:
     """Metrics with intervals where `jackknife.scope` allows for them.
@@ -94,12 +85,12 @@ def _of_all_seeds(runs):
 
 def _per(runs, key):
     """Value of `key` -> confusion counts [s, c, c] per seed of the runs that have it."""
-    found = {}
+    counts = {}
     for value in sorted({getattr(r, key) for r in runs[0]}):
         same = [[r for r in results if getattr(r, key) == value] for results in runs]
         number = len({r.seed for r in same[0]})
-        found[value] = np.array([sum(r.confusion for r in rs) for rs in same]) / number
-    return found
+        counts[value] = np.array([sum(r.confusion for r in rs) for rs in same]) / number
+    return counts
 
 
 def _speakers(runs):
@@ -112,13 +103,13 @@ def _speakers(runs):
 
 
 def _by_speaker(results):
-    """Confusion counts [c, c] of each speaker's utterances, see `classification.by_group`."""
-    return classification.by_group(
-        [p.speaker for r in results for p in r.predictions],
-        np.concatenate([r.labels for r in results]),
-        np.concatenate([r.predicted for r in results]),
-        len(results[0].label_names),
-    )
+    """Confusion counts [c, c] of each speaker's utterances."""
+    counts, classes = {}, len(results[0].label_names)
+    for r in results:
+        for p, label, predicted in zip(r.predictions, r.labels, r.predicted):
+            speaker = counts.setdefault(p.speaker, np.zeros((classes, classes), np.int64))
+            speaker[label, predicted] += 1
+    return dict(sorted(counts.items()))
 
 
 def _by_seed(runs, seeds):
@@ -142,38 +133,37 @@ def _test_to_train(results, units):
 
 def _metrics(groups, over, by_seed, ratio):
     """Of counts [s, g, c, c], g being 1 where there is no interval."""
-    spread = jackknife.spreads(groups)
-    freedom = jackknife.degrees(groups) if over else None
-    found = {}
-    for name, (value, variance) in spread.items():
-        found[name] = _unknown(value, len(groups) == 2)
+    metrics, difference = {}, len(groups) == 2
+    for name, (value, variance) in jackknife.spreads(groups).items():
+        degrees, larger = jackknife.degrees(groups), None
         if not over:
-            continue
-        v, d = variance, freedom
-        if over != "folds":
-            v, d = jackknife.with_seeds(v, d, by_seed[name])
-        found[name] |= _tested(value, v, d, len(groups) == 2) | {"degrees": _plain(d)}
-        if over == "folds" and ratio is not None:
-            larger = jackknife.corrected(v, groups.shape[1], ratio)
-            found[name]["corrected"] = _tested(value, larger, d, len(groups) == 2)
-    return found
-
-
-def _unknown(value, difference):
-    empty = {"value": float(value), "error": None, "degrees": None, "interval": None}
-    return empty | ({"p": None} if difference else {}) | {"corrected": None}
+            variance = degrees = np.nan
+        elif over != "folds":
+            variance, degrees = jackknife.with_seeds(variance, degrees, by_seed[name])
+        elif ratio is not None:
+            larger = jackknife.corrected(variance, groups.shape[1], ratio)
+        metrics[name] = {
+            "value": float(value), **_tested(value, variance, degrees, difference),
+            "corrected": None,
+        }  # fmt: skip
+        if larger is not None:
+            corrected = _tested(value, larger, degrees, difference)
+            del corrected["degrees"]  # the same
+            metrics[name]["corrected"] = corrected
+    return metrics
 
 
 def _tested(value, variance, degrees, difference):
     ends = [_plain(x) for x in jackknife.interval(value, variance, degrees, difference)]
     known = None not in ends
-    out = {
+    tested = {
         "error": _plain(np.sqrt(variance)) if known else None,
+        "degrees": _plain(degrees),
         "interval": ends if known else None,
     }
     if difference:
-        out["p"] = _plain(jackknife.p_value(value, variance, degrees)) if known else None
-    return out
+        tested["p"] = _plain(jackknife.p_value(value, variance, degrees)) if known else None
+    return tested
 
 
 def _plain(x):
@@ -182,49 +172,8 @@ def _plain(x):
 
 def _each(parts):
     """Name -> metric -> value, of two systems their difference, from counts [s, c, c]."""
-    found = {}
+    each = {}
     for name, counts in parts.items():
         values = classification.overall(counts)
-        found[name] = {k: float(v[0] - v[1] if len(v) == 2 else v[0]) for k, v in values.items()}
-    return found
-
-
-def explain(found: dict) -> str:
-    """Words for what `estimate` gave: over what an interval is, or why there is none."""
-    folds, speakers, seeds = (len(found[k]) for k in ("folds", "speakers", "seeds"))
-    if found["over"] == "folds":
-        # Without training the folds share none of it.
-        given = f" {GIVEN} {NB}" if found["test_to_train"] else ""
-        several = f", each the mean of {number_of_seeds(found)}" if seeds > 1 else ""
-        apart = "" if found["groups"] == folds else " groups of folds without a common conversation"
-        units = f"{found['groups']}{apart or ' folds'}"
-        return f"95 % intervals over {units}{several} (jackknife, t distribution).{given}"
-    if found["over"]:
-        return (
-            f"95 % intervals for this training set: over {speakers} test speakers (jackknife) and "
-            f"{seeds} seeds (Satterthwaite's degrees of freedom). They say nothing of other "
-            "training material."
-        )
-    return (
-        f"No interval and no p: {_number(folds, 'fold')}, {_number(speakers, 'test speaker')}, "
-        f"{_number(seeds, 'seed')}. It takes {jackknife.FOLDS} folds without a common conversation,"
-        f" or one fold with {jackknife.SPEAKERS} test speakers and {jackknife.SEEDS} seeds."
-        + (
-            " Each seed's own figures are of the folds that all seeds have."
-            if _uneven(found)
-            else ""
-        )
-    )
-
-
-def number_of_seeds(found: dict) -> str:
-    """`2 seeds`, or `up to 2 seeds` where `estimate` was given folds that some seeds lack."""
-    return ("up to " if _uneven(found) else "") + _number(len(found["seeds"]), "seed")
-
-
-def _uneven(found):
-    return found["runs"] < len(found["seeds"]) * len(found["folds"])
-
-
-def _number(count, name):
-    return f"{count} {name}{'s' if count > 1 else ''}"
+        each[name] = {k: float(v[0] - v[1] if len(v) == 2 else v[0]) for k, v in values.items()}
+    return each

@@ -5,9 +5,10 @@ import json
 import numpy as np
 
 from mmer_jax import configuration
+from mmer_jax.data.corpus import is_synthetic
 from mmer_jax.losses import LOSSES
 from mmer_jax.metrics import METRICS, calibration, classification
-from mmer_jax.reporting import html, plots, report
+from mmer_jax.reporting import plots, report
 from mmer_jax.runs import FoldRun, Run
 
 ERRORS = 20  # listed
@@ -19,126 +20,77 @@ CURVES = {
 }
 
 
-class Analysis:
-    """Draws a run's plots and makes the page that shows them.
+def render(run: Run, fold: FoldRun, features=None, reason: str = "") -> tuple[str, dict]:
+    """The HTML page of a run's analysis, and its plots.
 
     Args:
       run: all of it.
       fold: the one whose test utterances are examined.
+      features: of these, see `embeddings.extract`; None where they can't be computed.
+      reason: why they can't.
 
-    Attributes:
-      plots: name, without .png -> PNG bytes.
+    Returns:
+      The page, which needs no other file and no network, and name, without .png -> PNG bytes.
     """
-
-    def __init__(self, run: Run, fold: FoldRun):
-        self._run, self._fold = run, fold
-        self.plots = {}
-        self._confusion()
-        self._metrics()
-        self._reliability()
-        self._curves = self._draw_curves("curve", _titles(run), lambda f: f.metrics)
-        self._refit_curves = self._draw_curves("refit", CURVES, lambda f: f.refit)
-
-    def page(self, features=None, reason: str = "") -> str:
-        """The HTML page; needs no other file and no network.
-
-        Args:
-          features: of the fold's test utterances, see `embeddings.extract`; None where they can't
-            be computed.
-          reason: why they can't.
-        """
-        run, result = self._run, self._fold.result
-        inside = features and self._inside(features)
-        return html.environment().get_template("report.html.j2").render(
-            run=run,
-            config=run.config,
-            synthetic=is_synthetic(run.config),
-            fingerprint=configuration.fingerprint(run.config),
-            options=json.dumps(configuration.to_json(run.config), indent=2),
-            hardware=(run.summary and run.summary.hardware) or "not recorded",
-            versions=(run.summary and run.summary.versions) or report.versions(),
-            number=result.fold,
-            seed=result.seed,
-            images={name: html.image(png) for name, png in self.plots.items()},
-            scaled=self._scaled,
-            curves=self._curves,
-            refit_curves=self._refit_curves,
-            inside=inside,
-            tolerance=TOLERANCE,
-            reason=reason,
-            errors=errors(run, run.seeds[0]),
-        )  # fmt: skip
-
-    def _confusion(self):
-        run, matrices = self._run, {}
-        for n in run.numbers:
-            found = [f.result.confusion for f in run.folds if f.result.fold == n]
-            matrices[n] = np.sum(found, axis=0)
-        pooled = sum(matrices.values())
-        self.plots["confusion_pooled"] = plots.confusion_png(pooled, run.label_names)
-        for n, matrix in matrices.items():
-            self.plots[f"confusion_fold{n}"] = plots.confusion_png(matrix, run.label_names)
-
-    def _metrics(self):
-        run, names = self._run, self._run.label_names
-        values = {m.upper(): _per_fold(run, m) for m in ("wa", "ua")}
-        self.plots["folds"] = plots.fold_bars_png(values, run.numbers)
-        self.plots["recall"] = plots.recall_bars_png(_recall(run), names, 1 / len(names))
-
-    def _reliability(self):
-        results = [f.result for f in self._run.folds]
-        label = np.concatenate([r.labels for r in results])
-        self._scaled = all(r.temperature is not None for r in results)
-        plain, scaled = (
-            calibration.reliability(np.concatenate([r.probabilities(s) for r in results]), label)
-            for s in (False, True)
-        )
-        self.plots["reliability"] = plots.reliability_png(plain, scaled if self._scaled else None)
-
-    def _draw_curves(self, prefix, titles, lines_of):
-        """(plot's name, description, "") of each quantity that was logged."""
-        drawn = []
-        for key, title in titles.items():
-            curves = []
-            for fold in self._run.folds:
-                points = [(line["step"], line[key]) for line in lines_of(fold) if key in line]
-                if points:
-                    steps, values = map(list, zip(*points))
-                    number, seed = fold.result.fold, fold.result.seed
-                    curves.append(plots.Curve(number, seed, steps, values))
-            if curves:
-                name = f"{prefix}_{key.replace('/', '_')}"
-                percent = key.removeprefix("select/") in METRICS
-                self.plots[name] = plots.curves_png(title, curves, percent)
-                drawn.append((name, f"{title} against step", ""))
-        return drawn
-
-    def _inside(self, features):
-        from mmer_jax.reporting import embeddings  # imports jax
-
-        result = self._fold.result
-        rows, names = result.predictions, result.label_names
-        points, projection = embeddings.project(features.fused, result.seed)
-        speakers = [p.speaker for p in rows]
-        for kind, groups, order in (
-            ("emotion", [p.label for p in rows], names),
-            ("speaker", speakers, sorted(set(speakers))),
-        ):
-            self.plots[f"map_{kind}"] = plots.map_png(points, groups, order, f"by {kind}")
-        example, a = None, features.attention
-        if a is not None:
-            self.plots["attention"] = plots.attention_png(a.wave, a.weights, a.tokens, a.frame)
-            example = next(p for p in rows if p.utterance == a.utterance)
-        if features.gate is not None:
-            self.plots["gate"] = plots.gate_png(features.gate, result.labels, names)
-        stored = np.array([p.logits for p in rows])
-        gap = float(np.abs(stored - features.logits).max())
-        return {"count": len(rows), "projection": projection, "gap": gap, "example": example}
+    result = fold.result
+    scaled = all(f.result.temperature is not None for f in run.folds)
+    drawn = _results(run) | {"reliability": _reliability(run, scaled)}
+    curves = _curves(run, "curve", _titles(run), lambda f: f.metrics)
+    refit_curves = _curves(run, "refit", CURVES, lambda f: f.refit)
+    drawn |= {name: png for name, (_, png) in (curves | refit_curves).items()}
+    inside = features and _inside(result, features, drawn)
+    page = report.environment().get_template("report.html.j2").render(
+        run=run,
+        config=run.config,
+        synthetic=is_synthetic(run.config),
+        fingerprint=configuration.fingerprint(run.config),
+        options=json.dumps(configuration.to_json(run.config), indent=2),
+        hardware=(run.summary and run.summary.hardware) or "not recorded",
+        versions=(run.summary and run.summary.versions) or report.versions(),
+        number=result.fold,
+        seed=result.seed,
+        images={name: plots.image(png) for name, png in drawn.items()},
+        scaled=scaled,
+        curves=[(name, title, "") for name, (title, _) in curves.items()],
+        refit_curves=[(name, title, "") for name, (title, _) in refit_curves.items()],
+        inside=inside,
+        tolerance=TOLERANCE,
+        reason=reason,
+        errors=errors(run, run.seeds[0]),
+    )  # fmt: skip
+    return page, drawn
 
 
-def is_synthetic(config) -> bool:
-    """Whether a run's corpus is the demo's."""
-    return config.data.dataset.startswith("demo") or config.name.startswith("demo")
+def _results(run):
+    """Plots of confusion matrices and of metrics by fold and class."""
+    names = run.label_names
+    by_fold, by_seed = (
+        {k: sum(f.result.confusion for f in run.folds if getattr(f.result, key) == k) for k in keys}
+        for key, keys in (("fold", run.numbers), ("seed", run.seeds))
+    )
+    recall = [classification.rates(counts)["recall"] for counts in by_seed.values()]
+    metrics = {name: np.full((len(run.seeds), len(run.numbers)), np.nan) for name in ("wa", "ua")}
+    for fold in run.folds:
+        at = run.seeds.index(fold.result.seed), run.numbers.index(fold.result.fold)
+        for name, values in metrics.items():
+            values[at] = classification.rates(fold.result.confusion)[name]
+    metrics = {name.upper(): values for name, values in metrics.items()}
+    return {
+        "confusion_pooled": plots.confusion_png(sum(by_fold.values()), names),
+        **{f"confusion_fold{n}": plots.confusion_png(m, names) for n, m in by_fold.items()},
+        "folds": plots.fold_bars_png(metrics, run.numbers),
+        "recall": plots.recall_bars_png(np.array(recall, float), names, 1 / len(names)),
+    }
+
+
+def _reliability(run, scaled):
+    results = [f.result for f in run.folds]
+    label = np.concatenate([r.labels for r in results])
+    stated, with_temperature = (
+        calibration.reliability(np.concatenate([r.probabilities(s) for r in results]), label)
+        for s in (False, True)
+    )
+    return plots.reliability_png(stated, with_temperature if scaled else None)
 
 
 def _titles(run):
@@ -148,22 +100,69 @@ def _titles(run):
     return CURVES | {f"select/{name}": f"{where}: {title}" for name, title in titles.items()}
 
 
-def _per_fold(run, metric):
-    """[seeds, folds]."""
-    table = np.full((len(run.seeds), len(run.numbers)), np.nan)
-    for fold in run.folds:
-        at = run.seeds.index(fold.result.seed), run.numbers.index(fold.result.fold)
-        table[at] = classification.rates(fold.result.confusion)[metric]
-    return table
+def _curves(run, prefix, titles, lines_of):
+    """Plot's name -> (description, PNG bytes) of each quantity that was logged."""
+    drawn = {}
+    for key, title in titles.items():
+        curves = []
+        for fold in run.folds:
+            points = [(line["step"], line[key]) for line in lines_of(fold) if key in line]
+            if points:
+                steps, values = map(list, zip(*points))
+                curves.append(plots.Curve(fold.result.fold, fold.result.seed, steps, values))
+        if curves:
+            percent = key.removeprefix("select/") in METRICS
+            name = f"{prefix}_{key.replace('/', '_')}"
+            drawn[name] = f"{title} against step", plots.curves_png(title, curves, percent)
+    return drawn
 
 
-def _recall(run):
-    """[seeds, c]."""
-    rows = []
-    for seed in run.seeds:
-        matrices = [f.result.confusion for f in run.folds if f.result.seed == seed]
-        rows.append(classification.rates(np.sum(matrices, axis=0))["recall"])
-    return np.array(rows, float)
+def _inside(result, features, drawn):
+    """Facts for the page; adds the plots of features to those drawn."""
+    rows, names = result.predictions, result.label_names
+    points, projection = project(features.fused, result.seed)
+    speakers = [p.speaker for p in rows]
+    for kind, groups, order in (
+        ("emotion", [p.label for p in rows], names),
+        ("speaker", speakers, sorted(set(speakers))),
+    ):
+        drawn[f"map_{kind}"] = plots.map_png(points, groups, order, f"by {kind}")
+    example, a = None, features.attention
+    if a is not None:
+        drawn["attention"] = plots.attention_png(a.wave, a.weights, a.tokens, a.frame)
+        example = next(p for p in rows if p.utterance == a.utterance)
+    if features.gate is not None:
+        drawn["gate"] = plots.gate_png(features.gate, result.labels, names)
+    stored = np.array([p.logits for p in rows])
+    gap = float(np.abs(stored - features.logits).max())
+    return {"count": len(rows), "projection": projection, "gap": gap, "example": example}
+
+
+def project(fused: np.ndarray, seed: int) -> tuple[np.ndarray, str]:
+    """Embeddings [n, d] -> points [n, 2], and in words how.
+
+    Each dimension is first brought to zero mean and unit variance: those of the pooled speech and
+    those of the text are of different size. Then t-SNE, begun at the principal components; a few
+    utterances, or embeddings that are all the same, get the principal components alone.
+
+    Args:
+      fused: of n utterances.
+      seed: of t-SNE.
+    """
+    from sklearn.decomposition import PCA
+    from sklearn.manifold import TSNE
+
+    spread = fused.std(0)
+    scaled = (fused - fused.mean(0)) / np.where(spread > 0, spread, 1)
+    n, d = scaled.shape
+    if n < 3 or not spread.any():
+        return np.pad(scaled[:, :2], ((0, 0), (0, max(0, 2 - d)))), "its first two dimensions"
+    reduced = PCA(min(50, n, d), random_state=seed).fit_transform(scaled)
+    if n < 12:
+        return reduced[:, :2], "PCA"
+    perplexity = min(30.0, (n - 1) / 3)
+    tsne = TSNE(perplexity=perplexity, init="pca", random_state=seed)
+    return tsne.fit_transform(reduced), f"t-SNE, perplexity {perplexity:.0f}, seed {seed}"
 
 
 def errors(run: Run, seed: int) -> dict:

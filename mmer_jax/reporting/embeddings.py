@@ -62,7 +62,21 @@ def extract(fold: FoldRun, utterance: str, data_dir: str = "") -> Features:
       UserError: checkpoint, dataset or tokenizer are gone, or another corpus is there now.
     """
     trainer, state, utterances = open_fold(fold, data_dir)
-    return _run(trainer, state, utterances, utterance)
+    forward = trainer.make_forward(("logits", "fused", "mean_gate", "attention", "frames"))
+    rows, attention = {}, None
+    for indices, out in evaluation.outputs(trainer, forward, state, utterances):
+        weights = out.pop("attention", None)  # large: only one row of it leaves the device
+        out = jax.device_get(out)
+        for row, index in enumerate(indices):
+            if index < 0:
+                continue
+            rows[index] = {name: values[row] for name, values in out.items()}
+            if weights is not None and utterances[index].id == utterance:
+                shown = np.asarray(weights[row])[:, : out["frames"][row]]
+                attention = _attention(trainer, utterances[index], shown)
+    columns = {name: np.stack([rows[i][name] for i in range(len(rows))]) for name in rows[0]}
+    fused = columns["fused"].astype(np.float32)
+    return Features(columns["logits"], fused, columns.get("mean_gate"), attention)
 
 
 def open_fold(fold: FoldRun, data_dir: str = "", trainer: Trainer | None = None):
@@ -107,24 +121,6 @@ def _utterances(corpus, fold):
     return tuple(known[name] for name in names)
 
 
-def _run(trainer, state, utterances, wanted):
-    forward = trainer.make_forward(("logits", "fused", "mean_gate", "attention", "frames"))
-    rows, attention = {}, None
-    for indices, out in evaluation.outputs(trainer, forward, state, utterances):
-        weights = out.pop("attention", None)  # large: only one row of it leaves the device
-        out = jax.device_get(out)
-        for row, index in enumerate(indices):
-            if index < 0:
-                continue
-            rows[index] = {name: values[row] for name, values in out.items()}
-            if weights is not None and utterances[index].id == wanted:
-                shown = np.asarray(weights[row])[:, : out["frames"][row]]
-                attention = _attention(trainer, utterances[index], shown)
-    columns = {name: np.stack([rows[i][name] for i in range(len(rows))]) for name in rows[0]}
-    fused = columns["fused"].astype(np.float32)
-    return Features(columns["logits"], fused, columns.get("mean_gate"), attention)
-
-
 def _attention(trainer, utterance, weights):
     preprocessor, options = trainer.collator.preprocessor, trainer.config.text
     ids = preprocessor.text_ids(utterance.transcript)
@@ -147,30 +143,3 @@ def spelled(source: str, ids) -> list[str]:
     # One by one, for byte-level tokens are no readable text themselves (Ġword).
     texts = [tokenizer.decode([i], clean_up_tokenization_spaces=False) for i in ids]
     return [text.strip() or tokenizer.convert_ids_to_tokens(int(i)) for text, i in zip(texts, ids)]
-
-
-def project(fused: np.ndarray, seed: int) -> tuple[np.ndarray, str]:
-    """Embeddings [n, d] -> points [n, 2], and in words how.
-
-    Each dimension is first brought to zero mean and unit variance: those of the pooled speech and
-    those of the text are of different size. Then t-SNE, begun at the principal components; a few
-    utterances, or embeddings that are all the same, get the principal components alone.
-
-    Args:
-      fused: see `Features`.
-      seed: of t-SNE.
-    """
-    from sklearn.decomposition import PCA
-    from sklearn.manifold import TSNE
-
-    spread = fused.std(0)
-    scaled = (fused - fused.mean(0)) / np.where(spread > 0, spread, 1)
-    n, d = scaled.shape
-    if n < 3 or not spread.any():
-        return np.pad(scaled[:, :2], ((0, 0), (0, max(0, 2 - d)))), "its first two dimensions"
-    reduced = PCA(min(50, n, d), random_state=seed).fit_transform(scaled)
-    if n < 12:
-        return reduced[:, :2], "PCA"
-    perplexity = min(30.0, (n - 1) / 3)
-    tsne = TSNE(perplexity=perplexity, init="pca", random_state=seed)
-    return tsne.fit_transform(reduced), f"t-SNE, perplexity {perplexity:.0f}, seed {seed}"

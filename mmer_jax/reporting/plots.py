@@ -1,7 +1,9 @@
 """Plots of results, training and predictions as PNG bytes; none needs jax."""
 
+import base64
 import dataclasses
 import io
+import struct
 
 import numpy as np
 
@@ -31,7 +33,7 @@ class Curve:
     values: list[float]
 
 
-def new_figure(width: float, height: float):
+def _figure(width, height):
     """A figure of width x height inches."""
     # The object interface: pyplot would keep figures, and pick a screen.
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -49,9 +51,39 @@ def png(figure) -> bytes:
     return out.getvalue()
 
 
+def image(content: bytes) -> dict:
+    """A PNG file for a page: `src`, a data URI, `width` and `height` in CSS pixels.
+
+    Raises:
+      ValueError: not the bytes of a PNG file.
+    """
+    width, height = (round(n * 0.64) for n in png_size(content))  # 150 dpi there, 96 here
+    source = "data:image/png;base64," + base64.b64encode(content).decode("ascii")
+    return {"src": source, "width": width, "height": height}
+
+
+def png_size(content: bytes) -> tuple[int, int]:
+    """(width, height) of a PNG file in pixels.
+
+    Raises:
+      ValueError: not the bytes of a PNG file.
+    """
+    if content[:8] != b"\x89PNG\r\n\x1a\n":
+        raise ValueError("not a PNG file")
+    return struct.unpack(">II", content[16:24])
+
+
 def _axes(width, height):
-    axes = new_figure(width, height).add_subplot()
+    axes = _figure(width, height).add_subplot()
     axes.spines[["top", "right"]].set_visible(False)
+    return axes
+
+
+def _columns(names, xlabel, each=0.62, margin=0.7):
+    """Axes with a place for each name, `each` inches wide, and `margin` places at the ends."""
+    axes = _axes(max(NARROW, 1.6 + each * len(names)), 3.4)
+    axes.set_xticks(range(len(names)), names)
+    axes.set(xlabel=xlabel, xlim=(-margin, len(names) - 1 + margin))
     return axes
 
 
@@ -59,7 +91,7 @@ def confusion_png(matrix: np.ndarray, names) -> bytes:
     """A confusion matrix [c, c]: share of the true class as colour and text, with the count."""
     share = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
     size = 1.9 + 0.9 * len(names)
-    figure = new_figure(size, size * 0.86)
+    figure = _figure(size, size * 0.86)
     axes = figure.add_subplot()
     image = axes.imshow(share, cmap="cividis", vmin=0, vmax=1)
     for i, j in np.ndindex(*matrix.shape):
@@ -82,7 +114,7 @@ def reliability_png(plain: dict, scaled: dict | None) -> bytes:
       plain: bins of `calibration.reliability`, as the model states them.
       scaled: with the temperature; None where none was fitted.
     """
-    figure = new_figure(5.2, 5.6)
+    figure = _figure(5.2, 5.6)
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
     upper.plot([0, 1], [0, 1], color="0.6", linestyle=":", label="as often right as stated")
     systems = [("as stated", plain, "o-"), ("with temperature", scaled, "s--")]
@@ -104,17 +136,18 @@ def reliability_png(plain: dict, scaled: dict | None) -> bytes:
 def comparison_png(systems: list[dict]) -> bytes:
     """Each system's UA, and its difference to the first with its 95 % intervals; in percent.
 
+    Where there is no interval, differences of single folds, speakers or seeds stand in its place.
+
     Args:
-      systems: from top to bottom: `title`, `values` (one per run), `mean`, `difference` (see
-        `comparison.compare`; None where there is none) and `parts` (differences of single folds,
-        speakers or seeds, drawn where there is no interval).
+      systems: from top to bottom: `title`, and `ua` and `difference` of `comparison.compare`.
     """
-    figure = new_figure(8.6, 1.5 + 0.36 * len(systems))
+    figure = _figure(8.6, 1.5 + 0.36 * len(systems))
     left, right = figure.subplots(1, 2, sharey=True)
     for y, s in enumerate(systems):
-        left.plot(100 * np.array(s["values"]), [y] * len(s["values"]), "o", color="0.6", ms=4)
-        left.plot([100 * s["mean"]], [y], "D", color=COLOURS[0], ms=6)
-        right.plot(100 * np.array(s["parts"]), [y] * len(s["parts"]), "o", color="0.6", ms=4)
+        values, parts = s["ua"]["values"], _parts(s["difference"])
+        left.plot(100 * np.array(values), [y] * len(values), "o", color="0.6", ms=4)
+        left.plot([100 * s["ua"]["mean"]], [y], "D", color=COLOURS[0], ms=6)
+        right.plot(100 * np.array(parts), [y] * len(parts), "o", color="0.6", ms=4)
         if s["difference"] is not None:
             _difference(right, y, s["difference"])
     left.set_yticks(range(len(systems)), [s["title"] for s in systems])
@@ -127,6 +160,14 @@ def comparison_png(systems: list[dict]) -> bytes:
         axes.set_axisbelow(True)
         axes.spines[["top", "right"]].set_visible(False)
     return png(figure)
+
+
+def _parts(d):
+    """Differences of the first kind of part that there are several of."""
+    if d is None or d["over"]:
+        return []
+    several = [list(d["parts"][k].values()) for k in ("fold", "speaker", "seed")]
+    return next((values for values in several if len(values) > 1), [])
 
 
 def _difference(axes, y, d):
@@ -157,13 +198,11 @@ def fold_bars_png(metrics: dict[str, np.ndarray], folds) -> bytes:
         a whisker of their standard deviation, and a dot each.
       folds: titles.
     """
-    axes = _axes(max(NARROW, 1.6 + 0.62 * len(folds)), 3.4)
+    axes = _columns(folds, "fold (who is tested)")
     width = 0.8 / len(metrics)
     for i, (title, values) in enumerate(metrics.items()):
         at = np.arange(len(folds)) + (i - (len(metrics) - 1) / 2) * width
         _bars(axes, at, 100 * np.asarray(values, float), width * 0.92, COLOURS[i], title)
-    axes.set_xticks(range(len(folds)), folds)
-    axes.set(xlabel="fold (who is tested)", xlim=(-0.7, len(folds) - 0.3))
     return _percent_png(axes, "%")
 
 
@@ -175,11 +214,9 @@ def recall_bars_png(recall: np.ndarray, names, chance: float) -> bytes:
       names: c titles.
       chance: recall of guessing, drawn as a line.
     """
-    axes = _axes(max(NARROW, 1.6 + 0.62 * len(names)), 3.4)
+    axes = _columns(names, "true emotion")
     _bars(axes, np.arange(len(names)), 100 * np.asarray(recall, float), 0.6, COLOURS[2], None)
     axes.axhline(100 * chance, color="0.35", linestyle=":", label="guessing")
-    axes.set_xticks(range(len(names)), names)
-    axes.set(xlabel="true emotion", xlim=(-0.7, len(names) - 0.3))
     return _percent_png(axes, "recall, %")
 
 
@@ -205,9 +242,17 @@ def _bars(axes, at, values, width, colour, title):
 
 def _percent_png(axes, label):
     axes.set(ylabel=label, ylim=(0, 112), yticks=range(0, 101, 20))  # room for numbers above bars
-    if axes.get_legend_handles_labels()[1]:
-        axes.figure.legend(loc="outside upper right", frameon=False, ncols=3)
+    _legend(axes, "outside upper right", ncols=3)
     return png(axes.figure)
+
+
+def _legend(axes, where, **options):
+    """A legend beside the axes that has each name once; none without names."""
+    handles = {}
+    for handle, label in zip(*axes.get_legend_handles_labels()):
+        handles.setdefault(label, handle)
+    if handles:
+        axes.figure.legend(handles.values(), handles.keys(), loc=where, frameon=False, **options)
 
 
 def curves_png(title: str, curves: list[Curve], percent: bool = False) -> bytes:
@@ -221,7 +266,6 @@ def curves_png(title: str, curves: list[Curve], percent: bool = False) -> bytes:
     axes = _axes(NARROW, 3.2)
     folds = sorted({c.fold for c in curves})
     several = len({c.seed for c in curves}) > 1
-    named = set()
     for curve in curves:
         i = folds.index(curve.fold)
         values = np.array(curve.values, float) * (100 if percent else 1)
@@ -229,14 +273,13 @@ def curves_png(title: str, curves: list[Curve], percent: bool = False) -> bytes:
             curve.steps, values, color=LINES[i % len(LINES)],
             linestyle=DASHES[i // len(LINES) % len(DASHES)], linewidth=0.9 if several else 1.5,
             marker="o" if len(values) < 25 else None, markersize=3.5,
-            label=None if curve.fold in named else str(curve.fold),
+            label=str(curve.fold),
         )  # fmt: skip
-        named.add(curve.fold)
     axes.set_title(title, fontsize=11)
     axes.set(xlabel="step", ylabel="%" if percent else "")
     axes.xaxis.get_major_locator().set_params(integer=True)
     axes.grid(alpha=0.25)
-    axes.figure.legend(loc="outside right upper", title="fold", frameon=False)
+    _legend(axes, "outside right upper", title="fold")
     return png(axes.figure)
 
 
@@ -249,8 +292,7 @@ def map_png(points: np.ndarray, groups, names, title: str) -> bytes:
       names: of the groups, in the legend's order.
       title: of the grouping.
     """
-    figure = new_figure(NARROW, 4.5)
-    axes = figure.add_subplot()
+    axes = _figure(NARROW, 4.5).add_subplot()
     groups = np.asarray(groups)
     size = 26 if len(points) < 400 else 12
     for i, name in enumerate(names):
@@ -259,9 +301,9 @@ def map_png(points: np.ndarray, groups, names, title: str) -> bytes:
                      marker=MARKERS[i % len(MARKERS)], linewidths=0, label=str(name))  # fmt: skip
     axes.set(xticks=[], yticks=[])
     axes.set_title(title, fontsize=11)
-    figure.legend(loc="outside lower center", ncols=min(len(names), 4), frameon=False,
-                  columnspacing=1.0, handletextpad=0.2)  # fmt: skip
-    return png(figure)
+    _legend(axes, "outside lower center", ncols=min(len(names), 4), columnspacing=1.0,
+            handletextpad=0.2)  # fmt: skip
+    return png(axes.figure)
 
 
 def attention_png(wave: np.ndarray, weights: np.ndarray, tokens, frame: float) -> bytes:
@@ -278,7 +320,7 @@ def attention_png(wave: np.ndarray, weights: np.ndarray, tokens, frame: float) -
     """
     count, frames = weights.shape
     height = 0.24 * max(count, 6)
-    figure = new_figure(5.4, 2.3 + height)
+    figure = _figure(5.4, 2.3 + height)
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(1.2, height))
     upper.plot(np.arange(len(wave)) / SAMPLE_RATE, wave, color=COLOURS[0], linewidth=0.5)
     upper.set(ylim=_symmetric(wave), ylabel="waveform", yticks=[])
@@ -311,18 +353,19 @@ def gate_png(openness: np.ndarray, label: np.ndarray, names) -> bytes:
       label: int [n].
       names: c titles.
     """
-    axes = _axes(max(NARROW, 1.6 + 0.7 * len(names)), 3.4)
+    axes = _columns(names, "true emotion", each=0.7, margin=0.6)
     rng = np.random.default_rng(0)  # scatters the dots within their column
     for k in range(len(names)):
         values = openness[np.asarray(label) == k]
         # Boxes of fewer would show quartiles that are not there.
         if len(values) >= 5:
-            axes.boxplot(values, positions=[k], widths=0.55, showfliers=False, zorder=3,
-                         medianprops={"color": "black", "linewidth": 1.6})  # fmt: skip
+            axes.boxplot(
+                values, positions=[k], widths=0.55, showfliers=False, zorder=3, manage_ticks=False,
+                medianprops={"color": "black", "linewidth": 1.6},
+            )  # fmt: skip
         x = k + rng.uniform(-0.2, 0.2, len(values))
         axes.scatter(x, values, 9, LINES[k % len(LINES)], alpha=0.45, linewidths=0)
-    axes.set_xticks(range(len(names)), names)
-    axes.set(xlabel="true emotion", ylabel="mean of the gate", xlim=(-0.6, len(names) - 0.4))
+    axes.set(ylabel="mean of the gate")
     axes.grid(axis="y", alpha=0.25)
     axes.ticklabel_format(axis="y", useOffset=False)
     return png(axes.figure)
@@ -344,12 +387,8 @@ def waveform_png(wave: np.ndarray, spans=(), names=()) -> bytes:
     axes.fill_between((starts + size / 2) / SAMPLE_RATE, low, high, color=colour, linewidth=0.4)
     axes.set(ylim=_symmetric(wave), xlim=(0, len(wave) / SAMPLE_RATE), yticks=[], xlabel="time, s")
     axes.spines["left"].set_visible(False)
-    named = set()
     for start, end, name in spans:
         colour = LINES[list(names).index(name) % len(LINES)]
-        label = None if name in named else name
-        axes.axvspan(start, end, color=colour, alpha=0.45, linewidth=0, label=label, zorder=0)
-        named.add(name)
-    if spans:
-        axes.figure.legend(loc="outside upper center", frameon=False, ncols=4, handlelength=1.2)
+        axes.axvspan(start, end, color=colour, alpha=0.45, linewidth=0, label=name, zorder=0)
+    _legend(axes, "outside upper center", ncols=4, handlelength=1.2)
     return png(axes.figure)

@@ -1,22 +1,28 @@
 """The files of a finished run: metrics, predictions, a table and plots."""
 
 import csv
+import functools
 import io
 import json
 import os
 import platform
 from importlib import metadata
 
+import jinja2
+import markdown_it
+import markupsafe
 import numpy as np
 
 from mmer_jax import configuration, files, processes, runs
-from mmer_jax.metrics import METRICS, asr, calibration, classification, intervals, leakage
+from mmer_jax.metrics import METRICS, asr, calibration, classification, intervals, jackknife
 from mmer_jax.metrics.reliability import TEXT_SOURCES
 from mmer_jax.reporting import plots
 from mmer_jax.results import FoldResult, RunResult
 
+FILES = ("results.json", "predictions.csv", "results.md", "confusion.png", "reliability.png")
 TITLES = {name: metric.title for name, metric in METRICS.items()}
 VERSIONS = ("jax", "flax", "optax", "orbax-checkpoint", "transformers", "grain", "numpy")
+MOST_PARTS = 12  # speakers in a table
 
 
 def write(config, results: list[FoldResult], workdir: str, seconds: float | None, hardware: str,
@@ -44,25 +50,19 @@ def write(config, results: list[FoldResult], workdir: str, seconds: float | None
         made = {k: before[k] for k in made}
     summary = summarize(config, results, text_source, **made)
     table = markdown(summary)
-    if not processes.is_first():
-        return table
-    calibrated = summary.calibration
-    content = {
-        runs.SUMMARY: json.dumps(summary.to_json(), indent=2) + "\n",
-        "predictions.csv": predictions_csv(results),
-        runs.TABLE: table,
-        "confusion.png": plots.confusion_png(
-            np.array(summary.pooled["confusion"]), summary.label_names
-        ),
-        "reliability.png": plots.reliability_png(
-            calibrated["reliability"], calibrated["reliability_scaled"]
-        ),
-    }
-    files.replace_results(workdir, content, table)
+    if processes.is_first():
+        counts, bins = np.array(summary.pooled["confusion"]), summary.calibration
+        content = {
+            runs.SUMMARY: json.dumps(summary.to_json(), indent=2) + "\n",
+            "predictions.csv": predictions_csv(results),
+            runs.TABLE: table,
+            "confusion.png": plots.confusion_png(counts, summary.label_names),
+            "reliability.png": plots.reliability_png(
+                bins["reliability"], bins["reliability_scaled"]
+            ),
+        }
+        files.replace_results(workdir, content, table)
     return table
-
-
-FILES = ("results.json", "predictions.csv", "results.md", "confusion.png", "reliability.png")
 
 
 def summarize(config, results: list[FoldResult], text_source: str = "gold", seconds: float = 0.0,
@@ -128,10 +128,11 @@ def mean(per_fold: list[dict], name: str) -> dict:
     seeds, folds = (sorted({key[i] for key in values}) for i in (0, 1))
     by_fold = [np.mean([v for (_, k), v in values.items() if k == fold]) for fold in folds]
     shared = intervals.folds_of_all_seeds(values)
-    by_seed = [np.mean([values[s, k] for k in shared]) for s in seeds] if shared else [0.0]
-    return classification.mean_and_std(by_fold) | {
-        "std_seeds": classification.mean_and_std(by_seed)["std"]
-    }
+    by_seed = [np.mean([values[s, k] for k in shared]) for s in seeds] if shared else []
+    std, std_seeds = (
+        float(np.std(means, ddof=1)) if len(means) > 1 else None for means in (by_fold, by_seed)
+    )
+    return {"mean": float(np.mean(by_fold)), "std": std, "std_seeds": std_seeds}
 
 
 def _calibration(results):
@@ -155,12 +156,21 @@ def recognition_of(results: list[FoldResult]) -> dict | None:
 
 
 def _leakage(results):
+    """Metrics of utterances whose words occur in training, and of the others; None: not known."""
     seen = [p.seen for r in results for p in r.predictions]
     if None in seen:
         return None
+    seen = np.array(seen, bool)
     label = np.concatenate([r.labels for r in results])
     predicted = np.concatenate([r.predicted for r in results])
-    return leakage.split_rates(seen, label, predicted, len(results[0].label_names))
+    parts = {"share": float(seen.mean()), "seen": None, "unseen": None}
+    for name, rows in (("seen", seen), ("unseen", ~seen)):
+        if rows.any():
+            counts = classification.confusion(
+                label[rows], predicted[rows], len(results[0].label_names)
+            )
+            parts[name] = {"count": int(rows.sum()), **classification.rates(counts)}
+    return parts
 
 
 def versions() -> dict:
@@ -187,38 +197,59 @@ def predictions_csv(results: list[FoldResult]) -> str:
 
 
 def markdown(summary: RunResult) -> str:
-    """The table that a paper prints, and what it was made with."""
-    names, protocol = summary.label_names, summary.protocol
-    head = [f"test {protocol}", *TITLES.values(), *(f"recall {n}" for n in names), "utterances"]
-    rows = [_fold_row(summary, k) for k in sorted({f["fold"] for f in summary.folds})]
-    lines = [f"# {summary.name}", "", *table([*head, "epoch"], [*rows, _mean_row(summary)])]
-    lines += [
-        "",
-        *_source_lines(summary),
-        *_dataset_lines(summary),
-        _selection_note(summary),
-        "",
-        _legend(summary),
-        "",
+    """The table that a paper prints, and what it was made with: `templates/results.md.j2`."""
+    estimate, names = summary.intervals, summary.label_names
+    head = [f"test {summary.protocol}", *TITLES.values(), *(f"recall {n}" for n in names)]
+    rows = _interval_rows(estimate) if estimate["over"] else _part_rows(estimate["parts"])
+    return environment().get_template("results.md.j2").render(
+        run=summary,
+        titles=TITLES,
+        text_read=TEXT_SOURCES[summary.text_source],
+        folds=len({f["fold"] for f in summary.folds}),
+        fold_table=table([*head, "utterances", "epoch"], _fold_rows(summary)),
+        interval_table=table(["", *TITLES.values()], rows),
+        has_dash=any("-" in row for row in rows),
+    ) + "\n"  # fmt: skip
+
+
+def _fold_rows(summary):
+    rows, folds = [], {}
+    for fold in summary.folds:
+        folds.setdefault(fold["fold"], []).append(fold)
+    for number, seeds in sorted(folds.items()):
+        metrics = [percent(np.mean([f[name] for f in seeds])) for name in METRICS]
+        recalls = classification.rates(np.sum([f["confusion"] for f in seeds], axis=0))["recall"]
+        epochs = ", ".join(str(f["chosen"]["epoch"]) for f in seeds)
+        tested = str(seeds[0]["counts"]["test"])
+        rows.append([str(number), *metrics, *map(percent, recalls), tested, epochs])
+    metrics = [spread(summary.mean[name]) for name in METRICS]
+    tested = str(sum(seeds[-1]["counts"]["test"] for seeds in folds.values()))
+    return [*rows, ["all", *metrics, *map(percent, summary.pooled["recall"]), tested, ""]]
+
+
+def _interval_rows(estimate):
+    metrics = [estimate["metrics"][name] for name in METRICS]
+    rows = [
+        ["all test utterances", *(percent(m["value"]) for m in metrics)],
+        ["95 % interval", *(bounds(m["interval"]) for m in metrics)],
     ]
-    lines += [*_interval_lines(summary), *_leakage_lines(summary), *_other_lines(summary)]
-    seeds = ", ".join(map(str, summary.seeds))
-    lines += [
-        f"Seed{'s' if len(summary.seeds) > 1 else ''} {seeds}, config {summary.fingerprint}, "
-        f"{summary.hardware}, {summary.seconds:.0f} s, "
-        + ", ".join(f"{k} {v}" for k, v in summary.versions.items())
-        + ".",
-    ]
-    return "\n".join(lines) + "\n"
+    if estimate["test_to_train"]:
+        larger = (m["corrected"] and m["corrected"]["interval"] for m in metrics)
+        rows.append(["95 % interval (NB)", *map(bounds, larger)])
+    return rows
 
 
-def table(head, rows) -> list[str]:
-    """Lines of a Markdown table."""
-    lines = ["| " + " | ".join(head) + " |", "|" + "-|" * len(head)]
-    return lines + ["| " + " | ".join(row) + " |" for row in rows]
-
-
-MOST_PARTS = 12  # speakers in a table
+def _part_rows(parts):
+    """Speakers and seeds by themselves; the folds have a table of their own."""
+    rows = {
+        kind: [[f"{kind} {name}", *(percent(values[n]) for n in METRICS)]
+               for name, values in parts[kind].items()]
+        for kind in ("speaker", "seed")
+    }  # fmt: skip
+    if len(rows["speaker"]) > MOST_PARTS:
+        many = f"{len(rows['speaker'])} speakers: in results.json"
+        rows["speaker"] = [[many, *[""] * len(METRICS)]]
+    return rows["speaker"] + (rows["seed"] if len(rows["seed"]) > 1 else [])
 
 
 def percent(value) -> str:
@@ -226,75 +257,10 @@ def percent(value) -> str:
     return "-" if value is None else f"{100 * value:.1f}"
 
 
-def _fold_row(summary, number):
-    same = [f for f in summary.folds if f["fold"] == number]
-    rates = [percent(np.mean([f[name] for f in same])) for name in METRICS]
-    recalls = classification.rates(np.sum([f["confusion"] for f in same], axis=0))["recall"]
-    epochs = ", ".join(str(f["chosen"]["epoch"]) for f in same)
-    tested = str(same[0]["counts"]["test"])
-    return [str(number), *rates, *map(percent, recalls), tested, epochs]
-
-
-def _mean_row(summary):
-    mean, pooled = summary.mean, summary.pooled
-    rates = [spread(mean[name]) for name in METRICS]
-    tested = sum({f["fold"]: f["counts"]["test"] for f in summary.folds}.values())
-    return ["all", *rates, *map(percent, pooled["recall"]), str(tested), ""]
-
-
-def spread(rate: dict) -> str:
+def spread(metric: dict) -> str:
     """Mean ± deviation over the folds, see `mean`; the mean alone for one fold."""
-    text = percent(rate["mean"])
-    return text if rate["std"] is None else f"{text} ± {percent(rate['std'])}"
-
-
-def _legend(summary):
-    folds = len({f["fold"] for f in summary.folds})
-    last = f"mean ± standard deviation over the {folds} folds" if folds > 1 else "the one fold"
-    text = (
-        "WA = correct / all; UA = mean of the classes' recalls. In percent; last row: "
-        f"{last}, recalls over all utterances."
-    )
-    if len(summary.seeds) > 1:
-        text += f" Each row is the mean of {intervals.number_of_seeds(summary.intervals)}."
-    stds = {TITLES[n]: summary.mean[n]["std_seeds"] for n in METRICS}
-    if None not in stds.values():
-        listed = ", ".join(f"{title} {percent(std)}" for title, std in stds.items())
-        text += f" Standard deviation over the seeds' means: {listed}."
-    return text
-
-
-def _interval_lines(summary):
-    found = summary.intervals
-    head = ["", *TITLES.values()]
-    rows = _interval_rows(found) if found["over"] else _part_rows(found["parts"])
-    words = intervals.explain(found)
-    if any("-" in row for row in rows):
-        words += " A dash: no spread to go by, or a class that too few folds or speakers have."
-    return [words, "", *table(head, rows), ""]
-
-
-def _interval_rows(found):
-    known = found["metrics"]
-    rows = [_rates_row("all test utterances", {n: known[n]["value"] for n in METRICS})]
-    rows += [["95 % interval", *(bounds(known[n]["interval"]) for n in METRICS)]]
-    if found["test_to_train"]:
-        larger = [(known[n]["corrected"] or {}).get("interval") for n in METRICS]
-        rows += [["95 % interval (NB)", *map(bounds, larger)]]
-    return rows
-
-
-def _part_rows(parts):
-    """Speakers and seeds by themselves; the folds are in the table above."""
-    rows = [_rates_row(f"speaker {name}", values) for name, values in parts["speaker"].items()]
-    if len(rows) > MOST_PARTS:
-        rows = [[f"{len(rows)} speakers: in results.json", *[""] * len(METRICS)]]
-    seeds = parts["seed"].items() if len(parts["seed"]) > 1 else ()
-    return rows + [_rates_row(f"seed {seed}", values) for seed, values in seeds]
-
-
-def _rates_row(title, values):
-    return [title, *(percent(values[n]) for n in METRICS)]
+    text = percent(metric["mean"])
+    return text if metric["std"] is None else f"{text} ± {percent(metric['std'])}"
 
 
 def bounds(ends, sign: str = "") -> str:
@@ -302,76 +268,38 @@ def bounds(ends, sign: str = "") -> str:
     return "-" if ends is None else " to ".join(f"{100 * x:{sign}.1f}" for x in ends)
 
 
-def _dataset_lines(summary):
-    found = summary.dataset_versions
-    if len(found) < 2:
-        return []
-    return [f"**The folds are of different versions of the dataset**: {', '.join(found)}.", ""]
+def table(head, rows) -> str:
+    """A Markdown table."""
+    lines = [head, *rows]
+    lines = ["| " + " | ".join(cells) + " |" for cells in lines]
+    return "\n".join([lines[0], "|" + "-|" * len(head), *lines[1:]])
 
 
-def _leakage_lines(summary):
-    found = summary.leakage
-    if found is None:
-        return ["Words known from training: not known, for the run started from another model.", ""]
-    out = [
-        f"Words known from training: {percent(found['share'])} % of the test utterances have a "
-        "transcript that a training utterance has too.",
-        "",
-    ]
-    parts = [(name, found[name]) for name in ("seen", "unseen") if found[name]]
-    rows = [[n, str(f["count"]), *(percent(f[r]) for r in METRICS)] for n, f in parts]
-    return [*out, *table(["transcript", "utterances", *TITLES.values()], rows), ""]
+def explain(estimate: dict) -> str:
+    """Words for what `intervals.estimate` gave: over what an interval is, or why there is none."""
+    return environment().get_template("intervals.md.j2").module.explain(estimate)
 
 
-def _other_lines(summary):
-    found = summary.calibration
-    text = f"Expected calibration error {percent(found['ece'])} %"
-    if found["ece_scaled"] is not None:
-        text += (
-            f", {percent(found['ece_scaled'])} % with the temperature fitted on held-out dialogs "
-            f"of the training sessions{_read_there(summary)}"
-        )
-    elif summary.config["init_from"]:
-        text += ", without a temperature, for the model begun with may know the held-out dialogs"
-    elif summary.refit:
-        text += ", without a temperature, for the refit trained on the held-out dialogs"
-    lines = [text + " (15 bins; reliability.png).", ""]
-    written = summary.recognition
-    if written and written["wer"] is not None:
-        lines += [
-            f"The CTC head's greedy transcript: WER {percent(written['wer'])} %, CER "
-            f"{percent(written['cer'])} % over {written['utterances']} utterances.",
-            "",
-        ]
-    return lines
+def plural(count: int, name: str) -> str:
+    """`1 fold`, `2 folds`."""
+    return f"{count} {name}{'s' if count > 1 else ''}"
 
 
-def _read_there(summary):
-    """The words that the held-out dialogs came with when their temperature was fitted."""
-    if "text" not in summary.config["model"]["modalities"]:
-        return ""
-    return f", read with {TEXT_SOURCES[summary.text_source]}"
+@functools.cache
+def environment() -> jinja2.Environment:
+    """The templates beside this file; in those of HTML everything from outside is escaped.
 
-
-def _source_lines(summary):
-    source = summary.text_source
-    if source == "gold":
-        return []
-    return [f"**Tested without transcripts**: the model read {TEXT_SOURCES[source]}.", ""]
-
-
-def _selection_note(summary):
-    if not summary.config["train"]["epochs"]:
-        return "Nothing was trained and no epoch chosen: this is what the run started from."
-    if summary.selection == "original":
-        return (
-            "**Epoch chosen ON THE TEST SIDE** (selection=original, as the authors' code does):"
-            " these figures are optimistic and no estimate of performance on new speakers."
-        )
-    note = (
-        "Epoch chosen on held-out dialogs of the training side (selection=heldout). Their speakers "
-        "train as well, so held-out figures and temperatures are optimistic for new speakers."
-    )
-    if summary.refit:
-        note += " Then trained anew on all of that side for as many steps (refit)."
-    return note
+    Filters: `markdown` makes HTML of headings, tables and bold text, `one_line` one line of a
+    paragraph, `percent` see there.
+    """
+    env = jinja2.Environment(
+        loader=jinja2.PackageLoader("mmer_jax.reporting"), undefined=jinja2.StrictUndefined,
+        autoescape=lambda name: not (name or "").endswith(".md.j2"), trim_blocks=True,
+    )  # fmt: skip
+    # Nothing else is enabled: no HTML, no links, no images.
+    parser = markdown_it.MarkdownIt("zero").enable(["heading", "table", "emphasis"])
+    env.filters["markdown"] = lambda text: markupsafe.Markup(parser.render(text))
+    env.filters["one_line"] = lambda text: " ".join(text.split())
+    env.filters["percent"] = percent
+    env.globals.update(table=table, plural=plural, jackknife=jackknife)
+    return env

@@ -3,11 +3,10 @@
 import os
 
 from mmer_jax import configuration, files, losses, processes, runs
-from mmer_jax.data import folds
+from mmer_jax.data import folds, text
 from mmer_jax.data.folds import Fold
 from mmer_jax.data.preprocessing import SAMPLE_RATE
 from mmer_jax.errors import UserError
-from mmer_jax.metrics import leakage
 from mmer_jax.models import factory
 from mmer_jax.results import FoldResult, PredictionRow, scores
 from mmer_jax.training import checkpoint
@@ -204,7 +203,7 @@ def _rows(trainer, outputs, utterances, trained):
         recognized = outputs["recognized"]
     if not config.init_from:  # what another model was trained on is not known
         known = folds.training_texts(trained, trainer.collator.augmented)
-        seen = leakage.seen(known, [u.transcript for u in utterances]).tolist()
+        seen = [text.normalized(u.transcript) in known for u in utterances]
     return [
         PredictionRow(
             utterance=u.id,

@@ -136,3 +136,15 @@ def test_a_tokenizers_digest_is_its_content(prepared, tmp_path):
     assert first.digest() == text.Tokenizer(source, 16).digest() == before
     _of_kind("bert", tmp_path / "files").save_pretrained(tmp_path / "other")
     assert text.Tokenizer(str(tmp_path / "other"), 8).digest() != before
+
+
+@pytest.mark.parametrize(
+    "transcript",
+    ["I don't know.", "i dont know", "[BREATHING] I don\u2019t  know!", "I DON'T KNOW..."],
+)
+def test_case_punctuation_and_events_do_not_hide_a_transcript(transcript):
+    assert text.normalized(transcript) == "i dont know"
+
+
+def test_an_event_alone_is_nothing_spoken():
+    assert text.spoken(["Yes.", "[LAUGHTER]", "yes"]) == {"yes"}

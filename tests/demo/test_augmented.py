@@ -7,9 +7,9 @@ from collections import Counter
 
 import pytest
 
-from mmer_jax.demo import plan, sentences, sound
+from mmer_jax.demo import plan, speech
 
-PROSODY = sound.Prosody(0.0, 0.0, 0.0, 0.0, 0.0)
+PROSODY = speech.Prosody(0.0, 0.0, 0.0, 0.0, 0.0)
 
 
 @pytest.fixture(scope="module")
@@ -36,12 +36,12 @@ def test_wavs_end_in_the_utterance_and_some_have_two(plain, rows):
 
 
 def test_no_recording_is_in_a_speakers_voice(rows):
-    assert {row["voice"] for row in rows} <= {f"espeak-{name}" for name in sound.AUGMENTED_VOICES}
-    cast = {sound.espeak_job("", name, PROSODY, 0)["voice"] for name in sound.VOICES}
-    others = {sound.espeak_job("", name, PROSODY, 0)["voice"] for name in sound.AUGMENTED_VOICES}
+    assert {row["voice"] for row in rows} <= {f"espeak-{name}" for name in speech.AUGMENTED_VOICES}
+    cast = {speech.espeak_job("", name, PROSODY, 0)["voice"] for name in speech.VOICES}
+    others = {speech.espeak_job("", name, PROSODY, 0)["voice"] for name in speech.AUGMENTED_VOICES}
     assert len(cast) == len(others) == 10 and not cast & others
     for clip in plan.clips(0, plan.turns(0, 2, False)):
-        assert sound.espeak_job("", clip.voice, clip.prosody, 0)["voice"] in others
+        assert speech.espeak_job("", clip.voice, clip.prosody, 0)["voice"] in others
 
 
 def test_wavs_are_speech_at_16_khz(plain):
@@ -55,9 +55,9 @@ def slots(template):
     return set(re.findall(r"\{(\w+)\}", template))
 
 
-@pytest.mark.parametrize("pool", sentences.POOLS)
+@pytest.mark.parametrize("pool", plan.POOLS)
 def test_paraphrases_share_the_slots_of_their_sentence(pool):
-    for sentence, *others in sentences.POOLS[pool]:
+    for sentence, *others in plan.POOLS[pool]:
         assert others
         for other in others:
             assert slots(other) == slots(sentence), sentence
@@ -65,5 +65,5 @@ def test_paraphrases_share_the_slots_of_their_sentence(pool):
 
 
 def test_no_wording_stands_in_two_pools():
-    words = [text for rows in sentences.POOLS.values() for row in rows for text in row]
+    words = [text for rows in plan.POOLS.values() for row in rows for text in row]
     assert len(words) == len(set(words))

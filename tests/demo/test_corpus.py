@@ -1,11 +1,13 @@
 """Making a corpus is reproducible, atomic, and refuses what it cannot do."""
 
+import csv
 import hashlib
 import json
 
 import pytest
+from transformers import AutoTokenizer
 
-from mmer_jax.demo import corpus, sound
+from mmer_jax.demo import corpus, plan, release, speech
 from mmer_jax.errors import UserError
 from tests import harness
 
@@ -29,7 +31,7 @@ def test_another_process_makes_the_same_bytes(awkward, tmp_path):
 
 
 def test_another_seed_makes_another_corpus(plain):
-    texts = [{turn.text for turn in corpus.plan.turns(seed, 2, False)} for seed in (0, 1)]
+    texts = [{turn.text for turn in plan.turns(seed, 2, False)} for seed in (0, 1)]
     assert len(texts[0] - texts[1]) > 40
 
 
@@ -72,7 +74,7 @@ def test_file_in_the_place_of_the_folder_is_refused(tmp_path):
 
 
 def test_corpus_that_lost_a_file_is_refused(tmp_path):
-    corpus.build(tmp_path / "out", per_speaker_class=1, progress=False)
+    corpus.build(tmp_path / "out", per_speaker_class=1)
     next((tmp_path / "out" / "augmented" / "wav").iterdir()).unlink()
     with pytest.raises(UserError, match="make the corpus again"):
         corpus.build(tmp_path / "out", per_speaker_class=1)
@@ -80,7 +82,7 @@ def test_corpus_that_lost_a_file_is_refused(tmp_path):
 
 def test_empty_folder_is_filled(tmp_path):
     (tmp_path / "out").mkdir()
-    made = corpus.build(tmp_path / "out", per_speaker_class=1, progress=False)
+    made = corpus.build(tmp_path / "out", per_speaker_class=1)
     assert made["counts"]["four_class"] == 40
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
@@ -88,15 +90,15 @@ def test_empty_folder_is_filled(tmp_path):
 def test_interrupted_run_leaves_nothing(tmp_path, monkeypatch):
     written = []
 
-    def interrupt(path, audio):
+    def interrupt(path, rate, audio):
         written.append(path)
         path.write_bytes(b"")
         if len(written) == 5:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(sound, "write_wav", interrupt)
+    monkeypatch.setattr(speech.wavfile, "write", interrupt)
     with pytest.raises(KeyboardInterrupt):
-        corpus.build(tmp_path / "out", per_speaker_class=2, progress=False)
+        corpus.build(tmp_path / "out", per_speaker_class=2)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -111,3 +113,35 @@ def test_folder_that_cannot_be_written_is_a_user_error(tmp_path, capsys):
     (tmp_path / "file").write_text("")
     assert corpus.main([str(tmp_path / "file" / "out"), "--per-speaker-class", "1"]) == 1
     assert "can't be written" in capsys.readouterr().err
+
+
+@pytest.fixture(params=["plain", "awkward"])
+def made(request):
+    root = request.getfixturevalue(request.param)
+    options = (0, 2, False) if request.param == "plain" else (3, 3, True)
+    return root, plan.turns(*options)
+
+
+def test_no_text_of_the_corpus_has_an_unknown_token(made):
+    root, turns = made
+    loaded = AutoTokenizer.from_pretrained(root / "tokenizer", local_files_only=True)
+    with (root / "augmented" / "augmented.csv").open(newline="", encoding="utf-8") as file:
+        texts = [row["text"] for row in csv.DictReader(file)]
+    texts += [release.joined(turn) for turn in turns]
+    assert all(loaded.unk_token_id not in ids for ids in loaded(texts)["input_ids"])
+
+
+def test_special_tokens_are_those_of_bert(plain):
+    loaded = AutoTokenizer.from_pretrained(plain / "tokenizer", local_files_only=True)
+    assert loaded.is_fast and loaded.pad_token_id == 0
+    assert len(loaded) <= 600
+    tokens = loaded.convert_ids_to_tokens(loaded("STATION, Tom.")["input_ids"])
+    assert tokens == ["[CLS]", "station", ",", "tom", ".", "[SEP]"]
+
+
+def test_vocabulary_is_cut_at_the_rarest_words():
+    texts = ["bb bb aa aa cc", "dd"]
+    full = corpus.vocabulary(texts)
+    letters = [*"abcd", "##a", "##b", "##c", "##d"]
+    assert full == [*corpus.SPECIAL_TOKENS, *letters, "aa", "bb", "cc", "dd"]
+    assert corpus.vocabulary(texts, max_tokens=15) == full[:15]

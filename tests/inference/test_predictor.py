@@ -12,7 +12,8 @@ import soundfile
 import mmer_jax
 from mmer_jax import configuration
 from mmer_jax.errors import UserError
-from mmer_jax.inference import audio_io, chunking
+from mmer_jax.inference import audio_io
+from mmer_jax.inference.prediction import windows
 from mmer_jax.inference.predictor import Predictor
 from mmer_jax.training import checkpoint_io
 from tests.inference import odd_recordings as odd
@@ -152,14 +153,14 @@ def test_the_text_of_windows_says_nothing_twice(random_model, monkeypatch):
 
 @pytest.mark.parametrize("samples, longest", [(1, 10), (10, 10), (11, 10), (97_531, 16_000)])
 def test_windows_cover_a_recording_once(samples, longest):
-    spans = chunking.cut(samples, longest)
+    spans = windows(samples, longest)
     assert spans[0].own_start == 0 and spans[-1].own_end == samples == spans[-1].end
     for left, right in zip(spans, spans[1:]):
         assert left.own_end == right.own_start
     for s in spans:
         assert 0 <= s.start <= s.own_start < s.own_end <= s.end <= samples
         assert s.end - s.start == min(samples, longest)
-    assert sum(s.weight for s in spans) == samples
+    assert sum(s.own_end - s.own_start for s in spans) == samples
 
 
 def test_speech_alone_and_text_alone(tmp_path):

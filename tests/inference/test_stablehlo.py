@@ -108,7 +108,7 @@ def test_other_models(place, tmp_path, options):
     folder = written(tmp_path, "out", model, (bucket,))
     assert checkpoint_io.read(str(folder)).label_names == model.label_names
     inputs = given(options[0], 1, 6_400, 6)
-    check(model, stablehlo.run(str(folder), **inputs), inputs)
+    check(model, stablehlo.Programs(str(folder))(**inputs), inputs)
 
 
 def test_published_padding_is_kept_out(place, tmp_path):
@@ -118,13 +118,11 @@ def test_published_padding_is_kept_out(place, tmp_path):
     model = dataclasses.replace(model, model=build(model.config, 4, None))
     folder = written(tmp_path, "out", model, (stablehlo.Bucket(2, 9_600, 0),))
     inputs = given("audio", 1, 8_000)
-    check(model, stablehlo.run(str(folder), **inputs), inputs)
+    check(model, stablehlo.Programs(str(folder))(**inputs), inputs)
 
 
 def test_the_readme_names_what_the_model_has(place, model):
-    def readme(of):
-        return stablehlo._readme(of)
-
+    readme = stablehlo.readme
     assert "`ctc` for what `ctc_logits` spell" in readme(model) and "`gold`" in readme(model)
     untrained = model.config.copy_and_resolve_references()
     untrained.losses.ctc.weight = 0.0
@@ -158,7 +156,7 @@ def test_the_module_runs_without_the_models_code(folder, model, tmp_path):
     code = f"""
 import numpy as np
 from mmer_jax.inference import stablehlo
-found = stablehlo.run({str(folder)!r}, **np.load("in.npz"))
+found = stablehlo.Programs({str(folder)!r})(**np.load("in.npz"))
 np.savez("out.npz", **found)
 """
     done = run_python(code, tmp_path)
@@ -179,10 +177,10 @@ def test_cpus_alone_where_other_platforms_cannot(place, tmp_path, monkeypatch, c
     folder = written(tmp_path, "out", model, (stablehlo.Bucket(2, 0, 8),))
     assert "for CPUs alone: no rule for tpu" in capsys.readouterr().out
     inputs = given("text")
-    check(model, stablehlo.run(str(folder), **inputs), inputs)
+    check(model, stablehlo.Programs(str(folder))(**inputs), inputs)
     monkeypatch.setattr(stablehlo.jax, "default_backend", lambda: "tpu")
     with pytest.raises(UserError, match="runs on cpu, not on tpu"):
-        stablehlo.run(str(folder), **inputs)
+        stablehlo.Programs(str(folder))(**inputs)
 
 
 def test_nothing_is_left_of_an_export_that_failed(model, tmp_path, monkeypatch):
@@ -216,7 +214,7 @@ def test_where_it_cannot_be_written(model, folder, tmp_path):
 )
 def test_inputs_that_fit_nowhere(folder, change, words):
     with pytest.raises(UserError, match=words):
-        stablehlo.run(str(folder), **(given("both", 1) | change))
+        stablehlo.Programs(str(folder))(**(given("both", 1) | change))
 
 
 @pytest.mark.parametrize(
@@ -233,7 +231,7 @@ def test_inputs_that_fit_nowhere(folder, change, words):
 def test_a_spoilt_folder_is_one_message(copy, spoil, words):
     spoil(copy)
     with pytest.raises(UserError, match=words):
-        stablehlo.run(str(copy), **given("both"))
+        stablehlo.Programs(str(copy))(**given("both"))
 
 
 @pytest.mark.parametrize("refit, temperature", [(False, 2.0), (True, 1.0), (None, 1.0)])

@@ -5,7 +5,7 @@ import numpy as np
 
 from mmer_jax import configuration
 from mmer_jax.data.text import read_tokenizer
-from mmer_jax.demo import tokenizer
+from mmer_jax.demo import corpus
 from mmer_jax.models import factory
 from mmer_jax.training.checkpoint_io import LoadedModel, build
 
@@ -37,7 +37,7 @@ def made(folder, modality="both", family="whisper", text_family="bert"):
     if modality != "both":
         getattr(configuration, f"{modality}_only")(c)
     if not (folder / "words").exists():
-        tokenizer.save([WORDS], folder / "words")
+        corpus.save_tokenizer([WORDS], folder / "words")
     words = read_tokenizer(c)
     model = build(c, len(LABELS), words)
     rng = np.random.default_rng(0)

@@ -62,15 +62,6 @@ def test_many_matrices_at_once_are_as_one_by_one():
             assert found[name].ravel()[i] == pytest.approx(value, abs=1e-12), (i, name)
 
 
-def test_counts_of_groups_add_up_to_the_confusion_matrix():
-    label, prediction = [0, 1, 1, 0], [0, 1, 0, 0]
-    counts = classification.by_group(["b", "a", "a", "b"], label, prediction, 2)
-    assert list(counts) == ["a", "b"]
-    np.testing.assert_array_equal(
-        sum(counts.values()), classification.confusion(label, prediction, 2)
-    )
-
-
 def test_confusion_matrices_add_up():
     rng = np.random.default_rng(0)
     label, prediction = rng.integers(0, 4, 60), rng.integers(0, 4, 60)
@@ -86,8 +77,3 @@ def test_log_loss_and_softmax():
     expected = np.mean([-np.log(np.exp(row - row.max())[k] / np.exp(row - row.max()).sum())
                         for row, k in zip(logits, label)])  # fmt: skip
     assert classification.log_loss(logits, label) == pytest.approx(expected)
-
-
-def test_mean_and_std():
-    assert classification.mean_and_std([1.0, 3.0]) == {"mean": 2.0, "std": pytest.approx(2**0.5)}
-    assert classification.mean_and_std([1.0])["std"] is None  # one value has no deviation

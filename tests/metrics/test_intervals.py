@@ -54,7 +54,6 @@ def test_over_folds_the_seeds_of_each_together():
     assert wa["corrected"]["p"] > wa["p"]
     alone = intervals.estimate(ours)["metrics"]["wa"]
     assert "p" not in alone and alone["interval"][0] < alone["value"] < alone["interval"][1]
-    assert "this training material" in intervals.explain(found)
     json.dumps(found, allow_nan=False)
 
 
@@ -62,7 +61,6 @@ def test_one_fold_counts_the_chance_of_training():
     ours, theirs = ([result(1, s, a, speakers=6, size=240) for s in (0, 1, 2)] for a in (0.8, 0.7))
     found = intervals.estimate(ours, theirs)
     assert found["over"] == "speakers and seeds" and found["groups"] == 6
-    assert "this training set" in intervals.explain(found)
     wa = found["metrics"]["wa"]
     runs = [[classification.rates(r.confusion)["wa"] for r in one] for one in (ours, theirs)]
     chance = sum(np.var(values, ddof=1) / 3 for values in runs)
@@ -82,7 +80,7 @@ def test_one_fold_counts_the_chance_of_training():
 )
 def test_anything_less_has_its_parts_alone(results):
     found = intervals.estimate(results)
-    assert found["over"] is None and "No interval" in intervals.explain(found)
+    assert found["over"] is None
     for one in found["metrics"].values():
         assert one["value"] and one["interval"] is one["error"] is one["corrected"] is None
     parts = found["parts"]
@@ -125,9 +123,6 @@ def test_a_fold_counts_once_in_the_ratio_however_many_seeds_have_it():
     expected = np.mean(sizes) / np.mean([4 * n for n in sizes])
     assert [f["test_to_train"] for f in found] == pytest.approx([expected] * 2)
     assert [f["runs"] for f in found] == [5, 6]
-    assert intervals.number_of_seeds(found[1]) == "up to 2 seeds"
-    even = intervals.estimate([*once, *(result(f, 1, size=24 + 3 * f) for f in range(1, 6))])
-    assert intervals.number_of_seeds(even) == "2 seeds"
 
 
 def test_seeds_are_set_side_by_side_on_the_folds_that_all_have():

@@ -1,11 +1,11 @@
-"""Figures of systems side by side, against values by hand."""
+"""Metrics of systems side by side, and their tables, against values by hand."""
 
 import csv
 import io
 
 import pytest
 
-from mmer_jax.reporting import comparison, plots
+from mmer_jax.reporting import ablation_report, comparison, plots
 from tests.made_results import fold_result, row
 
 NAMES = ["ang", "hap"]
@@ -35,25 +35,33 @@ def test_holm_by_hand():
     assert comparison.holm([]) == []
 
 
+def named(compared):
+    """The systems as `ablation_report.table` takes them."""
+    return {
+        name: {"title": name, "config": "x", "results": "y"} | metrics
+        for name, metrics in compared.items()
+    }
+
+
 def test_one_fold_of_two_speakers_has_a_difference_and_no_p():
-    systems = {"full": FULL, "worse": WORSE, "half": WORSE[:1], "none": []}
-    found = comparison.compare(systems, ("worse",))
-    assert "none" not in found and found["full"]["difference"] is None
-    assert found["worse"]["ua"]["mean"] == pytest.approx(0.5)
-    assert found["worse"]["ua"]["std"] is None  # one fold
-    assert found["worse"]["ua"]["std_seeds"] == pytest.approx(0.0)
-    d = found["worse"]["difference"]
+    systems = named(
+        comparison.compare({"full": FULL, "worse": WORSE, "half": WORSE[:1]}, ("worse",))
+    )
+    assert systems["full"]["difference"] is None
+    assert systems["worse"]["ua"]["mean"] == pytest.approx(0.5)
+    assert systems["worse"]["ua"]["std"] is None  # one fold
+    assert systems["worse"]["ua"]["std_seeds"] == pytest.approx(0.0)
+    d = systems["worse"]["difference"]
     assert d["difference"] == pytest.approx(0.5 - 0.9)
     assert d["over"] is d["interval"] is d["p"] is d["p_holm"] is d["corrected"] is None
     assert d["parts"]["seed"] == {0: pytest.approx(-0.4), 1: pytest.approx(-0.4)}
-    assert found["half"]["runs"] == 1 and found["half"]["ua"]["std_seeds"] is None
-    titles = {n: n for n in systems}
-    head, rows = comparison.rows(found, titles)
+    assert systems["half"]["runs"] == 1 and systems["half"]["ua"]["std_seeds"] is None
+    head, rows = ablation_report.table(systems)
     assert head[-3:] == ["UA, deviation over seeds", "UA - full", "runs"]
     assert all(len(row) == len(head) for row in rows)
-    assert rows[1][2] == "50.0" and rows[1][5:7] == ["0.0", "-40.0"] and rows[3][-1] == "0"
+    assert rows[1][2] == "50.0" and rows[1][5:7] == ["0.0", "-40.0"] and rows[2][-1] == "1"
     assert rows[2][5] == ""  # one seed has no deviation
-    head, rows = comparison.part_rows(found, titles)
+    head, rows = ablation_report.part_table(systems)
     assert head == ["UA - full", "seed 0", "seed 1", "speaker s10", "speaker s11"]
     assert rows[0][:3] == ["worse", "-40.0", "-40.0"] and rows[1][2] == ""
 
@@ -63,8 +71,8 @@ def test_holm_corrects_for_what_was_planned_and_run():
         "full": folds(9, 8, 9, 7, 8), "planned": folds(7, 7, 8, 6, 5), "late": folds(9, 8, 7, 7, 8),
         "found": folds(6, 6, 6, 6, 6),
     }  # fmt: skip
-    found = comparison.compare(systems, ("planned", "late", "not run"))
-    planned, late, explored = (found[n]["difference"] for n in ("planned", "late", "found"))
+    systems = named(comparison.compare(systems, ("planned", "late", "not run")))
+    planned, late, explored = (systems[n]["difference"] for n in ("planned", "late", "found"))
     assert [planned["p_holm"], late["p_holm"]] == comparison.holm([planned["p"], late["p"]])
     assert planned["p_holm"] == pytest.approx(2 * planned["p"]) and planned["p"] < late["p"]
     larger = [d["corrected"] for d in (planned, late)]
@@ -72,19 +80,17 @@ def test_holm_corrects_for_what_was_planned_and_run():
     assert larger[0]["p"] > planned["p"]
     assert explored["p"] < 0.05 and explored["p_holm"] is None
     assert explored["corrected"]["p_holm"] is None
-    titles = {n: n for n in systems}
-    head, rows = comparison.rows(found, titles)
+    head, rows = ablation_report.table(systems)
     assert rows[0][head.index("UA")] == "82.0 ± 8.4"
     assert [row[head.index("p (Holm)")] for row in rows][::3] == ["", "exploratory"]
-    assert comparison.part_rows(found, titles) is None
-    text = comparison.csv_text(found, titles, {n: {"config": "x"} for n in titles})
-    row = list(csv.DictReader(io.StringIO(text)))[1]
+    assert ablation_report.part_table(systems) is None
+    row = list(csv.DictReader(io.StringIO(ablation_report.csv_text(systems))))[1]
     assert float(row["ua_p_holm"]) == planned["p_holm"] and row["primary"] == "True"
     assert float(row["ua_nb_low"]) == larger[0]["interval"][0] and row["ua_std_seeds"] == ""
 
 
 def test_latex_escapes_and_counts():
-    text = comparison.latex(["a_b", "95 %"], [["x & y", "1.0 ± 0.1", "<0.001"]], "50 % of #1")
+    text = ablation_report.latex(["a_b", "95 %"], [["x & y", "1.0 ± 0.1", "<0.001"]], "50 % of #1")
     assert (
         r"a\_b & 95 \%" in text
         and r"x \& y & 1.0 $\pm$ 0.1 & $<$0.001" in text
@@ -95,10 +101,5 @@ def test_latex_escapes_and_counts():
 def test_the_picture_is_a_png():
     for systems in ({"full": FULL, "worse": WORSE}, {"full": folds(9, 8, 9, 7, 8),
                                                      "worse": folds(7, 7, 8, 6, 5)}):  # fmt: skip
-        found = comparison.compare(systems, ("worse",))
-        drawn = [
-            {"title": n, "values": f["ua"]["values"], "mean": f["ua"]["mean"], "parts": [0.1],
-             "difference": f["difference"]}
-            for n, f in found.items()
-        ]  # fmt: skip
-        assert plots.comparison_png(drawn)[:4] == b"\x89PNG"
+        drawn = named(comparison.compare(systems, ("worse",)))
+        assert plots.comparison_png(list(drawn.values()))[:4] == b"\x89PNG"

@@ -5,8 +5,7 @@ import html.parser
 import numpy as np
 import pytest
 
-from mmer_jax.reporting import html as parts
-from mmer_jax.reporting import plots
+from mmer_jax.reporting import plots, report
 
 BAD = '<script>alert("x")</script><img src=http://x.test/y onerror=z> & "quoted" **bold**'
 
@@ -29,7 +28,7 @@ class Tags(html.parser.HTMLParser):
 
 def macro(name, *args):
     """The HTML of a macro of parts.html.j2."""
-    return str(getattr(parts.environment().get_template("parts.html.j2").module, name)(*args))
+    return str(getattr(report.environment().get_template("parts.html.j2").module, name)(*args))
 
 
 @pytest.fixture(scope="module")
@@ -45,8 +44,8 @@ def names(page):
     "made",
     [
         macro("note", BAD), macro("small", BAD), macro("table", [BAD], [[BAD]], [BAD]),
-        parts.environment().from_string("{{ x | markdown }}").render(x=f"# {BAD}\n\n{BAD}"),
-        parts.environment().from_string("{{ x | markdown }}").render(x=f"| {BAD} |\n|-|\n| 1 |"),
+        report.environment().from_string("{{ x | markdown }}").render(x=f"# {BAD}\n\n{BAD}"),
+        report.environment().from_string("{{ x | markdown }}").render(x=f"| {BAD} |\n|-|\n| 1 |"),
     ],
 )  # fmt: skip
 def test_what_comes_from_data_is_escaped(made):
@@ -55,21 +54,21 @@ def test_what_comes_from_data_is_escaped(made):
 
 
 def test_a_picture_escapes_its_words_and_keeps_its_bytes(png):
-    tags = Tags(macro("picture", parts.image(png), BAD, BAD)).tags
+    tags = Tags(macro("picture", plots.image(png), BAD, BAD)).tags
     (image,) = (a for tag, a in tags if tag == "img")
     assert image["alt"] == BAD
     assert image["src"].startswith("data:image/png;base64,")
-    assert int(image["width"]) == round(parts.png_size(png)[0] * 0.64)
+    assert int(image["width"]) == round(plots.png_size(png)[0] * 0.64)
     assert not {tag for tag, _ in tags} & {"script"}
 
 
 def test_only_a_png_is_a_picture():
     with pytest.raises(ValueError, match="PNG"):
-        parts.image(b"<svg>")
+        plots.image(b"<svg>")
 
 
 def test_markdown_tables_become_tables():
-    template = parts.environment().from_string("{{ x | markdown }}")
+    template = report.environment().from_string("{{ x | markdown }}")
     made = template.render(
         x="# Name\n\n| a | b |\n|-|-|\n| 1 |  |\n| 2 | x |\n\nSome **bold**\ntext <b>."
     )

@@ -3,14 +3,14 @@
 import numpy as np
 import pytest
 
-from mmer_jax.reporting import embeddings, html, plots
+from mmer_jax.reporting import analysis, plots
 
 NAMES = ["neu", "hap", "sad", "ang"]
 RNG = np.random.default_rng(0)
 
 
 def check(png, width=400):
-    found = html.png_size(png)
+    found = plots.png_size(png)
     assert found[0] >= width and found[1] >= width / 2
     assert png[-8:-4] == b"IEND"
 
@@ -74,21 +74,21 @@ def test_gate_of_few_and_of_no_utterances_of_a_class():
 @pytest.mark.parametrize("n, how", [(1, "dimensions"), (5, "PCA"), (40, "t-SNE")])
 def test_projection(n, how):
     fused = RNG.normal(size=(n, 6)).astype(np.float32)
-    points, words = embeddings.project(fused, seed=3)
+    points, words = analysis.project(fused, seed=3)
     assert points.shape == (n, 2) and np.isfinite(points).all()
     assert how in words
-    assert np.array_equal(points, embeddings.project(fused, seed=3)[0])
+    assert np.array_equal(points, analysis.project(fused, seed=3)[0])
 
 
 def test_projection_of_embeddings_that_are_all_the_same():
-    points, _ = embeddings.project(np.ones((20, 6), np.float32), seed=0)
+    points, _ = analysis.project(np.ones((20, 6), np.float32), seed=0)
     assert points.shape == (20, 2) and np.isfinite(points).all()
 
 
 def test_projection_separates_clusters():
     fused = RNG.normal(size=(60, 8)).astype(np.float32)
     fused[:30] += 20
-    points, _ = embeddings.project(fused, seed=0)
+    points, _ = analysis.project(fused, seed=0)
     centres = points[:30].mean(0), points[30:].mean(0)
     inner = np.linalg.norm(points[:30] - centres[0], axis=1).mean()
     assert np.linalg.norm(centres[0] - centres[1]) > 2 * inner

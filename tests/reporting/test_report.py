@@ -1,6 +1,7 @@
 """The files of a run, from made-up results."""
 
 import csv
+import dataclasses
 import io
 
 import numpy as np
@@ -70,6 +71,7 @@ def test_several_seeds_are_averaged_and_their_deviation_is_told():
     assert [alone[s]["wa"] for s in (0, 1)] == pytest.approx([0.65, 1.0])
     assert "| seed 0 | 65.0 |" in table and "| speaker s10 |" in table
     assert "| 20 |  |" in table  # utterances, each once
+    assert "the mean of 2 seeds" in table
 
 
 def test_one_fold_has_no_deviation():
@@ -85,7 +87,8 @@ def test_a_seed_that_lacks_folds_takes_none_away():
     wa = summary.mean["wa"]
     assert wa["mean"] == pytest.approx((0.8 + (0.5 + 0.8) / 2) / 2)
     assert wa["std_seeds"] == pytest.approx(np.std([0.5, 0.8], ddof=1))  # of the fold of both
-    assert "| 20 |  |" in report.markdown(summary)
+    table = report.markdown(summary)
+    assert "| 20 |  |" in table and "the mean of up to 2 seeds" in table
 
 
 def test_five_folds_have_both_intervals():
@@ -105,8 +108,11 @@ def test_intervals_leakage_calibration_and_words():
     seen = [p for r in RESULTS for p in r.predictions if p.seen]
     assert leak["seen"]["count"] == len(seen)
     assert leak["seen"]["wa"] == np.mean([p.label == p.prediction for p in seen])
+    assert leak["share"] == len(seen) / 20 and leak["unseen"]["count"] == 20 - len(seen)
     assert summary.calibration["ece"] > summary.calibration["ece_scaled"] > 0
     assert summary.recognition == {"wer": 0.0, "cer": 0.0, "utterances": 20}
+    known = [dataclasses.replace(p, seen=True) for p in RESULTS[0].predictions]
+    assert summarize([dataclasses.replace(RESULTS[0], predictions=known)]).leakage["unseen"] is None
     none = [result(1, [[4, 1], [1, 4]], temperature=None)]
     assert summarize(none).calibration["ece_scaled"] is None
 

@@ -12,7 +12,7 @@ from flax import traverse_util
 from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
-from mmer_jax.demo import tokenizer
+from mmer_jax.demo import corpus
 from mmer_jax.errors import UserError
 from mmer_jax.inference import model_card
 from mmer_jax.models import factory, params_file
@@ -219,7 +219,7 @@ def test_a_spoilt_folder_is_one_message(folder, name):
 
 def test_a_tokenizer_of_another_model_is_noticed(folder, tmp_path):
     words = [f"word{chr(97 + i)}{chr(97 + j)}" for i in range(20) for j in range(9)]
-    tokenizer.save([" ".join(words)], tmp_path / "other")
+    corpus.save_tokenizer([" ".join(words)], tmp_path / "other")
     (folder / "tokenizer").rename(tmp_path / "first")
     (tmp_path / "other").rename(folder / "tokenizer")
     with pytest.raises(UserError, match=r"ids up to \d+, but the text encoder has embeddings for"):

@@ -9,12 +9,12 @@ from collections import defaultdict
 import numpy as np
 import pytest
 
-from mmer_jax.demo import sound, tts
+from mmer_jax.demo import speech
 from mmer_jax.errors import UserError
 
 
 def job(arousal=0.0, speaker="1F", text="I saw Tom at the station."):
-    return sound.espeak_job(text, speaker, sound.Prosody(arousal, 0.0, 0.0, 0.0, 0.0), seed=5)
+    return speech.espeak_job(text, speaker, speech.Prosody(arousal, 0.0, 0.0, 0.0, 0.0), seed=5)
 
 
 def read(path):
@@ -25,23 +25,23 @@ def read(path):
 def test_same_job_gives_same_samples_whatever_was_said_before():
     wanted = job(speaker="5F")
     other = job(arousal=1.0, speaker="4M", text="Something else, and at length.")
-    first, _, again, once_more = tts.say([wanted, other, wanted, wanted]).samples
-    (alone,) = tts.say([wanted]).samples
+    first, _, again, once_more = speech.say([wanted, other, wanted, wanted])[0]
+    (alone,) = speech.say([wanted])[0]
     assert all(np.array_equal(first, x) for x in (again, once_more, alone))
 
 
 def test_seed_decides_the_noise():
-    prosody = sound.Prosody(0.0, 0.0, 0.0, 0.0, 0.0)
-    speech = np.arange(4000, dtype=np.int16)
-    one, same, other = (sound.colour(speech, 22050, prosody, seed) for seed in (1, 1, 2))
+    prosody = speech.Prosody(0.0, 0.0, 0.0, 0.0, 0.0)
+    samples = np.arange(4000, dtype=np.int16)
+    one, same, other = (speech.colour(samples, 22050, prosody, seed) for seed in (1, 1, 2))
     assert np.array_equal(one, same) and not np.array_equal(one, other)
 
 
 def test_arousal_makes_speech_faster_louder_and_brighter():
     def said(arousal):
-        prosody = sound.Prosody(arousal, 0.0, arousal / 2, 0.0, 0.0)
-        (samples,), rate, _ = tts.say([job(arousal)])
-        return sound.colour(samples, rate, prosody, seed=1).astype(float)
+        prosody = speech.Prosody(arousal, 0.0, arousal / 2, 0.0, 0.0)
+        (samples,), rate, _ = speech.say([job(arousal)])
+        return speech.colour(samples, rate, prosody, seed=1).astype(float)
 
     calm, angry = said(-1.0), said(1.0)
     assert len(angry) < 0.9 * len(calm)
@@ -51,9 +51,9 @@ def test_arousal_makes_speech_faster_louder_and_brighter():
 
 
 def test_voices_differ():
-    names = [*sound.VOICES, *sound.AUGMENTED_VOICES]
-    speech = tts.say([job(speaker=name) for name in names])
-    assert len({samples.tobytes() for samples in speech.samples}) == len(names) == 20
+    names = [*speech.VOICES, *speech.AUGMENTED_VOICES]
+    said, _, _ = speech.say([job(speaker=name) for name in names])
+    assert len({samples.tobytes() for samples in said}) == len(names) == 20
 
 
 def test_emotions_of_a_corpus_differ_in_loudness(plain):
@@ -69,10 +69,10 @@ def test_emotions_of_a_corpus_differ_in_loudness(plain):
 
 
 def test_length_is_whole_milliseconds_and_can_be_cut():
-    prosody = sound.Prosody(0.0, 0.0, 0.0, 0.0, 0.0)
-    speech = np.ones(30001, np.int16)
-    assert len(sound.colour(speech, 22050, prosody, 0)) % 16 == 0
-    assert len(sound.colour(speech, 22050, prosody, 0, max_seconds=0.56)) == 0.56 * 16000
+    prosody = speech.Prosody(0.0, 0.0, 0.0, 0.0, 0.0)
+    samples = np.ones(30001, np.int16)
+    assert len(speech.colour(samples, 22050, prosody, 0)) % 16 == 0
+    assert len(speech.colour(samples, 22050, prosody, 0, max_seconds=0.56)) == 0.56 * 16000
 
 
 def test_this_process_never_loads_the_library(tmp_path):
@@ -80,7 +80,7 @@ def test_this_process_never_loads_the_library(tmp_path):
         "import sys\n"
         "from pathlib import Path\n"
         "from mmer_jax.demo import corpus\n"
-        f"corpus.build({str(tmp_path / 'c')!r}, per_speaker_class=1, progress=False)\n"
+        f"corpus.build({str(tmp_path / 'c')!r}, per_speaker_class=1)\n"
         "assert 'espeakng_loader' not in sys.modules\n"
         "maps = Path('/proc/self/maps')\n"
         "assert not maps.exists() or 'espeak' not in maps.read_text()\n"
@@ -90,14 +90,14 @@ def test_this_process_never_loads_the_library(tmp_path):
 
 def test_unknown_voice_is_a_user_error():
     with pytest.raises(UserError, match="voice"):
-        tts.say([job() | {"voice": "nobody"}])
+        speech.say([job() | {"voice": "nobody"}])
 
 
 def test_missing_loader_says_what_to_install(tmp_path, monkeypatch):
     (tmp_path / "espeakng_loader.py").write_text("raise ImportError('not here')\n")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     with pytest.raises(UserError, match=r'pip install "mmer_jax\[demo\]"'):
-        tts.say([job()])
+        speech.say([job()])
 
 
 def test_worker_that_dies_is_a_user_error(tmp_path, monkeypatch):
@@ -105,6 +105,6 @@ def test_worker_that_dies_is_a_user_error(tmp_path, monkeypatch):
     worker.write_text(
         'import os; print(\'{"version": "1", "sample_rate": 2}\', flush=True); os._exit(1)\n'
     )
-    monkeypatch.setattr(tts, "WORKER", worker)
+    monkeypatch.setattr(speech, "WORKER", worker)
     with pytest.raises(UserError, match="stopped"):
-        tts.say([job()])
+        speech.say([job()])
