@@ -78,7 +78,7 @@ class LoadedModel:
     @property
     def preprocessor(self) -> Preprocessor:
         """Makes its inputs as evaluation does."""
-        return factory.preprocessor(self.config, self.model, self.tokenizer)
+        return factory.preprocessor(self.config, self.tokenizer, self.model)
 
     @property
     def measured(self) -> dict:

@@ -112,7 +112,7 @@ def _about_views(config, collator):
             f"{losses.LOSSES[loss].title.capitalize()} (losses.{loss}) is off: the corpus has no "
             f"augmented {' with '.join(needed[name] for name in modalities[::-1])} to train on."
         )
-    voices = [v for u in utterances for v in u.aug_voices]
+    voices = [r.voice for u in utterances for r in u.augmented]
     if collator.augmented and "audio" in modalities and not all(voices):
         yield (
             f"Warning: {voices.count('')} of {len(voices)} augmented recordings do not say whose "

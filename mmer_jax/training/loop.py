@@ -45,9 +45,9 @@ def train(trainer: Trainer, title: str, folder: str, utterances, validation=None
         sharding.check_batch_size("data.batch_size", config.data.batch_size, trainer.mesh)
         sharding.check_batch_size("train.chunk_size", config.train.chunk_size, trainer.mesh)
         rows = sharding.process_rows(config.data.batch_size, trainer.mesh)
-    batches = loader.TrainBatches(
-        trainer.collator, utterances, config.data.batch_size, config.train.epochs,
-        config.seed, rows,
+    batches = loader.Batches(
+        trainer.collator, utterances, config.data.batch_size, rows,
+        epochs=config.train.epochs, seed=config.seed,
     )  # fmt: skip
     total = len(batches) if steps is None else min(steps, len(batches))
     epoch_steps = batches.steps_per_epoch
@@ -126,7 +126,7 @@ def refresh_transcripts(trainer, state, utterances, batches, iterator):
     position = iterator.get_state()
     iterator.close()
     texts = predict(trainer, state, utterances)["recognized"]
-    batches.asr_transcripts = {u.id: words.lower() for u, words in zip(utterances, texts)}
+    batches.texts = {u.id: words.lower() for u, words in zip(utterances, texts)}
     iterator = trainer.to_devices(batches)
     iterator.set_state(position)
     return iterator
