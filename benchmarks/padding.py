@@ -38,7 +38,7 @@ def iemocap_lengths(count: int = UTTERANCES) -> np.ndarray:
 def corpus_lengths(data_dir: str) -> np.ndarray:
     """Those of a prepared corpus, the first augmented recording as the second view."""
     views = [
-        (u.samples, u.aug_samples[u.drawable[0]] if u.drawable else u.samples)
+        (u.samples, u.augmented[0].samples if u.augmented else u.samples)
         for u in Corpus(data_dir).utterances
     ]
     return np.minimum(views, LONGEST)
