@@ -19,7 +19,11 @@ from mmer_jax.metrics import METRICS
 from mmer_jax.models import encoders
 
 MODALITIES = ("audio", "text")
-PROTOCOLS = {"session": 5, "speaker": 10}  # leave one of them out; how many there are
+# An attribute of utterances -> its values: each is left out of training and tested in turn.
+PROTOCOLS = {
+    "session": (1, 2, 3, 4, 5),
+    "speaker": tuple(f"Ses0{session}{gender}" for session in range(1, 6) for gender in "FM"),
+}
 # Options that may differ between a run and its continuation: they move files or work, not numbers.
 NOT_IN_FINGERPRINT = (
     "name", "folds", "seeds", "data.dir", "data.threads", "data.prefetch", "mesh.data", "mesh.fsdp",
@@ -222,7 +226,7 @@ def validate(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
 def _clashes(c):
     """What is wrong with options that are malformed or don't go together, one by one."""
     text, losses, train, modalities = c.text, c.losses, c.train, tuple(c.model.modalities)
-    last, numbers, seeds = PROTOCOLS[c.protocol], tuple(c.folds), tuple(c.seeds)
+    last, numbers, seeds = len(PROTOCOLS[c.protocol]), tuple(c.folds), tuple(c.seeds)
     if c.model.width % c.model.heads:
         yield (
             f"config.model.width is {c.model.width}, which config.model.heads ({c.model.heads}) "

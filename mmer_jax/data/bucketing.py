@@ -156,11 +156,6 @@ def prediction_batches(rows: int, sizes) -> list[int]:
     return out
 
 
-def with_tokens(buckets, tokens: int) -> tuple[Bucket, ...]:
-    """The same buckets, each with room for at least `tokens` of text."""
-    return tuple(dataclasses.replace(b, tokens=max(b.tokens, rounded(tokens))) for b in buckets)
-
-
 def rounded(count: int, multiple: int = 8) -> int:
     """Up to a multiple: texts are padded so, to have few shapes."""
     return int(-(-max(count, 1) // multiple) * multiple)
@@ -185,15 +180,12 @@ def plan(samples, edges, batch_size: int, rng=None) -> list[tuple[int, np.ndarra
     for k in range(len(edges)):
         left = np.concatenate([left, order[which == k]])
         full = len(left) // batch_size * batch_size
-        batches += [(k, _fill_last(rows)) for rows in left[:full].reshape(-1, batch_size)]
+        for rows in left[:full].reshape(-1, batch_size):
+            batches.append((k, rows[np.argsort(rows == FILL, kind="stable")]))  # fill rows last
         left = left[full:]
     if rng is not None:
         batches = [batches[i] for i in rng.permutation(len(batches))]
     return batches
-
-
-def _fill_last(rows):
-    return rows[np.argsort(rows == FILL, kind="stable")]
 
 
 def padding_share(lengths, edges, batch_size: int) -> float:

@@ -1,6 +1,7 @@
 """The prepared dataset, read without tensorflow: its utterances, and their audio on demand."""
 
 import dataclasses
+import itertools
 import os
 import re
 
@@ -9,23 +10,35 @@ from etils import epath
 
 from mmer_jax.errors import UserError
 
-SESSIONS = ("session1", "session2", "session3", "session4", "session5")
+
+@dataclasses.dataclass(frozen=True)
+class Recording:
+    """An augmented recording of an utterance.
+
+    Attributes:
+      start: where it begins among the utterance's augmented samples.
+      samples: how many it has.
+      voice: a speaker of the corpus, another name, "" for unknown.
+    """
+
+    start: int
+    samples: int
+    voice: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
 class Utterance:
-    """All facts about an utterance but its samples.
+    """All facts about an utterance but its audio.
 
     Attributes:
-      split, row: where the dataset has it.
+      index: its place in the corpus; also the key of what is drawn for it.
+      label: class number.
       samples: of its recording, int16 at 16 kHz.
-      aug_samples: of each of its augmented recordings.
-      aug_voices: of each of them: a speaker of the corpus, another name, "" for unknown.
-      aug_drawn: numbers of the augmented recordings that may be trained on; None: of all.
+      aug_transcript: the same in other words; "" for none.
+      augmented: its augmented recordings; of a training utterance those that may be drawn.
     """
 
-    split: str
-    row: int
+    index: int
     id: str
     label: int
     dialog: str
@@ -33,34 +46,25 @@ class Utterance:
     session: int
     transcript: str
     samples: int
-    aug_transcript: str
-    aug_samples: tuple[int, ...]
-    aug_voices: tuple[str, ...] = ()
-    aug_drawn: tuple[int, ...] | None = None
-
-    @property
-    def drawable(self) -> tuple[int, ...]:
-        """Numbers of the augmented recordings that may be trained on."""
-        return tuple(range(len(self.aug_samples))) if self.aug_drawn is None else self.aug_drawn
+    aug_transcript: str = ""
+    augmented: tuple[Recording, ...] = ()
 
     def has_view(self, modalities) -> bool:
         """Whether there is an augmented view for a model of these modalities.
 
         Speech needs a recording, text a text; a model of both needs both.
         """
-        views = {"audio": self.drawable, "text": self.aug_transcript}
+        views = {"audio": self.augmented, "text": self.aug_transcript}
         return all(views[name] for name in modalities)
 
     def without_voices(self, voices) -> "Utterance":
-        """The utterance, none of its augmented recordings in one of these voices to be drawn."""
-        if not voices & set(self.aug_voices):
-            return self
-        kept = (k for k in self.drawable if self.aug_voices[k] not in voices)
-        return dataclasses.replace(self, aug_drawn=tuple(kept))
+        """The utterance without its augmented recordings in one of these voices."""
+        kept = tuple(r for r in self.augmented if r.voice not in voices)
+        return dataclasses.replace(self, augmented=kept)
 
     def without_view(self) -> "Utterance":
         """The utterance without an augmented view, neither text nor recording."""
-        return dataclasses.replace(self, aug_transcript="", aug_drawn=())
+        return dataclasses.replace(self, aug_transcript="", augmented=())
 
 
 class Corpus:
@@ -79,22 +83,20 @@ class Corpus:
         builder = _open(data_dir, dataset, emotions)
         self.version = str(builder.version)
         self.label_names = tuple(builder.info.features["label"].names)
-        self._sources = {split: _source(builder, split) for split in _splits(builder)}
+        sources = {session: _source(builder, session) for session in _sessions(builder)}
+        self._rows = [(source, row) for source in sources.values() for row in range(len(source))]
+        examples = ((session, example) for session, source in sources.items() for example in source)
         self.utterances = tuple(
-            _utterance(split, row, example)
-            for split, source in self._sources.items()
-            for row, example in enumerate(source)
+            _utterance(index, session, example) for index, (session, example) in enumerate(examples)
         )
 
     def recordings(self, utterance: Utterance) -> tuple[np.ndarray, list[np.ndarray]]:
         """The utterance's int16 samples [n] and those of each of its augmented recordings."""
-        example = self._sources[utterance.split][utterance.row]
-        ends = np.cumsum(utterance.aug_samples)
-        augmented = [
-            np.asarray(example["augmented_audio"][end - n : end])
-            for end, n in zip(ends, utterance.aug_samples)
-        ]
-        return np.asarray(example["audio"]), augmented
+        source, row = self._rows[utterance.index]
+        example = source[row]
+        augmented = np.asarray(example["augmented_audio"])
+        others = [augmented[r.start : r.start + r.samples] for r in utterance.augmented]
+        return np.asarray(example["audio"]), others
 
 
 def _open(data_dir, dataset, emotions):
@@ -122,7 +124,7 @@ def _open(data_dir, dataset, emotions):
 def sessions(data_dir: str, dataset: str, emotions: str) -> tuple[int, ...]:
     """Numbers of the sessions that a prepared dataset has; none where there is no dataset."""
     try:
-        return tuple(_session(split) for split in _splits(_open(data_dir, dataset, emotions)))
+        return _sessions(_open(data_dir, dataset, emotions))
     except UserError:
         return ()
 
@@ -132,25 +134,21 @@ def is_synthetic(config) -> bool:
     return config.data.dataset.startswith("demo") or config.name.startswith("demo")
 
 
-def _splits(builder):
-    """Those of `SESSIONS` that there are: a corpus may be one of fewer sessions."""
-    found = [split for split in SESSIONS if split in builder.info.splits]
-    if not found:
+def _sessions(builder):
+    """Numbers of the sessions, each a split; a corpus may be one of fewer than five."""
+    sessions = tuple(k for k in range(1, 6) if f"session{k}" in builder.info.splits)
+    if not sessions:
         raise UserError(
             f"The dataset in {builder.data_dir} has the splits {sorted(builder.info.splits)}; "
-            f"expected some of {', '.join(SESSIONS)}. Build it again with `tfds build "
+            "expected some of session1, ..., session5. Build it again with `tfds build "
             "datasets/iemocap`."
         )
-    return found
+    return sessions
 
 
-def _session(split):
-    return int(split.removeprefix("session"))
-
-
-def _source(builder, split):
+def _source(builder, session):
     try:
-        return builder.as_data_source(split)
+        return builder.as_data_source(f"session{session}")
     except NotImplementedError as e:
         raise UserError(
             f"The dataset in {builder.data_dir} is stored as "
@@ -159,23 +157,22 @@ def _source(builder, split):
         ) from e
 
 
-def _utterance(split, row, example):
-    lengths = tuple(int(n) for n in example["augmented_lengths"])
+def _utterance(index, session, example):
+    lengths = [int(n) for n in example["augmented_lengths"]]
+    starts = itertools.accumulate(lengths[:-1], initial=0)
     # Before version 1.1.0 of the dataset nothing said whose voice it is.
-    voices = tuple(map(_str, example.get("augmented_voice", [""] * len(lengths))))
+    voices = map(_str, example.get("augmented_voice", [""] * len(lengths)))
     return Utterance(
-        split=split,
-        row=row,
+        index=index,
         id=_str(example["utterance"]),
         label=int(example["label"]),
         dialog=_str(example["dialog"]),
         speaker=_str(example["speaker"]),
-        session=_session(split),
+        session=session,
         transcript=_str(example["transcript"]),
         samples=len(example["audio"]),
         aug_transcript=_str(example["augmented_transcript"]),
-        aug_samples=lengths,
-        aug_voices=voices,
+        augmented=tuple(map(Recording, starts, lengths, voices)),
     )
 
 

@@ -1,6 +1,5 @@
 """Folds: the train/validation/test split of each, by session or speaker and by dialog."""
 
-import collections
 import dataclasses
 
 import numpy as np
@@ -17,7 +16,7 @@ class Fold:
     """Leave one session or one speaker out: its utterances test, all others train.
 
     Attributes:
-      number: from 1; the session's, or the speaker's place in alphabetical order.
+      number: from 1; the place of the tested group in `PROTOCOLS`.
       protocol: `session` or `speaker`. With `speaker` the test speaker's partner in the same
         conversations trains, as is the field's custom: the words said to the test speaker are then
         known, and metrics are a little better for it.
@@ -26,34 +25,25 @@ class Fold:
     number: int
     protocol: str = "session"
 
+    @property
+    def group(self) -> int | str:
+        """The session or the speaker that is tested."""
+        return PROTOCOLS[self.protocol][self.number - 1]
+
     def tests(self, utterance: Utterance) -> bool:
         """Whether the fold tests on an utterance."""
-        if self.protocol == "session":
-            return utterance.session == self.number
-        return speaker_number(utterance) == self.number
-
-    @property
-    def session(self) -> int:
-        """The session of those that it tests on."""
-        return self.number if self.protocol == "session" else (self.number + 1) // 2
+        return getattr(utterance, self.protocol) == self.group
 
     @property
     def name(self) -> str:
         """For example `session 5`, or `speaker 10 (Ses05M)`."""
-        if self.protocol == "session":
-            return f"session {self.number}"
-        session, gender = divmod(self.number - 1, 2)
-        return f"speaker {self.number} (Ses{session + 1:02d}{'FM'[gender]})"
-
-
-def speaker_number(utterance: Utterance) -> int:
-    """1 for the woman of session 1, 2 for its man, ... 10 for the man of session 5."""
-    return 2 * utterance.session - (utterance.speaker[-1] == "F")
+        group = "" if self.group == self.number else f" ({self.group})"
+        return f"{self.protocol} {self.number}{group}"
 
 
 def all_folds(protocol: str) -> tuple[Fold, ...]:
     """Every fold of a protocol."""
-    return tuple(Fold(k, protocol) for k in range(1, PROTOCOLS[protocol] + 1))
+    return tuple(Fold(k, protocol) for k in range(1, len(PROTOCOLS[protocol]) + 1))
 
 
 def selected(config) -> tuple[Fold, ...]:
@@ -65,7 +55,8 @@ def selected(config) -> tuple[Fold, ...]:
     if config.folds:
         return tuple(f for f in folds if f.number in config.folds)
     there = sessions(config.data.dir, config.data.dataset, config.data.emotions)
-    return tuple(f for f in folds if not there or f.session in there)
+    groups = {*there, *(f"Ses0{session}{gender}" for session in there for gender in "FM")}
+    return tuple(f for f in folds if not there or f.group in groups)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,10 +109,9 @@ def split(utterances, fold: Fold, selection: str, fraction: float, seed: int,
         utterances that say it, and the augmented view of those whose augmented text does.
 
     Raises:
-      UserError: an empty training or test set, or a fold of one speaker isn't one.
+      UserError: an empty training or test set, or a group that no fold tests.
     """
-    if fold.protocol == "speaker":
-        _check_speakers(utterances)
+    _check_groups(utterances, fold.protocol)
     train, test = train_test(utterances, fold)
     if exclude_seen:
         said = text.spoken(u.transcript for u in test)
@@ -147,23 +137,15 @@ def split(utterances, fold: Fold, selection: str, fraction: float, seed: int,
     )
 
 
-def _check_speakers(utterances):
-    """That each number is one speaker and each speaker one number."""
-    numbers = {(speaker_number(u), u.speaker) for u in utterances}
-    counts = collections.Counter(x for pair in numbers for x in pair)
-    wrong = sorted(
-        {
-            speaker
-            for number, speaker in numbers
-            if counts[number] > 1 or counts[speaker] > 1 or not speaker.endswith(("F", "M"))
-        }
-    )
-    if wrong:
+def _check_groups(utterances, protocol):
+    """That every utterance is tested by a fold."""
+    odd = {getattr(u, protocol) for u in utterances}.difference(PROTOCOLS[protocol])
+    if odd:
         raise UserError(
-            "config.protocol=speaker leaves out one speaker at a time, which needs one woman and "
-            "one man in each session and in no other, whose ids end in F and M. These do not fit: "
-            f"{', '.join(wrong)}. Use --config.protocol=session, or name the speakers so in the "
-            "dataset."
+            f"config.protocol={protocol} leaves out one {protocol} at a time, of "
+            f"{', '.join(map(str, PROTOCOLS[protocol]))}. The dataset has others: "
+            f"{', '.join(sorted(map(str, odd)))}. Name the {protocol}s so in the dataset, or use "
+            "another protocol."
         )
 
 
@@ -186,12 +168,13 @@ def heldout_dialogs(train, fraction: float, seed: int) -> frozenset[str]:
     """
     dialogs = np.array([u.dialog for u in train])
     labels = np.array([u.label for u in train])
-    splits = max(2, min(round(1 / fraction), len(set(dialogs))))
-    if len(set(dialogs)) < 2:
+    count = len(set(dialogs))
+    if count < 2:
         raise UserError(
-            f"The training sessions hold {len(set(dialogs))} dialog(s); holding one out for "
-            "selection needs at least 2. Use a larger corpus."
+            f"The training utterances are of {count} dialog(s); holding one out for selection "
+            "needs at least 2. Use a larger corpus."
         )
+    splits = max(2, min(round(1 / fraction), count))
     folder = StratifiedGroupKFold(n_splits=splits, shuffle=True, random_state=seed)
     _, held = next(folder.split(np.zeros(len(train)), labels, groups=dialogs))
     return frozenset(dialogs[held].tolist())

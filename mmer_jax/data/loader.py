@@ -1,173 +1,138 @@
 """Batches of a corpus: deterministic, keyed by (seed, epoch), loaded in the background by grain."""
 
+import dataclasses
+import functools
 import time
 
 import grain.experimental
 import grain.python as grain
 import numpy as np
 
-from mmer_jax.configuration import MODALITIES
 from mmer_jax.data import bucketing, folds
 from mmer_jax.data.corpus import Corpus
 from mmer_jax.data.preprocessing import Preprocessor
 from mmer_jax.data.text import ctc_targets
 
 
-class Collator:
-    """Turns utterances of a corpus into batches of static shapes.
+def draw_recording(utterance, seed_epoch) -> int:
+    """Which of its augmented recordings an utterance feeds in a pass; it has one at least."""
+    count = len(utterance.augmented)
+    if count == 1:
+        return 0
+    return int(np.random.default_rng((*seed_epoch, utterance.index)).integers(count))
+
+
+def draw_text(utterance, seed_epoch, nothing: float, recognized: float, asr_transcripts) -> str:
+    """What the original view of an utterance reads in a pass.
+
+    The augmented view keeps its words: with the augmented contrastive loss, what voice and poor
+    words say is drawn to what voice and true words say together.
 
     Args:
+      utterance: of the corpus.
+      seed_epoch: (seed, epoch).
+      nothing: share of the utterances that read an empty text.
+      recognized: share that read their ASR transcript.
+      asr_transcripts: by id; an utterance that is not in it keeps its transcript.
+    """
+    # Not the rng of `draw_recording`: which one comes must not depend on these options.
+    draw = np.random.default_rng((*seed_epoch, utterance.index, 1)).random()
+    if draw < nothing:
+        return ""
+    if draw < nothing + recognized:
+        return asr_transcripts.get(utterance.id, utterance.transcript)
+    return utterance.transcript
+
+
+class Collator:
+    """Turns utterances of a corpus into batches of static shapes, the same for all folds of a run.
+
+    What is in a fold's batches must not depend on the other folds of a run, nor on any label: the
+    buckets are chosen for all folds of the protocol, by who speaks alone.
+
+    Args:
+      config: of the run.
       corpus: where the audio is read.
       preprocessor: of the model's inputs.
-      augmented: whether training batches carry the augmented view.
-      buckets: how many padded lengths; 0: as few as keep padding at or below `max_padding`.
-      batch_size: of training, which the padding is figured with.
-      max_padding: see `bucketing.choose`.
-      training_sets: what a training pass may feed, each a sequence of utterances; the padding
-        meant is that of the worst of them. None: the whole corpus.
-      text_dropout: share of the utterances that a training pass feeds without their words.
-      asr_texts: share that it feeds with their ASR transcripts, where these are known.
-      modalities: of the model: what an augmented view is made of.
+      two_views: whether any of the run's losses reads the augmented view.
 
     Attributes:
+      augmented: whether training batches carry the augmented view: none does where no utterance
+        that is trained on has one for the model's modalities.
+      choice: the `bucketing.Choice` of the edges, for the worst of the folds' training sets.
       edges, buckets: padded audio lengths, and the static shapes that go with them.
-      choice: the `bucketing.Choice` of the edges.
     """
 
-    def __init__(self, corpus: Corpus, preprocessor: Preprocessor, augmented: bool,
-                 buckets: int = 0, batch_size: int = 8, max_padding: float = 0.10,
-                 training_sets=None, text_dropout: float = 0.0, asr_texts: float = 0.0,
-                 modalities=MODALITIES):  # fmt: skip
-        self.corpus = corpus
-        self.preprocessor = preprocessor
-        self.augmented = augmented
-        self._shares = text_dropout, asr_texts
-        self._modalities = tuple(modalities)
-        self._index = {u.id: i for i, u in enumerate(corpus.utterances)}
-        lengths, weights = self._bucket_lengths()
-        longest = preprocessor.max_samples
-        candidates = bucketing.edges_by_count(lengths, buckets or bucketing.MOST, longest, weights)
-        fed = [self.view_lengths(us) for us in training_sets or [corpus.utterances]]
-        self.choice = bucketing.choose(
-            candidates[-1:] if buckets else candidates, fed, batch_size, max_padding
-        )
+    def __init__(self, config, corpus: Corpus, preprocessor: Preprocessor, two_views: bool):
+        self.corpus, self.preprocessor = corpus, preprocessor
+        self._modalities = tuple(config.model.modalities)
+        self._text_shares = config.train.text_dropout, config.train.ctc_texts
+        sets = folds.training_sets(corpus.utterances, config.protocol)
+        self.augmented = two_views and any(self._has_view(u) for us in sets for u in us)
+        self.choice = self._choice(config.data, sets)
         self.edges = self.choice.edges
         self.buckets = bucketing.make_buckets(self.edges, *self._smallest_shapes())
 
-    @classmethod
-    def from_config(cls, config, corpus: Corpus, preprocessor: Preprocessor,
-                    two_views: bool) -> "Collator":  # fmt: skip
-        """The collator of a run, the same for all its folds.
+    def _has_view(self, utterance):
+        return utterance.has_view(self._modalities)
 
-        What is in a fold's batches must not depend on the other folds of a run, nor on any label:
-        the buckets are chosen for all folds of the protocol, by who speaks alone.
+    def _feeds_recording(self, utterance):
+        """Whether a pass of training feeds an augmented recording of the utterance."""
+        return self.augmented and "audio" in self._modalities and self._has_view(utterance)
 
-        Args:
-          config, corpus, preprocessor: of the run.
-          two_views: whether any of its losses reads the augmented view.
-        """
-        sets = folds.training_sets(corpus.utterances, config.protocol)
-        modalities = tuple(config.model.modalities)
-        return cls(
-            corpus,
-            preprocessor,
-            augmented=two_views and any_view(sets, modalities),
-            buckets=config.data.buckets,
-            batch_size=config.data.batch_size,
-            max_padding=config.data.max_padding,
-            training_sets=sets,
-            text_dropout=config.train.text_dropout,
-            asr_texts=config.train.ctc_texts,
-            modalities=modalities,
-        )
-
-    def view_lengths(self, utterances, seed_epoch=(0, 0)) -> np.ndarray:
-        """Samples, after the cut, of the v views of n utterances in a pass of training: int [n, v].
-
-        One view, or two where the augmented one has speech. An utterance that lacks that one has
-        its own recording fed in the place.
-        """
-        views = [[u.samples] for u in utterances]
-        if self._augments_speech:
-            for view, u in zip(views, utterances):
-                drawn = self._drawn(u, seed_epoch)
-                view.append(u.samples if drawn is None else u.aug_samples[drawn])
-        return np.minimum(views, self.preprocessor.max_samples)
-
-    def _bucket_lengths(self):
-        """Lengths that edges are chosen for, and how often each comes up in a pass.
-
-        One for each utterance and augmented recording that may be drawn: the longer of the two.
-        """
+    def _choice(self, data, sets):
         lengths, weights = [], []
         for u in self.corpus.utterances:
-            has_view = self._augments_speech and u.has_view(self._modalities)
-            others = [u.aug_samples[k] for k in u.drawable] if has_view else [0]
-            lengths += [max(u.samples, n) for n in others]
-            weights += [1 / len(others)] * len(others)
-        return lengths, weights
+            # One length for each recording that may be drawn: the longer one of the two views.
+            drawn = [r.samples for r in u.augmented] if self._feeds_recording(u) else [0]
+            lengths += [max(u.samples, n) for n in drawn]
+            weights += [1 / len(drawn)] * len(drawn)
+        candidates = bucketing.edges_by_count(
+            lengths, data.buckets or bucketing.MOST, self.preprocessor.max_samples, weights
+        )
+        return bucketing.choose(
+            candidates[-1:] if data.buckets else candidates,
+            [self.view_lengths(us, (0, 0)) for us in sets],
+            data.batch_size,
+            data.max_padding,
+        )
 
     def _smallest_shapes(self):
         """Samples, tokens and symbols of each utterance, in as small a bucket as may hold it."""
-        ids = self.preprocessor.text_ids
-        # Evaluation feeds the original view alone.
-        samples = [min(u.samples, self.preprocessor.max_samples) for u in self.corpus.utterances]
+        utterances, ids = self.corpus.utterances, self.preprocessor.text_ids
         tokens = [
             max(len(ids(t)) for t in (u.transcript, u.aug_transcript)[: 1 + self.augmented])
-            for u in self.corpus.utterances
+            for u in utterances
         ]
-        return samples, tokens, [len(ctc_targets(u.transcript)) for u in self.corpus.utterances]
+        # Evaluation feeds the original view alone.
+        samples = self.view_lengths(utterances).max(1)
+        return samples, tokens, [len(ctc_targets(u.transcript)) for u in utterances]
 
-    @property
-    def _augments_speech(self):
-        return self.augmented and "audio" in self._modalities
+    def view_lengths(self, utterances, seed_epoch=None) -> np.ndarray:
+        """Samples, after the cut, of the v views of n utterances in a pass: int [n, v].
 
-    def _drawn(self, utterance, seed_epoch):
-        """Which augmented recording (seed, epoch) draws; None where there is no view."""
-        if not utterance.has_view(self._modalities):
-            return None
-        among = utterance.drawable
-        if len(among) == 1:
-            return among[0]
-        rng = np.random.default_rng((*seed_epoch, self._index[utterance.id]))
-        return among[int(rng.integers(len(among)))]
-
-    def draw_texts(self, utterances, seed_epoch, asr_transcripts) -> dict[str, str]:
-        """Id -> what is read in the transcript's place, where (seed, epoch) draws it so.
-
-        That is nothing (`text_dropout`), or the ASR transcript (`asr_texts`). The augmented view
-        keeps its words: with the augmented contrastive loss, what voice and poor words say is drawn
-        to what voice and true words say together.
-
-        Args:
-          utterances: None among them is passed over.
-          seed_epoch: (seed, epoch).
-          asr_transcripts: by id; who is not in it keeps the transcript.
+        One view, or two in training where the augmented one has speech. An utterance that lacks
+        that one has its own recording fed in the place.
         """
-        dropped, recognized = self._shares
-        if not dropped and not recognized:
-            return {}
-        texts = {}
-        for u in (u for u in utterances if u is not None):
-            # Not the rng of `_drawn`: which recording comes must not depend on these options.
-            draw = np.random.default_rng((*seed_epoch, self._index[u.id], 1)).random()
-            if draw < dropped:
-                texts[u.id] = ""
-            elif draw < dropped + recognized and u.id in asr_transcripts:
-                texts[u.id] = asr_transcripts[u.id]
-        return texts
+        views = [[u.samples] for u in utterances]
+        if seed_epoch and self.augmented and "audio" in self._modalities:
+            for view, u in zip(views, utterances):
+                drawn = self._feeds_recording(u) and u.augmented[draw_recording(u, seed_epoch)]
+                view.append(drawn.samples if drawn else u.samples)
+        return np.minimum(views, self.preprocessor.max_samples)
 
-    def batch(self, utterances, bucket: bucketing.Bucket, seed_epoch=(0, 0),
-              augmented: bool = False, rows=None, texts=None) -> dict:  # fmt: skip
-        """One batch, shapes as in `bucket`; None among `utterances` fills a row.
+    def batch(self, utterances, bucket: bucketing.Bucket, seed_epoch=None, rows=None,
+              texts=None) -> dict:  # fmt: skip
+        """One batch, shapes as in `bucket`.
 
         Args:
-          utterances: those of the whole batch; at least one is not None.
+          utterances: those of the whole batch; None, but not for all, fills a row.
           bucket: the static shapes.
-          seed_epoch: (seed, epoch), which draws among several augmented recordings.
-          augmented: adds the `aug_*` arrays.
+          seed_epoch: (seed, epoch) of a pass of training, which draw recordings and texts; None for
+            evaluation, of the original view alone.
           rows: slice or indices of the b rows to load; None: all.
-          texts: utterance id -> what the original view reads in its transcript's place.
+          texts: utterance id -> what evaluation reads in its transcript's place, and training's
+            ASR transcripts.
 
         Returns:
           audio float32 [b, n], audio_length [b], text_ids and text_mask [b, s], transcript [b, u],
@@ -177,7 +142,7 @@ class Collator:
         """
 
         def example(u):
-            return u and self._example(u, seed_epoch, augmented, (texts or {}).get(u.id))
+            return u and self._example(u, seed_epoch, texts or {})
 
         wanted = np.arange(len(utterances))[slice(None) if rows is None else rows]
         own = [utterances[i] for i in wanted]
@@ -185,205 +150,148 @@ class Collator:
         first = next(u for u in utterances if u is not None) if None in own else None
         return self.preprocessor.collate([example(u) for u in own], bucket, example(first))
 
-    def _example(self, utterance, seed_epoch, augmented, text):
-        u, p = utterance, self.preprocessor
-        own, others = self.corpus.recordings(u)
-        example = p.example(own, u.transcript if text is None else text, u.transcript)
-        example |= {"label": np.int32(u.label), "index": np.int32(self._index[u.id])}
-        if not augmented:
+    def _example(self, u, seed_epoch, texts):
+        p, (own, augmented) = self.preprocessor, self.corpus.recordings(u)
+        if seed_epoch is None:
+            text = texts.get(u.id, u.transcript)
+        else:
+            text = draw_text(u, seed_epoch, *self._text_shares, texts)
+        example = p.example(own, text, u.transcript)
+        example |= {"label": np.int32(u.label), "index": np.int32(u.index)}
+        if seed_epoch is None or not self.augmented:
             return example
-        example["aug_valid"] = has_view = u.has_view(self._modalities)
+        example["aug_valid"] = has_view = self._has_view(u)
         if "audio" in self._modalities:
-            drawn = self._drawn(u, seed_epoch)
-            example["aug_audio"] = p.audio(own if drawn is None else others[drawn])
+            example["aug_audio"] = p.audio(
+                augmented[draw_recording(u, seed_epoch)] if has_view else own
+            )
         if "text" in self._modalities:
             example["aug_text_ids"] = p.text_ids(u.aug_transcript if has_view else u.transcript)
         return example
 
 
-def any_view(training_sets, modalities) -> bool:
-    """Whether any utterance that is trained on has an augmented view for these modalities."""
-    return any(u.has_view(modalities) for utterances in training_sets for u in utterances)
+class Batches:
+    """Random access to the batches of some passes over utterances, by step.
 
-
-class TrainBatches:
-    """Random access to every batch of a training run, by step.
-
-    Batch `step` depends on (seed, epoch, step within it) alone, so the iterator's whole state is
-    the step, and a resumed run sees what an uninterrupted one would have seen. The plan is the
-    same in every process; each loads its own rows of a batch.
+    Batch `step` depends on (seed, epoch, step within it) and the texts alone, so an iterator's
+    whole state is the step, and a resumed run sees what an uninterrupted one would have seen. The
+    plan is the same in every process; each loads its own rows of a batch.
 
     Args:
       collator: makes the batches.
-      utterances: what one pass feeds.
+      utterances: n, fed by each pass.
       batch_size: rows of the whole batch.
-      epochs: passes.
-      seed: of the order and of the augmented recordings drawn.
       rows: slice or indices of a batch's rows that this process loads; None: all.
+      epochs: passes.
+      seed: of training: the order, the augmented recordings and the texts are drawn; None for
+        evaluation, in the order given.
+      texts: see `Collator.batch`.
 
     Attributes:
       steps_per_epoch: ceil(n / batch_size).
-      asr_transcripts: utterance id -> ASR transcript, of the batches loaded from now on.
+      seed: as given.
+      texts: of the batches loaded from now on.
     """
 
-    def __init__(self, collator: Collator, utterances, batch_size: int, epochs: int, seed: int,
-                 rows=None):  # fmt: skip
+    def __init__(self, collator: Collator, utterances, batch_size: int, rows=None, *,
+                 epochs: int = 1, seed: int | None = None, texts=None):  # fmt: skip
         self.steps_per_epoch = -(-len(utterances) // batch_size)
-        self.asr_transcripts = {}
-        self._collator = collator
-        self._utterances = utterances
-        self._batch_size = batch_size
-        self._epochs = epochs
-        self._seed = seed
-        self._rows = rows
-        self._plans = {}
+        self.seed, self.texts = seed, texts or {}
+        self._collator, self._utterances = collator, utterances
+        self._batch_size, self._rows, self._epochs = batch_size, rows, epochs
+        self._buckets = collator.buckets
+        if seed is None:
+            # An ASR transcript can be longer than any text that the buckets were made for.
+            ids = collator.preprocessor.text_ids
+            longest = bucketing.rounded(max((len(ids(t)) for t in self.texts.values()), default=0))
+            self._buckets = tuple(
+                dataclasses.replace(b, tokens=max(b.tokens, longest)) for b in self._buckets
+            )
+        # Threads read ahead over the border of two epochs.
+        self.plan = functools.lru_cache(maxsize=4)(self._plan)
 
     def __len__(self) -> int:
         return self.steps_per_epoch * self._epochs
 
     def __getitem__(self, step: int) -> dict:
-        collator, now = self._collator, (self._seed, step // self.steps_per_epoch)
         bucket, at = self._planned(step)
-        utterances = _at(self._utterances, at)
-        texts = collator.draw_texts(utterances, now, self.asr_transcripts)
-        return collator.batch(
-            utterances, collator.buckets[bucket], now, collator.augmented, self._rows, texts
-        )
+        utterances = [None if i == bucketing.FILL else self._utterances[i] for i in at]
+        key = self._key(step // self.steps_per_epoch)
+        return self._collator.batch(utterances, self._buckets[bucket], key, self._rows, self.texts)
+
+    def row_indices(self, step: int) -> np.ndarray:
+        """Each row of the whole batch's place in `utterances`: int [batch_size], -1 fills."""
+        return self._planned(step)[1].copy()
 
     def num_valid(self, step: int) -> int:
         """How many rows of the whole batch hold an utterance, whatever rows this process loads."""
         return int((self._planned(step)[1] != bucketing.FILL).sum())
-
-    def shape(self, step: int) -> bucketing.Bucket:
-        """The static shapes of a batch, without loading it."""
-        return self._collator.buckets[self._planned(step)[0]]
 
     def _planned(self, step):
         """(bucket, indices) of a batch."""
         epoch, position = divmod(step, self.steps_per_epoch)
         return self.plan(epoch)[position]
 
-    def plan(self, epoch: int) -> list[tuple[int, np.ndarray]]:
+    def _plan(self, epoch):
         """See `bucketing.plan`, for one pass."""
-        plan = self._plans.get(epoch)
-        if plan is None:
-            rng = np.random.default_rng((self._seed, epoch))
-            lengths = self._collator.view_lengths(self._utterances, (self._seed, epoch)).max(1)
-            plan = bucketing.plan(lengths, self._collator.edges, self._batch_size, rng)
-            # Threads read ahead over the border of two epochs: keep both, not the whole run.
-            near = {e: p for e, p in self._plans.items() if abs(e - epoch) <= 2}
-            self._plans = near | {epoch: plan}
-        return plan
+        key = self._key(epoch)
+        lengths = self._collator.view_lengths(self._utterances, key).max(1)
+        rng = key and np.random.default_rng(key)
+        return bucketing.plan(lengths, self._collator.edges, self._batch_size, rng)
+
+    def _key(self, epoch):
+        return None if self.seed is None else (self.seed, epoch)
 
 
-class EvalBatches:
-    """Random access to one pass over utterances, in order, without the augmented view.
-
-    Args:
-      collator: makes the batches.
-      utterances: what the pass feeds.
-      batch_size: rows of the whole batch.
-      rows: slice or indices of a batch's rows that this process loads; None: all.
-      texts: utterance id -> what is read in its transcript's place.
-    """
-
-    def __init__(self, collator: Collator, utterances, batch_size: int, rows=None, texts=None):
-        self._collator = collator
-        self._utterances = utterances
-        self._rows = rows
-        self._texts = texts or {}
-        preprocessor = collator.preprocessor
-        # An ASR transcript can be longer than any text that the buckets were made for.
-        longest = max((len(preprocessor.text_ids(t)) for t in self._texts.values()), default=0)
-        self._buckets = bucketing.with_tokens(collator.buckets, longest)
-        samples = [min(u.samples, preprocessor.max_samples) for u in utterances]
-        self._plan = bucketing.plan(samples, collator.edges, batch_size)
-
-    def __len__(self) -> int:
-        return len(self._plan)
-
-    def __getitem__(self, i: int) -> dict:
-        bucket, at = self._plan[i]
-        utterances = _at(self._utterances, at)
-        return self._collator.batch(
-            utterances, self._buckets[bucket], rows=self._rows, texts=self._texts
-        )
-
-    def row_indices(self, i: int) -> np.ndarray:
-        """Each row of the whole batch's place in `utterances`: int [batch_size], -1 fills."""
-        return self._plan[i][1].copy()
-
-
-def _at(utterances, rows):
-    return [None if i == bucketing.FILL else utterances[i] for i in rows]
-
-
-def device_iterator(batches, place, threads: int, prefetch: int, ahead: int = 2):
-    """An iterator over batches that are on the devices already when they are asked for.
+class DeviceIterator(grain.DatasetIterator):
+    """Batches that are on the devices already when they are asked for.
 
     `grain.experimental.device_put` with `place` in the place of `jax.device_put`, which can't put
-    together a batch of which each process holds a part.
+    together a batch of which each process holds a part. A grain iterator, so orbax saves and
+    restores it as one: its state counts the batches handed out, and those that only wait ahead come
+    again after a restart.
 
     Args:
-      batches: what `TrainBatches` and `EvalBatches` are: a length and items.
+      batches: a sequence, such as `Batches`.
       place: host batch -> device batch; called in a thread of its own, in order.
       threads: that load.
       prefetch: batches in the host's memory ahead, at least 1.
       ahead: batches on the devices ahead, at least 1.
 
-    Returns:
-      A `DeviceIterator`.
-    """
-    options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=prefetch)
-    placed = grain.MapDataset.source(batches).to_iter_dataset(options).map(place)
-    return DeviceIterator(iter(grain.experimental.ThreadPrefetchIterDataset(
-        placed, prefetch_buffer_size=ahead)))  # fmt: skip
-
-
-class DeviceIterator(grain.DatasetIterator):
-    """See `device_iterator`. A grain iterator, so orbax saves and restores it as one.
-
-    Its state counts the batches handed out; those that only wait ahead come again after a restart.
-
     Attributes:
       waited: seconds spent in `__next__` so far, waiting for a batch.
     """
 
-    def __init__(self, source: grain.DatasetIterator):
-        super().__init__(source)
+    def __init__(self, batches, place, threads: int, prefetch: int, ahead: int = 2):
+        options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=prefetch)
+        placed = grain.MapDataset.source(batches).to_iter_dataset(options).map(place)
+        super().__init__(
+            iter(grain.experimental.ThreadPrefetchIterDataset(placed, prefetch_buffer_size=ahead))
+        )
         self.waited = 0.0
-        self._last = None  # the state at the end, once closed
 
     def __next__(self):
-        if not self._parents:
-            raise ValueError("The iterator is closed.")
+        self._assert_not_closed()
         began = time.perf_counter()
         try:
-            return next(self._parents[0])
+            return next(self._parent)
         finally:
             self.waited += time.perf_counter() - began
 
     def get_state(self) -> dict:
         """The state after the last batch handed out."""
-        return self._parents[0].get_state() if self._parents else self._last
+        return self._parent.get_state()
 
     def set_state(self, state: dict) -> None:
         """Goes on after the batch that `state` was taken at."""
-        self._parents[0].set_state(state)
-
-    def start_prefetch(self) -> None:
-        """Starts to load before the first batch is asked for; orbax does so after a restore."""
-        for source in self._parents:
-            source.start_prefetch()
+        self._parent.set_state(state)
 
     def close(self) -> None:
         """Ends the threads; what was loaded ahead is dropped."""
-        if self._parents:
-            self._last = self.get_state()
-            self._parents[0].close()
-            # Let go of now: grain's iterators close themselves again when they are deleted, and
-            # complain if that comes as late as the interpreter's end.
-            self._parents = ()
+        super().close()
+        # Let go of now: grain's iterators close themselves again when they are deleted, and
+        # complain if that comes as late as the interpreter's end.
+        self._parents = ()
 
     def __enter__(self):
         return self

@@ -62,13 +62,11 @@ class Table:
     """A table that was read whole.
 
     Attributes:
-      path: of the file.
       columns: those of `COLUMNS` that it has, in its order.
       unknown: names of its other columns that are not empty; they are not read.
       rows: at least one.
     """
 
-    path: str
     columns: tuple[str, ...]
     unknown: tuple[str, ...]
     rows: tuple[Row, ...]
@@ -96,12 +94,16 @@ def read(path: str, required: tuple[str, ...] = ("audio",)) -> Table:
     columns = _columns(path, names, required)
     rows = tuple(_row(path, line, record, columns, required, faults) for line, record in records)
     if faults:
-        raise UserError(_refusal(path, faults))
+        listed = "; ".join(f"line {line}: {fault}" for line, fault in sorted(faults)[:_LISTED])
+        more = f"; and {len(faults) - _LISTED} more" if len(faults) > _LISTED else ""
+        raise UserError(
+            f"{path} can't be read as a table: {listed}{more}. Mend these lines; nothing was read."
+        )
     if not rows:
         raise UserError(f"{path} has no rows; expected one per recording.")
     filled = {n for _, record in records for n, cell in record.items() if not _is_empty(cell)}
     unknown = tuple(n for n in names if n in filled and n not in columns)
-    return Table(path, tuple(columns.values()), unknown, rows)
+    return Table(tuple(columns.values()), unknown, rows)
 
 
 def _parsed(path, faults):
@@ -122,29 +124,23 @@ def _parsed(path, faults):
 
 def _cells(lines, delimiter, faults):
     reader = csv.reader(lines, delimiter=delimiter, strict=True, skipinitialspace=True)
-    names, records = [], []
-    while True:
-        line = reader.line_num + 1
-        try:
-            cells = next(reader)
-        except StopIteration:
-            return names, records
-        except csv.Error as e:  # where the next row would begin is not known
-            faults.append(
-                (line, f"{e}; is a quote not closed, or one in a quoted cell not doubled?")
-            )
-            return names, records
-        if not any(cell.strip() for cell in cells):
-            continue
-        if not names:
-            names = [cell.strip() or f"column {i}" for i, cell in enumerate(cells, 1)]
-        elif len(cells) != len(names):
-            counts = f"{len(cells)} cells where the header has {len(names)}"
-            faults.append(
-                (line, f"{counts}; a cell with a {delimiter!r} in it needs quotes around it")
-            )
-        else:
-            records.append((line, dict(zip(names, cells))))
+    names, records, after = [], [], 1
+    try:
+        for cells in reader:
+            line, after = after, reader.line_num + 1
+            if not any(cell.strip() for cell in cells):
+                continue
+            if not names:
+                names = [cell.strip() or f"column {i}" for i, cell in enumerate(cells, 1)]
+            elif len(cells) == len(names):
+                records.append((line, dict(zip(names, cells))))
+            else:
+                counts = f"{len(cells)} cells where the header has {len(names)}"
+                fault = f"{counts}; a cell with a {delimiter!r} in it needs quotes around it"
+                faults.append((line, fault))
+    except csv.Error as e:  # where the next row would begin is not known
+        faults.append((after, f"{e}; is a quote not closed, or one in a quoted cell not doubled?"))
+    return names, records
 
 
 def _objects(lines, faults):
@@ -242,9 +238,3 @@ def _value(column, cell):
 def _is_empty(cell):
     """Whether there is nothing; pandas writes NaN for it into JSON Lines."""
     return cell is None or cell != cell or not str(cell).strip()
-
-
-def _refusal(path, faults):
-    listed = "; ".join(f"line {line}: {fault}" for line, fault in sorted(faults)[:_LISTED])
-    more = f"; and {len(faults) - _LISTED} more" if len(faults) > _LISTED else ""
-    return f"{path} can't be read as a table: {listed}{more}. Mend these lines; nothing was read."

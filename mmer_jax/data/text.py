@@ -203,18 +203,13 @@ def _from_file(path):
     # The class would set it to False.
     prefix = {k: v for k, v in splitter.items() if k == "add_prefix_space"}
     tokenizer = PreTrainedTokenizerFast(tokenizer_file=path, **prefix)
-    for name, token in _special_tokens(os.path.dirname(path)).items():
-        if token in tokenizer.get_vocab():  # nothing is added
+    try:
+        with open(os.path.join(os.path.dirname(path), _TOKENIZER_OPTIONS), encoding="utf-8") as f:
+            named = json.load(f)
+    except (OSError, ValueError):
+        named = None  # of an older version, or spoilt: the tokens themselves are in tokenizer.json
+    for name in _SPECIAL if isinstance(named, dict) else ():
+        token = named.get(name)
+        if isinstance(token, str) and token in tokenizer.get_vocab():  # nothing is added
             setattr(tokenizer, name, token)
     return tokenizer
-
-
-def _special_tokens(folder):
-    """Names -> tokens from a folder's tokenizer_config.json; {} where it names none."""
-    try:
-        with open(os.path.join(folder, _TOKENIZER_OPTIONS), encoding="utf-8") as f:
-            options = json.load(f)
-    except (OSError, ValueError):
-        return {}  # of an older version, or spoilt: the tokens themselves are in tokenizer.json
-    named = options if isinstance(options, dict) else {}
-    return {name: named[name] for name in _SPECIAL if isinstance(named.get(name), str)}

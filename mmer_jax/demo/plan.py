@@ -74,6 +74,7 @@ class Turn:
     """One utterance.
 
     Attributes:
+        session: 1..5.
         speaker: session and gender, as "1F".
         label: three letters, as in the label files.
         dialog: name, as "Ses01F_impro01".
@@ -85,6 +86,7 @@ class Turn:
         max_seconds: the sound is cut after so many seconds, if not None.
     """
 
+    session: int
     speaker: str
     label: str
     dialog: str
@@ -104,11 +106,6 @@ class Turn:
     def spoken(self):
         """What its sound says."""
         return self.text.sentence
-
-    @property
-    def session(self):
-        """1..5."""
-        return int(self.speaker[0])
 
     @property
     def utterance(self):
@@ -227,7 +224,8 @@ def _turn(key, dialog):
     """Returns the turn of a key: (seed, speaker, label, index within the label)."""
     _, speaker, label, _ = key
     prosody = speech.draw_prosody(label, stream(*key, "prosody"))
-    return Turn(speaker, label, dialog, _text(key, dialog), prosody, _seed_of(*key))
+    session, text = int(speaker[0]), _text(key, dialog)
+    return Turn(session, speaker, label, dialog, text, prosody, _seed_of(*key))
 
 
 def _text(key, dialog):

@@ -155,19 +155,10 @@ def joined(turn):
 
 
 class _Rated(NamedTuple):
-    """The ratings of one turn.
-
-    Attributes:
-        turn: plan.Turn.
-        categories: rater ("E2", ..., "F1") -> text after `C-<rater>:`.
-        dimensions: rater -> text after `A-<rater>:`; some raters gave none.
-        mean: valence, activation and dominance, 1..5.
-    """
-
     turn: plan.Turn
-    categories: dict
-    dimensions: dict
-    mean: np.ndarray
+    categories: dict  # rater ("E2", ..., "F1") -> text after `C-<rater>:`
+    dimensions: dict  # rater -> text after `A-<rater>:`; some raters gave none
+    mean: np.ndarray  # valence, activation and dominance, 1..5
 
 
 def _rate(turn, raters):

@@ -95,15 +95,23 @@ def normalizes(config, model: MMER | None = None) -> bool:
     return value
 
 
-def preprocessor(config, model: MMER, tokenizer) -> Preprocessor:
-    """What makes a trained model's inputs in prediction.
+def preprocessor(config, tokenizer, model: MMER | None = None) -> Preprocessor:
+    """The inputs' preprocessing, which cuts audio at `data.max_seconds`.
 
-    Audio is cut where training cut utterances, or where the audio encoder's positions end; a model
-    that uses none gets none.
+    Args:
+      config: the whole config.
+      tokenizer: None for a model of speech alone.
+      model: a trained one, for prediction: audio is cut where its encoder's positions end, too, and
+        there is none where it uses none.
+
+    Raises:
+      UserError: see `normalizes`.
     """
+    longest = round(config.data.max_seconds * SAMPLE_RATE)
+    if model is None:
+        return Preprocessor(tokenizer, longest, normalizes(config))
     if model.audio_encoder is None:
         return Preprocessor(tokenizer, 0, False)
-    longest = round(config.data.max_seconds * SAMPLE_RATE)
     longest = min(longest, _longest_audio(model) or longest)
     return Preprocessor(tokenizer, longest, normalizes(config, model))
 

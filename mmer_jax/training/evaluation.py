@@ -48,7 +48,7 @@ def outputs(trainer: Trainer, forward, state, utterances, texts=None):
     """
     size = trainer.config.data.eval_batch_size
     rows = sharding.process_rows(size, trainer.mesh)
-    batches = loader.EvalBatches(trainer.collator, utterances, size, rows, texts)
+    batches = loader.Batches(trainer.collator, utterances, size, rows, texts=texts)
     params = merge(state.params, state.frozen)
     with trainer.to_devices(batches) as placed:
         for i, batch in enumerate(placed):

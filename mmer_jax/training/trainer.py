@@ -7,7 +7,6 @@ import jax
 from mmer_jax import losses
 from mmer_jax.data import folds, loader, text
 from mmer_jax.data.corpus import Corpus
-from mmer_jax.data.preprocessing import SAMPLE_RATE, Preprocessor
 from mmer_jax.losses import memory_bank
 from mmer_jax.models import factory, params_file
 from mmer_jax.models.forward import make_forward
@@ -80,10 +79,9 @@ class Trainer:
         """
         corpus = Corpus(config.data.dir, config.data.dataset, config.data.emotions)
         tokenizer = text.read_tokenizer(config)
-        longest = round(config.data.max_seconds * SAMPLE_RATE)
-        preprocessor = Preprocessor(tokenizer, longest, factory.normalizes(config))
         two_views = bool(losses.of_two_views(config.losses))
-        collator = loader.Collator.from_config(config, corpus, preprocessor, two_views)
+        preprocessor = factory.preprocessor(config, tokenizer)
+        collator = loader.Collator(config, corpus, preprocessor, two_views)
         vocab_size = tokenizer.vocab_size if tokenizer else 1
         trainer = cls.from_config(config, corpus.label_names, vocab_size, collator)
         sharding.check_batch_size("data.eval_batch_size", config.data.eval_batch_size, trainer.mesh)
@@ -114,10 +112,10 @@ class Trainer:
         )
 
     def to_devices(self, batches):
-        """`loader.device_iterator` over the mesh: batches, some of them loaded ahead."""
+        """A `loader.DeviceIterator` over the mesh: batches, some of them loaded ahead."""
         options = self.config.data
         place = functools.partial(sharding.place, mesh=self.mesh)
-        return loader.device_iterator(batches, place, options.threads, options.prefetch)
+        return loader.DeviceIterator(batches, place, options.threads, options.prefetch)
 
     def reseed(self, config) -> None:
         """Takes a config that differs from the one so far in its seed alone."""

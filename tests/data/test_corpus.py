@@ -19,9 +19,8 @@ def test_every_utterance_with_its_recordings(prepared):
     for u in corpus.utterances:
         audio, augmented = corpus.recordings(u)
         assert len(audio) == u.samples
-        assert tuple(map(len, augmented)) == u.aug_samples and augmented
-        assert len(u.aug_voices) == len(u.aug_samples)
-        assert all(voice.startswith("espeak-") for voice in u.aug_voices)
+        assert [len(a) for a in augmented] == [r.samples for r in u.augmented] != []
+        assert all(r.voice.startswith("espeak-") for r in u.augmented)
         assert u.session == int(u.id[4]) and u.dialog == u.id[:-5]
         assert u.speaker.endswith(u.id[-4])
 
@@ -29,14 +28,16 @@ def test_every_utterance_with_its_recordings(prepared):
 def test_reading_batches_imports_no_tensorflow(prepared):
     program = f"""
 import sys
+from mmer_jax import configuration
 from mmer_jax.data import loader, text
 from mmer_jax.data.corpus import Corpus
 from mmer_jax.data.preprocessing import Preprocessor
 corpus = Corpus({str(prepared / "tfds")!r})
 tokenizer = text.Tokenizer({str(prepared / "corpus" / "tokenizer")!r}, 32)
-collator = loader.Collator(corpus, Preprocessor(tokenizer, 210_000, False), True, 1)
-batches = loader.TrainBatches(collator, corpus.utterances, 4, 1, 0)
-with loader.device_iterator(batches, dict, 2, 2) as iterator:
+preprocessor = Preprocessor(tokenizer, 210_000, False)
+collator = loader.Collator(configuration.default(), corpus, preprocessor, True)
+batches = loader.Batches(collator, corpus.utterances, 4, seed=0)
+with loader.DeviceIterator(batches, dict, 2, 2) as iterator:
     next(iterator)
 assert "tensorflow" not in sys.modules, "tensorflow was imported"
 """
@@ -55,8 +56,8 @@ def test_a_dataset_of_the_version_before_is_read_with_unknown_voices(prepared, t
     (before / "dataset_info.json").write_text(json.dumps(info | {"version": "1.0.0"}))
     old, new = Corpus(str(tmp_path / "tfds")), Corpus(str(prepared / "tfds"))
     for u, now in zip(old.utterances, new.utterances):
-        assert u.aug_voices == ("",) * len(u.aug_samples)
-        assert dataclasses.replace(u, aug_voices=now.aug_voices) == now
+        assert {r.voice for r in u.augmented} == {""}
+        assert dataclasses.replace(u, augmented=now.augmented) == now
 
 
 def test_no_dataset_is_a_way_to_one(tmp_path):

@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 
 from mmer_jax.data import text
-from mmer_jax.data.corpus import Corpus
+from mmer_jax.data.corpus import Corpus, Recording
 from mmer_jax.data.folds import Fold, all_folds, split, training_texts
 from mmer_jax.errors import UserError
 
@@ -78,15 +78,23 @@ def test_one_speaker_left_out(utterances):
     [
         (lambda u: "Ses02X" if u.speaker == "Ses02M" and u.label else u.speaker, "Ses02X"),
         (lambda u: "Ses02A" if u.speaker == "Ses02M" else u.speaker, "Ses02A"),
-        (lambda u: "Ses01F" if u.speaker == "Ses02F" else u.speaker, "Ses01F"),
-        (lambda u: "Ses01MM" if u.row % 2 and u.speaker == "Ses01M" else u.speaker, "Ses01MM"),
+        (lambda u: "Ses01MM" if u.index % 2 and u.speaker == "Ses01M" else u.speaker, "Ses01MM"),
     ],
 )
-def test_a_fold_that_would_not_be_one_speaker_is_refused(utterances, rename, named):
+def test_a_speaker_that_no_fold_tests_is_refused(utterances, rename, named):
     renamed = [dataclasses.replace(u, speaker=rename(u)) for u in utterances]
     with pytest.raises(UserError, match=named):
         split(renamed, Fold(9, "speaker"), "heldout", 0.2, 0)
     assert split(renamed, Fold(5), "heldout", 0.2, 0).test
+
+
+def test_a_speaker_of_two_sessions_is_left_out_whole(utterances):
+    moved = [
+        dataclasses.replace(u, speaker="Ses01F") if u.speaker == "Ses02F" else u for u in utterances
+    ]
+    p = split(moved, Fold(1, "speaker"), "heldout", 0.2, 0)
+    assert {u.session for u in p.test} == {1, 2}
+    assert "Ses01F" not in {u.speaker for u in (*p.train, *p.validation)}
 
 
 def test_transcripts_of_the_test_side_can_be_taken_out_of_training(utterances):
@@ -129,15 +137,17 @@ def test_training_texts_have_the_augmented_ones_where_they_are_drawn(utterances)
 def test_no_augmented_recording_in_a_tested_speakers_voice_is_drawn(utterances, protocol):
     speakers = sorted({u.speaker for u in utterances})
     planted = [
-        dataclasses.replace(u, aug_samples=(9, 8), aug_voices=(speakers[i % 10], "robot"))
+        dataclasses.replace(
+            u, augmented=(Recording(0, 9, speakers[i % 10]), Recording(9, 8, "robot"))
+        )
         for i, u in enumerate(utterances)
     ]
     for fold in all_folds(protocol):
         p = split(planted, fold, "heldout", 0.2, seed=0)
         tested = {u.speaker for u in p.test}
-        drawable = [(u.aug_voices[k], k) for u in (*p.train, *p.validation) for k in u.drawable]
-        assert {voice for voice, _ in drawable} == {*speakers, "robot"} - tested
-        assert all(k == (voice == "robot") for voice, k in drawable)
+        drawn = [r for u in (*p.train, *p.validation) for r in u.augmented]
+        assert {r.voice for r in drawn} == {*speakers, "robot"} - tested
+        assert all(r.start == 9 * (r.voice == "robot") for r in drawn)
 
 
 def test_an_empty_session_is_named(utterances):

@@ -9,8 +9,9 @@ import numpy as np
 import orbax.checkpoint as ocp
 import pytest
 
+from mmer_jax import configuration
 from mmer_jax.data import bucketing, folds, loader, text
-from mmer_jax.data.corpus import Corpus
+from mmer_jax.data.corpus import Corpus, Recording
 from mmer_jax.data.preprocessing import Preprocessor
 
 
@@ -26,22 +27,24 @@ def tokenizer(prepared):
 
 @pytest.fixture(scope="module")
 def make(corpus, tokenizer):
-    """Options -> a `Collator` with the augmented view."""
+    """Options of the config -> a `Collator`."""
 
-    def make(corpus=corpus, augmented=True, max_samples=210_000, **options):
+    def make(options=(), corpus=corpus, two_views=True, max_samples=210_000):
+        config = configuration.default()
+        config.update_from_flattened_dict(dict(options))
         preprocessor = Preprocessor(tokenizer, max_samples, False)
-        return loader.Collator(corpus, preprocessor, augmented, **options)
+        return loader.Collator(config, corpus, preprocessor, two_views)
 
     return make
 
 
 @pytest.fixture(scope="module")
 def collator(make):
-    return make(buckets=2)
+    return make({"data.buckets": 2})
 
 
 def train_batches(collator, seed=0):
-    return loader.TrainBatches(collator, collator.corpus.utterances, 8, 3, seed)
+    return loader.Batches(collator, collator.corpus.utterances, 8, epochs=3, seed=seed)
 
 
 def test_shapes_are_one_set_per_bucket(collator):
@@ -79,13 +82,13 @@ def test_the_augmented_view_is_one_of_the_utterances_own(collator, corpus):
 
 
 def test_several_augmented_recordings_are_all_drawn(collator, corpus):
-    several = next(u for u in corpus.utterances if len(u.aug_samples) > 1)
+    several = next(u for u in corpus.utterances if len(u.augmented) > 1)
     bucket = collator.buckets[-1]
     lengths = {
-        int(collator.batch([several], bucket, (0, epoch), True)["aug_audio_length"][0])
+        int(collator.batch([several], bucket, (0, epoch))["aug_audio_length"][0])
         for epoch in range(20)
     }
-    assert lengths == set(several.aug_samples)
+    assert lengths == {r.samples for r in several.augmented}
 
 
 @pytest.mark.parametrize("fold", [folds.Fold(1), folds.Fold(5), folds.Fold(4, "speaker")])
@@ -95,14 +98,20 @@ def test_no_batch_holds_a_tested_speakers_voice(make, corpus, fold):
     planted = with_utterances(
         corpus,
         (
-            dataclasses.replace(u, aug_voices=(speakers[i % 10], *u.aug_voices[1:]))
-            for i, u in enumerate(corpus.utterances)
+            dataclasses.replace(
+                u,
+                augmented=(
+                    dataclasses.replace(u.augmented[0], voice=speakers[u.index % 10]),
+                    *u.augmented[1:],
+                ),
+            )
+            for u in corpus.utterances
         ),
     )
-    f = make(planted, buckets=2)
+    f = make({"data.buckets": 2}, planted)
     p = folds.split(planted.utterances, fold, "heldout", 0.2, seed=0)
     tested = {u.speaker for u in p.test}
-    batches, drawn = loader.TrainBatches(f, p.train + p.validation, 8, 3, 0), set()
+    batches, drawn = loader.Batches(f, p.train + p.validation, 8, epochs=3, seed=0), set()
     for step in range(len(batches)):
         b = batches[step]
         for row in np.flatnonzero(b["aug_valid"]):
@@ -110,7 +119,7 @@ def test_no_batch_holds_a_tested_speakers_voice(make, corpus, fold):
             wave = np.round(b["aug_audio"][row] * 32768)[: b["aug_audio_length"][row]]
             own = planted.recordings(u)[1]
             (which,) = [k for k, a in enumerate(own) if np.array_equal(a, wave)]
-            drawn.add(u.aug_voices[which])
+            drawn.add(u.augmented[which].voice)
     assert drawn & set(speakers) == set(speakers) - tested
     assert any(v.startswith("espeak-") for v in drawn)
 
@@ -125,7 +134,7 @@ def with_utterances(corpus, utterances):
 def without_views(corpus, texts, recordings):
     """The corpus without its augmented texts, its augmented recordings, or both."""
     lost = {} if texts else {"aug_transcript": ""}
-    lost |= {} if recordings else {"aug_samples": (), "aug_voices": ()}
+    lost |= {} if recordings else {"augmented": ()}
     return with_utterances(corpus, (dataclasses.replace(u, **lost) for u in corpus.utterances))
 
 
@@ -143,12 +152,12 @@ def test_a_view_is_what_the_model_takes(make, corpus, tokenizer, texts, recordin
     other = without_views(corpus, texts, recordings)
     for modalities in (("audio",), ("text",), ("audio", "text")):
         has_view = modalities in served
-        assert loader.any_view([other.utterances], modalities) == has_view
-        f = make(other, buckets=1, modalities=modalities)
-        b = f.batch(other.utterances[:8], f.buckets[0], (0, 0), True)
-        assert b["aug_valid"].all() == b["aug_valid"].any() == has_view
-        assert ("aug_audio" in b) == ("audio" in modalities)
-        assert ("aug_text_ids" in b) == ("text" in modalities)
+        f = make({"data.buckets": 1, "model.modalities": modalities}, other)
+        b = f.batch(other.utterances[:8], f.buckets[0], (0, 0))
+        assert f.augmented == has_view == ("aug_valid" in b)
+        assert not has_view or b["aug_valid"].all()
+        assert ("aug_audio" in b) == (has_view and "audio" in modalities)
+        assert ("aug_text_ids" in b) == (has_view and "text" in modalities)
         if has_view and "text" in modalities:
             ids = b["aug_text_ids"][0][b["aug_text_mask"][0] > 0]
             np.testing.assert_array_equal(ids, tokenizer.ids(other.utterances[0].aug_transcript))
@@ -158,12 +167,12 @@ def test_a_view_is_what_the_model_takes(make, corpus, tokenizer, texts, recordin
 def test_a_view_that_does_not_exist_is_no_padding(make, corpus, every):
     """Recordings of one length: nothing is padded, whether all, half or one of them have a view."""
     same = (
-        dataclasses.replace(u, samples=16_000, aug_samples=(16_000,), aug_voices=("",))
-        if i % every == 0
+        dataclasses.replace(u, samples=16_000, augmented=(Recording(0, 16_000),))
+        if u.index % every == 0
         else dataclasses.replace(u, samples=16_000).without_view()
-        for i, u in enumerate(corpus.utterances)
+        for u in corpus.utterances
     )
-    f = make(with_utterances(corpus, same))
+    f = make(corpus=with_utterances(corpus, same))
     assert f.choice.reached and f.choice.padding == f.choice.floor == 0
 
 
@@ -194,7 +203,7 @@ def assert_same(one, other):
 
 def test_the_device_iterator_hands_out_every_batch_in_order(collator):
     batches = train_batches(collator)
-    with loader.device_iterator(batches, placed, 2, 4) as iterator:
+    with loader.DeviceIterator(batches, placed, 2, 4) as iterator:
         for step, batch in enumerate(iterator):
             np.testing.assert_array_equal(batch["index"], batches[step]["index"])
         assert step == len(batches) - 1
@@ -204,12 +213,12 @@ def test_the_device_iterator_hands_out_every_batch_in_order(collator):
 @pytest.mark.parametrize("handed_out", [0, 4, 11])
 def test_the_device_iterators_state_leaves_out_what_waits_ahead(collator, handed_out):
     batches = train_batches(collator)
-    with loader.device_iterator(batches, placed, 2, 4, ahead=3) as first:
+    with loader.DeviceIterator(batches, placed, 2, 4, ahead=3) as first:
         for _ in range(handed_out):
             next(first)
         _wait_for(lambda: first._parents[0]._buffer.full() or handed_out == 0)
         state = first.get_state()
-    with loader.device_iterator(batches, placed, 2, 4) as second:
+    with loader.DeviceIterator(batches, placed, 2, 4) as second:
         second.set_state(state)
         assert_same(next(second), batches[handed_out])
 
@@ -225,14 +234,14 @@ def _wait_for(condition):
 def test_the_device_iterator_through_a_checkpoint(collator, tmp_path):
     batches = train_batches(collator)
     with ocp.CheckpointManager(tmp_path) as manager:
-        with loader.device_iterator(batches, placed, 2, 4) as first:
+        with loader.DeviceIterator(batches, placed, 2, 4) as first:
             for _ in range(7):
                 next(first)
             items = ocp.args.Composite(data=grain.PyGrainCheckpointSave(first))
             manager.save(7, args=items)
             next(first)  # what comes after the save is not in it
             manager.wait_until_finished()
-        with loader.device_iterator(batches, placed, 2, 4) as second:
+        with loader.DeviceIterator(batches, placed, 2, 4) as second:
             items = ocp.args.Composite(data=grain.PyGrainCheckpointRestore(second))
             manager.restore(7, args=items)
             assert_same(next(second), batches[7])
@@ -241,12 +250,12 @@ def test_the_device_iterator_through_a_checkpoint(collator, tmp_path):
 @pytest.mark.parametrize("taken", [0, 1, 5])
 def test_closing_leaves_no_thread(collator, taken):
     before = set(threading.enumerate())
-    iterator = loader.device_iterator(train_batches(collator), placed, 3, 4)
+    iterator = loader.DeviceIterator(train_batches(collator), placed, 3, 4)
     for _ in range(taken):
         next(iterator)
-    iterator.close()
-    iterator.close()
     assert iterator.get_state()["next_index"] == taken
+    iterator.close()
+    iterator.close()
     with pytest.raises(ValueError, match="closed"):
         next(iterator)
     _wait_for(lambda: set(threading.enumerate()) <= before)
@@ -256,7 +265,7 @@ def test_an_error_in_loading_comes_out_of_the_iterator(collator):
     def place(batch):
         raise RuntimeError("no device")
 
-    with loader.device_iterator(train_batches(collator), place, 2, 4) as iterator:
+    with loader.DeviceIterator(train_batches(collator), place, 2, 4) as iterator:
         with pytest.raises(RuntimeError, match="no device"):
             next(iterator)
 
@@ -266,8 +275,8 @@ def test_the_processes_parts_make_the_whole_batch(collator, corpus, shares):
     """Also where a process has fill rows alone: 13 utterances in batches of 8."""
     some = corpus.utterances[:13]
     makers = (
-        lambda rows: loader.TrainBatches(collator, some, 8, 2, 0, rows),
-        lambda rows: loader.EvalBatches(collator, some[:10], 8, rows),
+        lambda rows: loader.Batches(collator, some, 8, rows, epochs=2, seed=0),
+        lambda rows: loader.Batches(collator, some[:10], 8, rows),
     )
     for make in makers:
         whole, parts = make(None), [make(rows) for rows in shares]
@@ -280,8 +289,8 @@ def test_the_processes_parts_make_the_whole_batch(collator, corpus, shares):
 
 def test_row_indices_and_num_valid_tell_of_the_whole_batch(collator, corpus):
     some = corpus.utterances[:13]
-    batches = loader.EvalBatches(collator, some, 8, rows=slice(0, 2))
-    whole = loader.EvalBatches(collator, some, 8)
+    batches = loader.Batches(collator, some, 8, rows=slice(0, 2))
+    whole = loader.Batches(collator, some, 8)
     indices = np.concatenate([batches.row_indices(i) for i in range(len(batches))])
     assert sorted(indices[indices != bucketing.FILL]) == list(range(13))
     assert "aug_audio" not in whole[0]
@@ -289,11 +298,10 @@ def test_row_indices_and_num_valid_tell_of_the_whole_batch(collator, corpus):
         at = batches.row_indices(i)
         np.testing.assert_array_equal(at != -1, whole[i]["valid"])
         np.testing.assert_array_equal(at[at != -1], whole[i]["index"][whole[i]["valid"]])
-    train = loader.TrainBatches(collator, some, 8, 2, 0, rows=slice(0, 2))
-    whole = loader.TrainBatches(collator, some, 8, 2, 0)
+    train = loader.Batches(collator, some, 8, slice(0, 2), epochs=2, seed=0)
+    whole = loader.Batches(collator, some, 8, epochs=2, seed=0)
     for i in range(len(train)):
         assert train.num_valid(i) == whole[i]["valid"].sum()
-        assert train.shape(i).samples == whole[i]["audio"].shape[1]
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -301,7 +309,7 @@ def test_every_utterance_once_in_every_epoch(collator, corpus, seed):
     rng = np.random.default_rng(seed)
     n, size = int(rng.integers(1, 80)), int(rng.integers(1, 20))
     some = [corpus.utterances[i] for i in rng.permutation(80)[:n]]
-    batches = loader.TrainBatches(collator, some, size, 3, seed)
+    batches = loader.Batches(collator, some, size, epochs=3, seed=seed)
     assert batches.steps_per_epoch == -(-n // size)
     plans = [batches.plan(epoch) for epoch in range(3)]
     for epoch, plan in enumerate(plans):
@@ -315,7 +323,7 @@ def test_every_utterance_once_in_every_epoch(collator, corpus, seed):
 
 
 def padding_share(collator, utterances):
-    return bucketing.padding_share(collator.view_lengths(utterances), collator.edges, 8)
+    return bucketing.padding_share(collator.view_lengths(utterances, (0, 0)), collator.edges, 8)
 
 
 def test_the_padding_share_is_what_the_batches_hold(collator, corpus):
@@ -330,37 +338,34 @@ def test_the_padding_share_is_what_the_batches_hold(collator, corpus):
 
 
 def test_the_number_of_buckets_can_be_left_to_the_padding(make, corpus):
-    loose = make(max_padding=0.25)
+    """In the worst of the folds' training sets."""
+    sets = folds.training_sets(corpus.utterances, "session")
+    loose = make({"data.max_padding": 0.25})
     count = len(loose.edges)
-    share = padding_share(loose, corpus.utterances)
+    share = max(padding_share(loose, us) for us in sets)
     assert loose.choice.reached and loose.choice.padding == share <= 0.25
-    fewer = make(buckets=count - 1, max_padding=0.25)
+    fewer = make({"data.buckets": count - 1, "data.max_padding": 0.25})
     assert len(fewer.edges) == count - 1 and not fewer.choice.reached
-    assert padding_share(fewer, corpus.utterances) > 0.25
-    parts = [corpus.utterances[:30], corpus.utterances[30:]]
-    by_parts = make(max_padding=0.25, training_sets=parts)
-    assert by_parts.choice.padding == max(padding_share(by_parts, p) for p in parts)
+    assert max(padding_share(fewer, us) for us in sets) > 0.25
 
 
 def test_a_long_text_fits_where_evaluation_needs_a_smaller_bucket(make, corpus):
     """A short recording with a long text, whose augmented recording is in the largest bucket."""
     order = sorted(corpus.utterances, key=lambda u: u.samples)
-    longest = max(max(u.samples, *u.aug_samples) for u in order)
-    odd = dataclasses.replace(
-        order[0], transcript="A " * 30, aug_samples=(longest,), aug_voices=("",)
-    )
+    longest = max(n for u in order for n in (u.samples, *(r.samples for r in u.augmented)))
+    odd = dataclasses.replace(order[0], transcript="A " * 30, augmented=(Recording(0, longest),))
     changed = tuple(odd if u.id == odd.id else u for u in corpus.utterances)
     other = with_utterances(corpus, changed)
-    f = make(other, buckets=4)
-    batches = loader.EvalBatches(f, changed, 8)
+    f = make({"data.buckets": 4}, other)
+    batches = loader.Batches(f, changed, 8)
     lengths = [batches[i]["text_mask"].sum(1).max() for i in range(len(batches))]
     assert max(lengths) >= 30
 
 
 def test_a_cut_utterance_loses_its_ctc(make, corpus):
     limit = int(np.median([u.samples for u in corpus.utterances]))
-    f = make(augmented=False, max_samples=limit, buckets=1)
-    batches = loader.EvalBatches(f, corpus.utterances, 8)
+    f = make({"data.buckets": 1}, two_views=False, max_samples=limit)
+    batches = loader.Batches(f, corpus.utterances, 8)
     for i in range(len(batches)):
         b = batches[i]
         uncut = np.array([corpus.utterances[k].samples <= limit for k in b["index"]])
@@ -369,7 +374,7 @@ def test_a_cut_utterance_loses_its_ctc(make, corpus):
 
 
 def test_some_utterances_come_without_their_words(make, tokenizer):
-    plain, half = (make(buckets=1, text_dropout=rate) for rate in (0.0, 0.5))
+    plain, half = (make({"data.buckets": 1, "train.text_dropout": rate}) for rate in (0.0, 0.5))
     nothing, lost = tokenizer.ids(""), 0
     for step in range(len(train_batches(plain))):
         before, after = train_batches(plain)[step], train_batches(half)[step]
@@ -386,7 +391,7 @@ def test_some_utterances_come_without_their_words(make, tokenizer):
 
 
 def test_some_utterances_come_with_their_asr_transcript(make, corpus, tokenizer):
-    f = make(buckets=1, text_dropout=0.3, asr_texts=0.4)
+    f = make({"data.buckets": 1, "train.text_dropout": 0.3, "train.ctc_texts": 0.4})
     batches = train_batches(f)
     recognized = {u.id: f"zz{i} " * (40 if i % 2 else 1) for i, u in enumerate(corpus.utterances)}
 
@@ -406,7 +411,7 @@ def test_some_utterances_come_with_their_asr_transcript(make, corpus, tokenizer)
 
     before = read()
     assert {names[0] for names in before.values()} == {"gold", "none"}  # no transcripts yet
-    batches.asr_transcripts = recognized
+    batches.texts = recognized
     after = read()
     assert all(len(names) == 1 for names in after.values())
     assert [u for u in before if before[u] == ["none"]] == [
@@ -420,7 +425,7 @@ def test_evaluation_reads_other_texts_where_they_are_given(collator, corpus, tok
     utterances = corpus.utterances[:9]
     long = "word " * 40
     texts = {utterances[0].id: "", utterances[1].id: long}
-    batches = loader.EvalBatches(collator, utterances, 8, texts=texts)
+    batches = loader.Batches(collator, utterances, 8, texts=texts)
     seen = {}
     for i in range(len(batches)):
         batch = batches[i]

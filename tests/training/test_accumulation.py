@@ -45,7 +45,7 @@ def test_the_parameters_move_once_per_group_at_its_rate(config):
     """Also a resumed state: it holds the gradients of a group that has begun."""
     trainer = Trainer.for_corpus(config)
     utterances = trainer.corpus.utterances[:20]  # 5 batches: groups of 3 and 2
-    batches = loop.loader.TrainBatches(trainer.collator, utterances, 4, 2, 0)
+    batches = loop.loader.Batches(trainer.collator, utterances, 4, epochs=2, seed=0)
     assert batches.steps_per_epoch == 5
     state = trainer.initial_state(10, 5, 10)
     moved, rates, updates = [], [], []

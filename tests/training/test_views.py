@@ -25,7 +25,7 @@ def make(prepared, tiny_config, monkeypatch):
 
 def first_batch(trainer):
     utterances = trainer.corpus.utterances
-    return loader.TrainBatches(trainer.collator, utterances, 8, 1, 0)[0]
+    return loader.Batches(trainer.collator, utterances, 8, seed=0)[0]
 
 
 def losses_of_a_step(trainer):
@@ -34,7 +34,7 @@ def losses_of_a_step(trainer):
 
 
 def without_recordings(u):
-    return dataclasses.replace(u, aug_samples=(), aug_voices=())
+    return dataclasses.replace(u, augmented=())
 
 
 def automatic_buckets(config):
@@ -79,11 +79,13 @@ def test_without_weight_no_view_is_computed(make, capsys):
 @pytest.mark.parametrize("known", [True, False])
 def test_recordings_that_do_not_say_whose_voice_they_have_are_warned_of(make, capsys, known):
     def change(u):
-        unknown = ("", *u.aug_voices[1:]) if u.session == 1 else u.aug_voices
-        return u if known else dataclasses.replace(u, aug_voices=unknown)
+        if known or u.session != 1:
+            return u
+        first, *others = u.augmented
+        return dataclasses.replace(u, augmented=(dataclasses.replace(first, voice=""), *others))
 
     trainer = make(change)
     warnings = [x for x in capsys.readouterr().out.splitlines() if x.startswith("Warning")]
-    total = sum(len(u.aug_samples) for u in trainer.corpus.utterances)
+    total = sum(len(u.augmented) for u in trainer.corpus.utterances)
     assert len(warnings) == (not known)
     assert all(f" 16 of {total} " in x for x in warnings)
