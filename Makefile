@@ -7,7 +7,7 @@ BIN    := $(VENV)/bin
 
 # pytest's processes: one on each core is faster than threads that share them.
 WORKERS ?= 2
-PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
+PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 .PHONY: demo data test test-slow test-all lint docs clean
 

@@ -5,6 +5,7 @@ import json
 import os
 import pathlib
 import platform
+import re
 import subprocess
 import sys
 import tempfile
@@ -19,8 +20,10 @@ from transformers import RobertaConfig, Wav2Vec2Config
 from mmer_jax import configuration
 from mmer_jax.data.preprocessing import SAMPLE_RATE
 from mmer_jax.data.text import CTC_SYMBOLS
+from mmer_jax.models import factory
 from mmer_jax.training.trainer import Trainer
 
+ROOT = pathlib.Path(__file__).parents[1]
 PACKAGES = ("jax", "jaxlib", "flax", "numpy", "torch", "transformers")
 GIB = 2**30
 FROZEN = ("audio_encoder/feature_extractor/.*", "text_encoder/.*")  # as in configs/iemocap.py
@@ -33,44 +36,54 @@ MEDIAN, SIGMA, SHORTEST, LONGEST = 3.58, 0.69, 0.6, 13.125
 MATMUL_WIDTH = 2048  # matrices far larger than any cache
 
 
-def make_trainer(tiny: bool = False, **options) -> tuple[Trainer, int]:
-    """A trainer of wav2vec2-base and a frozen RoBERTa-base, and the text encoder's vocabulary.
+def base_encoders() -> tuple:
+    """Hugging Face's configs of wav2vec2-base and RoBERTa-base.
 
-    Args:
-      tiny: encoders of one layer and width 32 instead.
-      **options: of the config by path, `__` in a dot's place.
+    As far as the published checkpoints' config.json departs from the class's defaults.
     """
-    config, vocabulary = configuration.default(), TINY_VOCABULARY
-    config.optimizer.frozen, config.data.normalize = FROZEN, "utterance"
-    if tiny:
-        for size in (config.audio.size, config.text.size):
-            size.width, size.layers, size.heads, size.ffn = 32, 1, 2, 48
-        config.audio.conv_channels = 16
-        config.model.width, config.model.heads, config.model.ffn = 32, 2, 48
-    for path, value in options.items():
-        config.update_from_flattened_dict({path.replace("__", "."): value})
-    with tempfile.TemporaryDirectory() as folder:
-        if not tiny:
-            vocabulary = _name_base_encoders(config, pathlib.Path(folder))
-        trainer = Trainer(config, LABELS, vocabulary)
-    config.audio.pretrained = config.text.pretrained = ""  # the folder is gone
-    return trainer, vocabulary
-
-
-def _name_base_encoders(config, folder):
-    """As far as the published checkpoints' config.json departs from the class's defaults."""
-    config.audio.pretrained, config.text.pretrained = str(folder / "audio"), str(folder / "text")
-    Wav2Vec2Config(activation_dropout=0.0).save_pretrained(config.audio.pretrained)
-    text = RobertaConfig(
+    return Wav2Vec2Config(activation_dropout=0.0), RobertaConfig(
         vocab_size=50265, max_position_embeddings=514, type_vocab_size=1, layer_norm_eps=1e-5
     )
-    text.save_pretrained(config.text.pretrained)
-    return text.vocab_size
 
 
-def drawn_params(model, example, seed: int) -> dict:
+def tiny_encoders(kind=Wav2Vec2Config, **options) -> tuple:
+    """The same with one layer of width 32 and without dropout; `options` are the audio config's."""
+    size = {
+        "hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 4,
+        "intermediate_size": 48,
+    }  # fmt: skip
+    audio = kind(
+        **size, **options, conv_dim=(16,) * 7, num_conv_pos_embeddings=16,
+        num_conv_pos_embedding_groups=4,
+    )  # fmt: skip
+    text = RobertaConfig(**size, vocab_size=TINY_VOCABULARY, max_position_embeddings=130)
+    for config in (audio, text):
+        config.update({name: 0.0 for name in config.to_dict() if "dropout" in name})
+    return audio, text
+
+
+def make_trainer(encoders, config=None) -> Trainer:
+    """A trainer of a model with these encoders, convolutions and text encoder frozen.
+
+    Args:
+      encoders: Hugging Face's configs of the audio encoder and the text encoder.
+      config: all else, and is changed; None: the default.
+    """
+    config, audio = config or configuration.default(), encoders[0]
+    config.optimizer.frozen, config.data.normalize = FROZEN, "utterance"
+    m = config.model
+    m.width, m.heads, m.ffn = audio.hidden_size, audio.num_attention_heads, audio.intermediate_size
+    with tempfile.TemporaryDirectory() as folder:
+        for part, encoder in zip(("audio", "text"), encoders):
+            config[part].pretrained = f"{folder}/{part}"
+            encoder.save_pretrained(config[part].pretrained)
+        trainer = Trainer(config, LABELS, encoders[1].vocab_size)
+    config.audio.pretrained = config.text.pretrained = ""  # the folder is gone
+    return trainer
+
+
+def drawn_params(model, seed: int) -> dict:
     """Parameters of a model, no bias 0 and no scale 1: a fresh model's would hide differences."""
-    shapes = jax.eval_shape(model.init, jax.random.key(0), example)["params"]
     rng = np.random.default_rng(seed)
 
     def draw(path, leaf):
@@ -79,7 +92,7 @@ def drawn_params(model, example, seed: int) -> dict:
             return 1 + 0.1 * x
         return 0.1 * x if x.ndim == 1 else x / np.float32(np.sqrt(x.size / x.shape[-1]))
 
-    return jax.tree_util.tree_map_with_path(draw, shapes)
+    return jax.tree_util.tree_map_with_path(draw, factory.param_shapes(model))
 
 
 def make_batch(seconds, aug_seconds, vocabulary: int, rng, bucket=None) -> dict:
@@ -115,13 +128,9 @@ def make_batch(seconds, aug_seconds, vocabulary: int, rng, bucket=None) -> dict:
 
 def counts(seconds):
     """Seconds [n] -> samples, tokens and characters, int32 [n] each."""
-    seconds = np.asarray(seconds)
-    return tuple(
-        np.asarray(x, np.int32)
-        for x in (
-            seconds * SAMPLE_RATE, 2 + seconds * TOKENS_PER_SECOND, 1 + seconds * SYMBOLS_PER_SECOND
-        )
-    )  # fmt: skip
+    s = np.asarray(seconds)
+    found = (s * SAMPLE_RATE, 2 + s * TOKENS_PER_SECOND, 1 + s * SYMBOLS_PER_SECOND)
+    return tuple(x.astype(np.int32) for x in found)
 
 
 def draw_lengths(count: int, rng):
@@ -150,12 +159,12 @@ def timed(function, *args):
     return time.perf_counter() - start, result
 
 
-def child(arguments, folder=None) -> dict:
+def child(arguments, folder=ROOT) -> dict:
     """Runs `python ARGUMENTS` in a process of its own and waits for it.
 
     Args:
       arguments: of the interpreter.
-      folder: where it runs, and where its modules come from first; None: here.
+      folder: where it runs, and where its modules come from first.
 
     Returns:
       `output` (what it printed), `seconds`, `cpu_seconds` and `peak_gib`, its resident memory.
@@ -163,32 +172,27 @@ def child(arguments, folder=None) -> dict:
     Raises:
       RuntimeError: the process failed; holds the end of what it wrote.
     """
-    folder = str(folder or pathlib.Path(__file__).parents[1])
-    environment = os.environ | {"PYTHONPATH": folder}
-    start = time.perf_counter()
-    with tempfile.TemporaryFile("w+") as output, tempfile.TemporaryFile("w+") as errors:
+    environment, start = os.environ | {"PYTHONPATH": str(folder)}, time.perf_counter()
+    with tempfile.TemporaryFile("w+") as errors:
         process = subprocess.Popen(
-            [sys.executable, *arguments], cwd=folder, env=environment, stdout=output, stderr=errors
-        )
-        try:
-            _, status, usage = os.wait4(process.pid, 0)
-        except BaseException:
-            process.kill()
-            raise
-        process.returncode = os.waitstatus_to_exitcode(status)
+            [sys.executable, *arguments], cwd=folder, env=environment, stdout=subprocess.PIPE,
+            stderr=errors, text=True,
+        )  # fmt: skip
+        with process.stdout as pipe:
+            output = pipe.read()
+        _, status, usage = os.wait4(process.pid, 0)
         seconds = time.perf_counter() - start
-        output.seek(0)
+        process.returncode = os.waitstatus_to_exitcode(status)
         errors.seek(0)
         if process.returncode:
             raise RuntimeError(
                 f"{' '.join(arguments)} ended with {process.returncode} (-9: killed, for want of "
                 f"memory as a rule):\n{errors.read()[-2000:]}"
             )
-        return {
-            "output": output.read(), "seconds": seconds,
-            "cpu_seconds": usage.ru_utime + usage.ru_stime,
-            "peak_gib": usage.ru_maxrss * 1024 / GIB,
-        }  # fmt: skip
+    return {
+        "output": output, "seconds": seconds, "cpu_seconds": usage.ru_utime + usage.ru_stime,
+        "peak_gib": usage.ru_maxrss * 1024 / GIB,
+    }  # fmt: skip
 
 
 def parser(doc: str) -> argparse.ArgumentParser:
@@ -209,38 +213,24 @@ def progress(text: str) -> None:
 
 def table(header, rows) -> str:
     """A Markdown table of strings and numbers."""
-    line = lambda cells: "| " + " | ".join(map(_cell, cells)) + " |"  # noqa: E731
+    cell = lambda x: f"{x:.3g}" if isinstance(x, float) else str(x)  # noqa: E731
+    line = lambda cells: "| " + " | ".join(map(cell, cells)) + " |"  # noqa: E731
     return "\n".join([line(header), "|" + "-|" * len(header), *map(line, rows)])
-
-
-def _cell(value):
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
 def describe() -> dict:
     """Processor, cores, memory in GiB, device and versions, by name."""
-    device = jax.devices()[0]
+    device, cpuinfo = jax.devices()[0], pathlib.Path("/proc/cpuinfo")
+    known = cpuinfo.read_text() if cpuinfo.exists() else ""  # Linux alone has it
+    processor = re.search(r"model name\s*: (.*)", known)
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / GIB
+    installed = {package.name: package.version for package in metadata.distributions()}
     return {
-        "processor": _processor(), "cores": os.cpu_count(), "memory_gib": round(memory, 1),
-        "backend": device.platform, "device": device.device_kind, "devices": jax.device_count(),
+        "processor": processor[1] if processor else platform.machine(),
+        "cores": os.cpu_count(), "memory_gib": round(memory, 1), "backend": device.platform,
+        "device": device.device_kind, "devices": jax.device_count(),
         "python": platform.python_version(),
-    } | {name: _version(name) for name in PACKAGES}  # fmt: skip
-
-
-def _processor():
-    try:
-        lines = pathlib.Path("/proc/cpuinfo").read_text().splitlines()
-        return next(x.split(":", 1)[1].strip() for x in lines if x.startswith("model name"))
-    except (OSError, StopIteration):  # not Linux, or a processor that names no model
-        return platform.processor() or platform.machine()
-
-
-def _version(name):
-    try:
-        return metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return "not installed"
+    } | {name: installed.get(name, "not installed") for name in PACKAGES}  # fmt: skip
 
 
 def report(flags, name: str, found: dict, text: str) -> None:

@@ -27,27 +27,16 @@ CHUNK = 500  # draws at once
 
 @dataclasses.dataclass(frozen=True)
 class Cell:
-    """One setting.
-
-    Attributes:
-      title: for the table.
-      groups: test sessions (a fold each, with `folds`) or speakers.
-      folds: whether each group is tested by a model of its own.
-      seeds: number of trainings of one fold; 0: the training never varies.
-      luck: deviation of a training's effect, in logits.
-      shared: variance of what a fold's training sessions do to it / of what its test session does.
-      recall: of the population, in logits.
-      printed: whether the reports print such an interval: `yes`, `no`, or `with NB` beside it.
-    """
+    """One setting."""
 
     title: str
-    groups: int
-    folds: bool = False
-    seeds: int = 0
-    luck: float = 0.0
-    shared: float = 0.0
-    recall: float = 0.85
-    printed: str = "yes"
+    groups: int  # test sessions (a fold each, with `folds`) or speakers
+    folds: bool = False  # whether each group is tested by a model of its own
+    seeds: int = 0  # trainings of one fold; 0: the training never varies
+    luck: float = 0.0  # deviation of a training's effect, in logits
+    shared: float = 0.0  # variance of what a fold's training sessions do / its test session does
+    recall: float = 0.85  # of the population, in logits
+    printed: str = "yes"  # whether the reports print such an interval, `with NB` beside it
 
 
 CELLS = (

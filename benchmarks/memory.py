@@ -7,11 +7,10 @@ chunks of 8 rows (`config.train.chunk_size=8`). A plan is arguments + results - 
 temporaries: it takes a compilation, no execution, and so covers what does not fit.
 """
 
-import sys
-
 import numpy as np
 
 from benchmarks import common
+from mmer_jax import configuration
 
 CHUNK = 8
 METHODS = {"plain": "plain", "remat": 'remat="layers"', "chunks": f"chunks of {CHUNK}"}
@@ -19,9 +18,9 @@ METHODS = {"plain": "plain", "remat": 'remat="layers"', "chunks": f"chunks of {C
 
 def planned(compiled) -> dict:
     """GiB that XLA plans for a compiled step, on each device."""
-    plan = compiled.memory_analysis()
+    memory = compiled.memory_analysis()
     parts = {
-        name: getattr(plan, f"{name}_size_in_bytes") / common.GIB
+        name: getattr(memory, f"{name}_size_in_bytes") / common.GIB
         for name in ("argument", "output", "alias", "temp")
     }
     total = parts["argument"] + parts["output"] - parts["alias"] + parts["temp"]
@@ -30,23 +29,23 @@ def planned(compiled) -> dict:
 
 def plan(method: str, rows: int, seconds: float, tiny: bool = False) -> dict:
     """The plan of a step on `rows` utterances of two views of `seconds` each."""
-    options = {"remat": {"model__remat": "layers"}, "chunks": {"train__chunk_size": CHUNK}}
-    trainer, vocabulary = common.make_trainer(tiny, **options.get(method, {}))
-    lengths = [seconds] * rows
-    batch = common.make_batch(lengths, lengths, vocabulary, np.random.default_rng(0))
+    config = configuration.default()
+    config.model.remat = "layers" if method == "remat" else "none"
+    config.train.chunk_size = CHUNK if method == "chunks" else 0
+    encoders = common.tiny_encoders() if tiny else common.base_encoders()
+    trainer, lengths = common.make_trainer(encoders, config), [seconds] * rows
+    batch = common.make_batch(lengths, lengths, encoders[1].vocab_size, np.random.default_rng(0))
     return planned(trainer.train_step.lower(trainer.shapes, batch).compile())
 
 
 def measure(batches, seconds: float, tiny: bool = False) -> dict:
     """Method -> effective batch -> plan."""
     found = {method: {} for method in METHODS}
-    for method in METHODS:
+    for method, plans in found.items():
         for rows in batches:
             common.progress(f"planning {METHODS[method]}, batch {rows}, {seconds:g} s")
             whole = method == "chunks" and rows <= CHUNK  # one chunk alone is the plain program
-            found[method][rows] = (
-                found["plain"][rows] if whole else plan(method, rows, seconds, tiny)
-            )
+            plans[rows] = found["plain"][rows] if whole else plan(method, rows, seconds, tiny)
     common.progress("")
     return found
 
@@ -54,12 +53,12 @@ def measure(batches, seconds: float, tiny: bool = False) -> dict:
 def table(found: dict) -> str:
     """A row per effective batch: GiB of each method, and how much more than its smallest batch."""
     batches = list(found["plain"])
-    least = {method: found[method][batches[0]]["total"] for method in METHODS}
-    rows = [
-        [n, *(f"{found[m][n]['total']:.3g} ({found[m][n]['total'] / least[m] - 1:+.1%})"
-              for m in METHODS)]
-        for n in batches
-    ]  # fmt: skip
+
+    def cell(plans, rows):
+        total = plans[rows]["total"]
+        return f"{total:.3g} ({total / plans[batches[0]]['total'] - 1:+.1%})"
+
+    rows = [[n, *(cell(plans, n) for plans in found.values())] for n in batches]
     return common.table(["effective batch", *METHODS.values()], rows)
 
 
@@ -78,4 +77,4 @@ def main(argv=None) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

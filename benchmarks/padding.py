@@ -8,11 +8,10 @@ first; of a prepared corpus the lengths are its own.
 """
 
 import dataclasses
-import math
 import sys
-from statistics import NormalDist
 
 import numpy as np
+from scipy import stats
 
 from benchmarks import common
 from mmer_jax.data import bucketing
@@ -29,9 +28,8 @@ BATCH = 16  # of a prepared corpus
 
 def iemocap_lengths(count: int = UTTERANCES) -> np.ndarray:
     """Samples of both views of `count` utterances with IEMOCAP's lengths, int [count, 2]."""
-    sigma = math.sqrt(2 * math.log(MEAN / MEDIAN))
-    normal = NormalDist(math.log(MEDIAN), sigma)
-    first = np.exp([normal.inv_cdf((i + 0.5) / count) for i in range(count)])
+    law = stats.lognorm(np.sqrt(2 * np.log(MEAN / MEDIAN)), scale=MEDIAN)
+    first = law.ppf((np.arange(count) + 0.5) / count)
     ratio = np.random.default_rng(0).uniform(0.9, 1.1, count)
     views = np.stack([first, first * ratio], 1) * SAMPLE_RATE
     return np.minimum(views, LONGEST).astype(np.int64)
@@ -64,31 +62,30 @@ def padding(lengths, batch_size: int) -> dict:
     padded to the longer one.
     """
     edges = bucketing.edges_by_count(lengths.max(1), bucketing.MOST, LONGEST)
-    shares = {
-        n: bucketing.padding_share(lengths, edges[n - 1], batch_size)
-        for n in COUNTS
-        if n <= len(edges)
-    }
+    counts = [n for n in COUNTS if n <= len(edges)]
     return {
         "floor": bucketing.least_padding(lengths, LONGEST),
         "original": original_padding(lengths, batch_size),
-        "shares": shares,
+        "shares": {n: bucketing.padding_share(lengths, edges[n - 1], batch_size) for n in counts},
         "chosen": dataclasses.asdict(bucketing.choose(edges, [lengths], batch_size, MAX_PADDING)),
     }
 
 
 def table(found: dict) -> str:
     """Per cent by number of buckets, a column per corpus."""
-    cent = lambda share: "-" if share is None else f"{100 * share:.1f}"  # noqa: E731
-    rows = [[str(n), *(cent(x["shares"].get(n)) for x in found.values())] for n in COUNTS]
-    rows.append(["the authors' loader", *(cent(x["original"]) for x in found.values())])
-    rows.append(["no buckets help below", *(cent(x["floor"]) for x in found.values())])
-    chosen = [x["chosen"] for x in found.values()]
-    rows.append([
-        f"chosen for {100 * MAX_PADDING:.0f} %",
-        *(f"{len(c['edges'])}: {cent(c['padding'])}{'' if c['reached'] else ' (out of reach)'}"
-          for c in chosen),
-    ])  # fmt: skip
+
+    def cent(share):
+        return "-" if share is None else f"{100 * share:.1f}"
+
+    def chosen(edges, padding, reached, floor):
+        return f"{len(edges)}: {cent(padding)}{'' if reached else ' (out of reach)'}"
+
+    columns = found.values()
+    rows = [[n, *(cent(x["shares"].get(n)) for x in columns)] for n in COUNTS]
+    rows.append(["the authors' loader", *(cent(x["original"]) for x in columns)])
+    rows.append(["no buckets help below", *(cent(x["floor"]) for x in columns)])
+    aim = f"chosen for {100 * MAX_PADDING:.0f} %"
+    rows.append([aim, *(chosen(**x["chosen"]) for x in columns)])
     return common.table(["buckets", *found], rows)
 
 

@@ -31,10 +31,18 @@ import sys
 import tempfile
 import time
 
+import jax
 import numpy as np
+import soundfile
 
 from benchmarks import common
+from mmer_jax.data import bucketing
+from mmer_jax.data.text import Tokenizer, ctc_text
+from mmer_jax.inference import audio_io
+from mmer_jax.inference.predictor import Predictor
+from mmer_jax.models.mmer import make_forward
 from mmer_jax.training import sharding
+from mmer_jax.training.checkpoint_io import LoadedModel
 
 VIEW = ("audio", "audio_length", "text_ids", "text_mask")
 WORDS_PER_SECOND, MAX_TOKENS = 2.6, 128
@@ -69,56 +77,36 @@ def compare(found: dict) -> dict:
 
 def comparison_table(compared: dict) -> str:
     """A row per side and one of ratios."""
-    keys = list(next(iter(compared["medians"].values())))
-    by_round = {
-        name: ", ".join(f"{x[keys[0]]:.3g}" for x in rounds)
-        for name, rounds in compared["rounds"].items()
-    }
-    rows = [
-        [name, *(median.get(key, "") for key in keys), by_round[name]]
-        for name, median in compared["medians"].items()
-    ]
-    rows.append(["ratio", *(compared["ratios"].get(key, "") for key in keys), ""])
+    sides = compared["medians"] | {"ratio": compared["ratios"]}
+    keys = list(next(iter(sides.values())))
     titles = [key.replace("_", " ") for key in keys]
+    rows = []
+    for name, values in sides.items():
+        by_round = (f"{x[keys[0]]:.3g}" for x in compared["rounds"].get(name, ()))
+        rows.append([name, *(values.get(key, "") for key in keys), ", ".join(by_round)])
     return common.table(["", *titles, f"{titles[0]} by round"], rows)
 
 
 class TorchSide:
-    """The PyTorch model with the weights of a Flax one, frozen where the authors' code is."""
+    """The PyTorch model with the weights of a Flax one, trained as in the authors' code."""
 
     def __init__(self, trainer, params: dict):
-        import torch
-        from flax import traverse_util
-        from transformers import RobertaModel, Wav2Vec2Model
+        import torch  # here alone: the other side's process is free of it
 
         from benchmarks import torch_mmer
 
-        config, model = trainer.config, trainer.model
         torch.set_num_threads(len(os.sched_getaffinity(0)))
         torch.manual_seed(0)
-        audio = model.audio_encoder.config
-        audio = type(audio)(**audio.to_dict() | {"layerdrop": 0.0, "apply_spec_augment": False})
-        self._torch, self._mmer = torch, torch_mmer
-        self.model = torch_mmer.TorchMMER(
-            Wav2Vec2Model(audio), RobertaModel(model.text_encoder.config), common.CLASSES,
-            common.SYMBOLS, model.width, model.heads, model.ffn, model.dropout,
-        )  # fmt: skip
-        torch_mmer.load_flax(self.model, traverse_util.flatten_dict(params, sep="/"))
-        self.model.audio_encoder.freeze_feature_encoder()  # also spares the gradient through it
-        self._optimizer = torch_mmer.adamw(self.model, config.optimizer)
-        self._clip_norm = config.optimizer.clip_norm
+        self._torch, self._mmer, self._options = torch, torch_mmer, trainer.config.optimizer
+        self.model = torch_mmer.TorchMMER.like(trainer.model, params)
+        self._optimizer = torch_mmer.adamw(self.model, self._options)
 
     def train(self, batch: dict) -> float:
         """One step; returns the loss."""
         self.model.train()
         self.model.text_encoder.eval()
-        given = self._mmer.tensors(batch)
-        self._optimizer.zero_grad()
-        loss = self._mmer.losses(self.model(given), given)["total"]
-        loss.backward()
-        self._torch.nn.utils.clip_grad_norm_(self.model.parameters(), self._clip_norm)
-        self._optimizer.step()
-        return loss.item()
+        clip_norm = self._options.clip_norm
+        return self._mmer.update(self.model, self._optimizer, [batch], clip_norm=clip_norm)[0]
 
     def logits(self, batch: dict):
         """Of one view."""
@@ -127,42 +115,37 @@ class TorchSide:
         with self._torch.inference_mode():
             return self.model.emotion(self.model.fuse(*(given[k] for k in VIEW))[-1]).numpy()
 
-    def recordings(self, tokenizer, paths, texts, size: int):
+    def recordings(self, preprocessor, paths, texts, size: int):
         """Logits [n, c], batches in the order of the files; `texts` None: the CTC head's."""
-        import soundfile
 
-        from mmer_jax.data import preprocessing, text
+        def padded(examples):
+            longest = max(len(x) for example in examples for x in example.values())
+            bucket = bucketing.Bucket(longest, longest)
+            return self._mmer.tensors(preprocessor.collate(examples, bucket))
 
         self.model.eval()
-        found, torch = [], self._torch
+        found = []
         for at in range(0, len(paths), size):
-            files = paths[at : at + size]
-            waves = [preprocessing.normalize(soundfile.read(f, dtype="float32")[0]) for f in files]
-            padded, lengths = map(torch.from_numpy, preprocessing.pad(waves, max(map(len, waves))))
-            with torch.inference_mode():
-                frames, mask = self.model.encode_audio(padded, lengths)
-                best = self.model.ctc(frames).argmax(-1)
-                symbols = (torch.unique_consecutive(row[m]) for row, m in zip(best, mask))
-                words = (
-                    [text.clean(text.ctc_text(row.tolist()).lower()) for row in symbols]
-                    if texts is None
-                    else texts[at : at + size]
-                )
-                tokens = tokenizer(
-                    words, padding=True, truncation=True, max_length=MAX_TOKENS, return_tensors="pt"
-                )
-                fused = self.model.fuse_text(
-                    frames, mask, tokens["input_ids"], tokens["attention_mask"]
-                )
+            audio = padded([preprocessor.example(audio_io.read(x)) for x in paths[at : at + size]])
+            with self._torch.inference_mode():
+                frames, mask = self.model.encode_audio(audio["audio"], audio["audio_length"])
+                words = texts[at : at + size] if texts else self._written(frames, mask)
+                text = padded([preprocessor.example(text=x) for x in words])
+                fused = self.model.fuse_text(frames, mask, text["text_ids"], text["text_mask"])
                 found.append(self.model.emotion(fused).numpy())
         return np.concatenate(found)
+
+    def _written(self, frames, mask):
+        best = self.model.ctc(frames).argmax(-1)
+        symbols = (self._torch.unique_consecutive(row[m]) for row, m in zip(best, mask))
+        return [ctc_text(row.tolist()).lower() for row in symbols]
 
 
 def _model(flags):
     """(trainer, vocabulary, parameters); both sides have the same ones."""
-    trainer, vocabulary = common.make_trainer(flags.tiny)
-    example = common.make_batch([1.0], [1.0], vocabulary, np.random.default_rng(0))
-    return trainer, vocabulary, common.drawn_params(trainer.model, example, seed=0)
+    encoders = common.tiny_encoders() if flags.tiny else common.base_encoders()
+    trainer = common.make_trainer(encoders)
+    return trainer, encoders[1].vocab_size, common.drawn_params(trainer.model, seed=0)
 
 
 def _step(flags):
@@ -202,23 +185,16 @@ def mix(flags) -> dict:
 
 def network(flags) -> dict:
     """One side's seconds per utterance, batch to logits."""
-    import jax
-
-    from mmer_jax.models.mmer import make_forward
-
     trainer, vocabulary, params = _model(flags)
     batches = [{k: b[k] for k in VIEW} for b in _batches(flags, vocabulary)]
-    forward, placed = make_forward(trainer.model), jax.device_put(params)
-    call = lambda batch: forward(placed, batch)["logits"]  # noqa: E731
     if flags.side == "PyTorch":
-        call = TorchSide(trainer, params).logits
-    return _per_utterance(flags, call, batches)
+        return _per_utterance(flags, TorchSide(trainer, params).logits, batches)
+    forward, placed = make_forward(trainer.model), jax.device_put(params)
+    return _per_utterance(flags, lambda batch: forward(placed, batch)["logits"], batches)
 
 
 def _batches(flags, vocabulary):
     """The same utterances in the batches of a side: in length buckets, or in random ones."""
-    from mmer_jax.data import bucketing
-
     rng = np.random.default_rng(0)
     lengths = common.draw_lengths(flags.utterances, rng)
     rows = rng.permutation(flags.utterances).reshape(-1, flags.batch)
@@ -265,49 +241,30 @@ def recordings(flags) -> dict:
     with tempfile.TemporaryDirectory() as folder:
         paths, texts = write_files(pathlib.Path(folder), flags.utterances, np.random.default_rng(0))
         tokenizer = write_tokenizer(f"{folder}/tokenizer", texts)
-        texts = None if flags.no_text else texts
-        make = _torch_recordings if flags.side == "PyTorch" else _flax_recordings
-        predict = make(flags, trainer, params, tokenizer)
-        few = slice(0, None, 4)
-        predict(paths[few], texts and texts[few])
-        start, cpu = time.perf_counter(), time.process_time()
-        logits = predict(paths, texts)
-        found = {
-            "s_per_recording": (time.perf_counter() - start) / flags.utterances,
-            "cpu_s": (time.process_time() - cpu) / flags.utterances,
-        }
-        if flags.side == "PyTorch":  # alone, because HF's group norm sees padding
-            logits = predict(paths[:CHECKED], texts and texts[:CHECKED], 1)
-    return found | {"logits": logits[:CHECKED].tolist()}
+        loaded = LoadedModel(
+            "benchmark", trainer.config, trainer.model, params, common.LABELS, {},
+            Tokenizer(tokenizer, MAX_TOKENS), {},
+        )  # fmt: skip
+        if flags.side == "PyTorch":
+            side = TorchSide(trainer, params)
+            predict = functools.partial(side.recordings, loaded.preprocessor, size=flags.batch)
+            alone = functools.partial(predict, size=1)  # for HF's group norm sees padding
+        else:
+            predictor = Predictor(loaded, detect_speech=False)
+            predict = alone = lambda *given: np.stack([p.logits for p in predictor.predict(*given)])
 
+        def some(which):
+            return paths[which], None if flags.no_text else texts[which]
 
-def _torch_recordings(flags, trainer, params, tokenizer):
-    from transformers import AutoTokenizer
-
-    side = TorchSide(trainer, params)
-    reader = AutoTokenizer.from_pretrained(tokenizer, trust_remote_code=False)
-    return lambda paths, texts, size=flags.batch: side.recordings(reader, paths, texts, size)
-
-
-def _flax_recordings(_, trainer, params, tokenizer):
-    from mmer_jax.data import text
-    from mmer_jax.inference.predictor import Predictor
-    from mmer_jax.training.checkpoint_io import LoadedModel
-
-    reader = text.Tokenizer(tokenizer, MAX_TOKENS)
-    loaded = LoadedModel(
-        "benchmark", trainer.config, trainer.model, params, common.LABELS, {}, reader, {}
-    )
-    predictor = Predictor(loaded, detect_speech=False)
-    return lambda paths, texts: np.stack(
-        [p.logits for _, p in predictor.predict_each(paths, texts)]
-    )
+        few, everything = some(slice(None, None, 4)), some(slice(None))
+        found = _measured(lambda given: predict(*given), [few], [everything])
+        logits = alone(*some(slice(CHECKED))).tolist()
+    [seconds], count = found["seconds"], flags.utterances
+    return {"s_per_recording": seconds / count, "cpu_s": found["cpu_s"] / count, "logits": logits}
 
 
 def write_files(folder: pathlib.Path, count: int, rng) -> tuple[list[str], list[str]]:
     """Paths of 16-bit wavs of noise with IEMOCAP's lengths, and words for each."""
-    import soundfile
-
     letters = np.array(list("abcdefghijklmnopqrstuvwxyz"))
     words = ["".join(rng.choice(letters, rng.integers(2, 9))) for _ in range(1000)]
     paths, texts = [], []
@@ -346,14 +303,12 @@ def _step_seconds(workdir):
     """Median seconds between the logged steps of a run; None: no training."""
     import tensorflow as tf
 
-    files = sorted(map(str, workdir.rglob("events.out.tfevents*")))
-    events = [e for f in files for e in tf.compat.v1.train.summary_iterator(f)]
-    steps = {
-        e.step: e.wall_time
-        for e in events
-        if any(value.tag.startswith("train/") for value in e.summary.value)
-    }
-    passed = np.diff(list(steps.values())) / np.diff(list(steps))
+    times = {}
+    for path in sorted(workdir.rglob("events.out.tfevents*")):
+        for event in tf.compat.v1.train.summary_iterator(str(path)):
+            if any(value.tag.startswith("train/") for value in event.summary.value):
+                times[event.step] = event.wall_time
+    passed = np.diff(list(times.values())) / np.diff(list(times))
     return float(np.median(passed)) if len(passed) else None
 
 
@@ -395,7 +350,7 @@ def main(argv=None) -> None:
         print(json.dumps(CASES[flags.case](flags)))
         return
     if flags.case == "command":
-        sides = {"here": None, flags.checkout: os.path.abspath(flags.checkout)}
+        sides = {"here": common.ROOT, flags.checkout: os.path.abspath(flags.checkout)}
         sides = {name: functools.partial(command, flags, at) for name, at in sides.items()}
     else:
         sides = {name: functools.partial(_one_side, argv, name) for name in ("Flax", "PyTorch")}

@@ -1,13 +1,19 @@
 """MMER in PyTorch, written on its own from the paper: what the Flax model is measured against.
 
 Encoders are Hugging Face's PyTorch modules, attention is PyTorch's, and losses are written with
-PyTorch's functions; nothing is shared with mmer_jax but the names of parameters in `load_flax`.
+PyTorch's functions; nothing is shared with mmer_jax but the names of parameters (`from_flax`).
 """
+
+import collections
+import copy
+import re
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from flax import traverse_util
 from torch import nn
+from transformers import AutoModel, RobertaModel
 
 
 class CrossLayer(nn.Module):
@@ -37,17 +43,21 @@ class TorchMMER(nn.Module):
 
     Args:
       audio: HF's `Wav2Vec2Model` or `HubertModel`.
-      text: HF's `BertModel` or `RobertaModel`.
+      text: HF's `RobertaModel`.
       classes, symbols: c and v.
       width, heads, ffn, dropout: of the fusion network; both encoders have its width.
       attends_padding: the audio encoder gets no attention mask, as in the authors' code.
+
+    Attributes:
+      margin: where it is not None, it becomes the least relative margin of a maximum so far: where
+        two positions' values differ by no more than rounding, each framework may send the gradient
+        to another one.
     """
 
     def __init__(self, audio, text, classes, symbols, width, heads, ffn, dropout=0.1,
                  attends_padding=False):  # fmt: skip
         super().__init__()
-        self.attends_padding = attends_padding
-        self.margin = np.inf  # least relative margin of a maximum so far, see `_masked_max`
+        self.attends_padding, self.margin = attends_padding, None
         self.audio_encoder, self.text_encoder = audio, text
         layer = lambda: CrossLayer(width, heads, ffn, dropout)  # noqa: E731
         self.self_attention, self.text_to_audio = layer(), layer()
@@ -57,11 +67,28 @@ class TorchMMER(nn.Module):
         self.downsample = nn.Linear(2 * width, width)
         self.emotion = nn.Linear(2 * width, classes)
         self.ctc = nn.Linear(width, symbols)
-        projection = lambda: nn.Sequential(  # noqa: E731
-            nn.Linear(2 * width, width), nn.GELU(), nn.Linear(width, width)
-        )
+        projection = lambda: nn.Sequential(collections.OrderedDict(  # noqa: E731
+            hidden=nn.Linear(2 * width, width), gelu=nn.GELU(), output=nn.Linear(width, width)
+        ))  # fmt: skip
         self.projection, self.aug_projection = projection(), projection()
         self.dropout = nn.Dropout(dropout)
+
+    @classmethod
+    def like(cls, model, params: dict) -> "TorchMMER":
+        """The same network as a Flax one of wav2vec2 or HuBERT and RoBERTa, with its parameters.
+
+        Raises:
+          RuntimeError: names the parameters that one side alone has.
+        """
+        audio = copy.deepcopy(model.audio_encoder.config)
+        audio.update({"layerdrop": 0.0, "mask_time_prob": 0.0})  # ours has neither
+        text = RobertaModel(model.text_encoder.config, add_pooling_layer=False)
+        twin = cls(
+            AutoModel.from_config(audio), text, model.classes, model.symbols, model.width,
+            model.heads, model.ffn, model.dropout, model.audio_encoder.original_padding,
+        )  # fmt: skip
+        twin.load_state_dict({k: torch.from_numpy(x) for k, x in from_flax(params).items()})
+        return twin
 
     def fuse(self, audio, audio_length, ids, mask):
         """One view -> frames [b, t, d], frame mask [b, t], utterance vector [b, 2d]."""
@@ -102,16 +129,36 @@ class TorchMMER(nn.Module):
         }
 
     def _masked_max(self, x, mask):
-        """[b, n, d], bool [b, n] -> [b, d].
-
-        Where two positions' values differ by no more than rounding, each framework may send the
-        gradient to another one: `margin` says how far from that all maxima were.
-        """
+        """[b, n, d], bool [b, n] -> [b, d]."""
         x = x.masked_fill(~mask[..., None], -torch.inf)
-        first, second = x.detach().topk(2, dim=1).values.unbind(1)
-        margin = (first - second).min() / first.abs().max()
-        self.margin = min(self.margin, margin.item())
+        if self.margin is not None:
+            first, second = x.detach().topk(2, dim=1).values.unbind(1)
+            self.margin = min(self.margin, ((first - second).min() / first.abs().max()).item())
         return x.amax(1)
+
+
+_LEAVES = {
+    "kernel": "weight", "scale": "weight", "embedding": "weight", "bias": "bias",
+    "weight_g": "parametrizations.weight.original0",
+    "weight_v": "parametrizations.weight.original1",
+}  # fmt: skip
+
+
+def from_flax(tree: dict) -> dict[str, np.ndarray]:
+    """The Flax model's parameters, or arrays like some of them, under PyTorch's names and axes.
+
+    PyTorch's attention stacks queries, keys and values.
+    """
+    found = {}
+    for (*module, leaf), x in traverse_util.flatten_dict(tree).items():
+        module = [part for part in module if part not in ("fusion", "text", "linear")]
+        name = ".".join((*module, _LEAVES[leaf])).replace("attention_output", "attention.out_proj")
+        found[name] = np.array(x).T if leaf == "kernel" else np.array(x)
+    for query in [name for name in found if re.match(r"\w+\.query\.", name)]:
+        layer, _, leaf = query.split(".")
+        parts = [found.pop(f"{layer}.{part}.{leaf}") for part in ("query", "key", "value")]
+        found[f"{layer}.attention.in_proj_{leaf}"] = np.concatenate(parts)
+    return found
 
 
 def losses(out: dict, batch: dict, temperature: float = 0.07) -> dict:
@@ -121,14 +168,12 @@ def losses(out: dict, batch: dict, temperature: float = 0.07) -> dict:
     """
     z, z_aug = F.normalize(out["projection"]), F.normalize(out["aug_projection"])
     similarity, target = z @ z_aug.T / temperature, torch.arange(len(z))
-    found = {
+    return _weighted({
         "ce": F.cross_entropy(out["logits"], batch["label"]),
         "ctc": _ctc(out, batch).mean(),
         "scl": _scl(z, batch["label"], temperature),
         "acl": (F.cross_entropy(similarity, target) + F.cross_entropy(similarity.T, target)) / 2,
-    }
-    rest = found["ctc"] + found["scl"] + found["acl"]
-    return found | {"total": found["ce"] + 0.1 * rest}
+    })  # fmt: skip
 
 
 def original_losses(out: dict, batch: dict, temperature: float = 0.07) -> dict:
@@ -138,29 +183,16 @@ def original_losses(out: dict, batch: dict, temperature: float = 0.07) -> dict:
     """
     z, z_aug = out["projection"], out["aug_projection"]
     same = batch["label"][:, None] == batch["label"][None]
-    found = {
+    return _weighted({
         "ce": F.cross_entropy(out["logits"], batch["label"]),
         "ctc": _ctc(out, batch).sum(),
         "scl": -(z @ z.T).log_softmax(-1)[same].mean() / temperature,
         "acl": F.cross_entropy(z @ z_aug.T / temperature, torch.arange(len(z))),
-    }
+    })  # fmt: skip
+
+
+def _weighted(found):
     return found | {"total": found["ce"] + 0.1 * (found["ctc"] + found["scl"] + found["acl"])}
-
-
-def tensors(batch: dict) -> dict:
-    """A batch of arrays as tensors; integers as int64, which PyTorch's lookups ask for."""
-    whole = lambda x: x.astype(np.int64) if x.dtype == np.int32 else x  # noqa: E731
-    return {name: torch.from_numpy(whole(x)) for name, x in batch.items()}
-
-
-def adamw(model: TorchMMER, options):
-    """PyTorch's AdamW with `config.optimizer`'s numbers; freezes convolutions and text encoder."""
-    for name, p in model.named_parameters():
-        p.requires_grad_(not name.startswith(("audio_encoder.feature_extractor", "text_encoder")))
-    return torch.optim.AdamW(
-        [p for p in model.parameters() if p.requires_grad], lr=options.learning_rate,
-        betas=(options.b1, options.b2), eps=options.eps, weight_decay=options.weight_decay,
-    )  # fmt: skip
 
 
 def _ctc(out, batch):
@@ -179,55 +211,38 @@ def _scl(z, label, temperature):
     return (-log_p.sum(1) / positive.sum(1)).mean()
 
 
-def load_flax(model: TorchMMER, params: dict) -> dict[str, tuple[str, ...]]:
-    """Copies the Flax model's parameters in; returns PyTorch name -> Flax paths.
-
-    PyTorch's attention stacks the query, key and value weights: there a name has three paths.
-
-    Args:
-      model: gets the weights.
-      params: flat, `a/b/kernel` -> array. All must find a place, and each place its weights.
-
-    Raises:
-      ValueError: names what is left over on either side.
-    """
-    theirs = model.state_dict()
-    names = {name: (path,) for path in params for name in _torch_names(path) if name in theirs}
-    for layer in ("self_attention", "text_to_audio", "audio_to_text", "text_to_text"):
-        flax = f"fusion/text/{layer}" if layer == "self_attention" else f"fusion/{layer}"
-        for leaf, suffix in (("kernel", "in_proj_weight"), ("bias", "in_proj_bias")):
-            stacked = tuple(f"{flax}/{part}/{leaf}" for part in ("query", "key", "value"))
-            names[f"{layer}.attention.{suffix}"] = stacked
-    left = {name for name in theirs if not _untouched(name)} ^ names.keys()
-    left |= params.keys() - {path for paths in names.values() for path in paths}
-    if left:
-        raise ValueError(f"these have no counterpart: {sorted(left)[:5]}")
-    filled = {name: torch.from_numpy(torch_layout(params, paths)) for name, paths in names.items()}
-    model.load_state_dict(theirs | filled)
-    return names
+def tensors(batch: dict) -> dict:
+    """A batch of arrays as tensors; integers as int64, which PyTorch's lookups ask for."""
+    whole = lambda x: x.astype(np.int64) if x.dtype == np.int32 else x  # noqa: E731
+    return {name: torch.from_numpy(whole(x)) for name, x in batch.items()}
 
 
-def torch_layout(values: dict, paths: tuple[str, ...]) -> np.ndarray:
-    """The Flax arrays at `paths` as the one PyTorch array that they are."""
-    arrays = [np.array(values[p].T if p.endswith("kernel") else values[p]) for p in paths]
-    return np.ascontiguousarray(np.concatenate(arrays))
+def adamw(model: TorchMMER, options):
+    """PyTorch's AdamW with `config.optimizer`'s numbers; freezes convolutions and text encoder."""
+    model.audio_encoder.feature_extractor._freeze_parameters()  # spares the gradient through it too
+    model.text_encoder.requires_grad_(False)
+    return torch.optim.AdamW(
+        [p for p in model.parameters() if p.requires_grad], lr=options.learning_rate,
+        betas=(options.b1, options.b2), eps=options.eps, weight_decay=options.weight_decay,
+    )  # fmt: skip
 
 
-def _untouched(name):
-    """What HF's modules hold and MMER never reads: SpecAugment's embedding, BERT's pooler, ids."""
-    return "masked_spec_embed" in name or ".pooler." in name or name.endswith("_ids")
+def accumulate(model: TorchMMER, batches, loss_fn=losses, every: int = 1) -> list[float]:
+    """Adds up the gradients of the batches' losses, each divided by `every`; returns the losses."""
+    found = []
+    for batch in map(tensors, batches):
+        loss = loss_fn(model(batch), batch)["total"]
+        (loss / every).backward()
+        found.append(loss.item())
+    return found
 
 
-def _torch_names(path):
-    *module, leaf = path.split("/")
-    module = ".".join(m for m in module if m not in ("fusion", "text", "linear"))
-    module = module.replace("attention_output", "attention.out_proj")
-    for head in ("projection", "aug_projection"):
-        for ours, index in (("hidden", "0"), ("output", "2")):
-            module = f"{head}.{index}" if module == f"{head}.{ours}" else module
-    leaves = {
-        "kernel": ("weight",), "scale": ("weight",), "embedding": ("weight",), "bias": ("bias",),
-        "weight_g": ("parametrizations.weight.original0",),
-        "weight_v": ("parametrizations.weight.original1",),
-    }  # fmt: skip
-    return [f"{module}.{name}" for name in leaves[leaf]]
+def update(model: TorchMMER, optimizer, batches, loss_fn=losses, every: int = 1,
+           clip_norm: float = 0.0) -> list[float]:  # fmt: skip
+    """One step of the optimiser on the batches' gradients, see `accumulate`."""
+    optimizer.zero_grad()
+    found = accumulate(model, batches, loss_fn, every)
+    if clip_norm:
+        torch.nn.utils.clip_grad_norm_(model.parameters(), clip_norm)
+    optimizer.step()
+    return found

@@ -65,6 +65,16 @@ def fresh_command(module, *arguments, python=(), env=(), **options):
     )  # fmt: skip
 
 
+def config_file(path: pathlib.Path, workdir: pathlib.Path) -> pathlib.Path:
+    """Writes a config file with the options of the run in `workdir`."""
+    path.write_text(
+        "import json\nfrom mmer_jax import configuration\n\n\ndef get_config():\n"
+        f"    plain = json.load(open({str(workdir / 'config.json')!r}))\n"
+        "    return configuration.from_json(plain)\n"
+    )
+    return path
+
+
 class Killed(BaseException):
     """Stands for a kill in this process: nothing of ours catches it."""
 
@@ -99,8 +109,11 @@ def _server():
 
 
 def _serve():
+    from mmer_jax import cli
+
     for name in IMPORTS:
         importlib.import_module(name)
+    cli.keep_compilations = lambda folder: None  # they are kept where the tests' own are
     # An import logs and so leaves a handler, which a command that imports later does not have.
     logging.getLogger().handlers.clear()
     replies = os.fdopen(os.dup(1), "w")

@@ -51,40 +51,37 @@ def test_the_tables_agree_with_the_runs(finished):
     assert (finished / "ablation.png").read_bytes()[:4] == b"\x89PNG"
 
 
-def test_what_exists_is_not_run_again_and_a_changed_config_is(
-    finished, prepared, tiny_config, capsys
-):
-    before = (finished / "ablation.json").read_bytes()
+@pytest.fixture
+def copy(finished, tmp_path):
+    """One that a test may add to."""
+    return shutil.copytree(finished, tmp_path / "copy")
+
+
+def tables(folder):
+    names = (name for name in ablation_report.FILES if not name.endswith(".png"))
+    return {name: (folder / name).read_bytes() for name in names}
+
+
+def test_what_exists_is_not_run_again_and_a_changed_config_is(copy, prepared, tiny_config, capsys):
+    before = tables(copy)
     config = small(tiny_config(prepared))
-    results = finished / json.loads(before)["systems"]["full"]["results"]
+    results = copy / json.loads(before["ablation.json"])["systems"]["full"]["results"]
     then = results.read_bytes()
-    ablate.run(config, str(finished), VARIANTS)
+    ablate.run(config, str(copy), VARIANTS)
     assert capsys.readouterr().out.count("finished before") == 6
-    assert (finished / "ablation.json").read_bytes() == before
+    assert tables(copy) == before
     assert results.read_bytes() == then  # its times and versions are those of the real run
     config.seeds, config.train.epochs = (0,), 1
-    ablate.run(config, str(finished), ("text_only",))
+    ablate.run(config, str(copy), ("text_only",))
     assert "finished before" not in capsys.readouterr().out
     assert results.exists()  # the older config's runs stay
 
 
-def test_a_part_asked_for_again_leaves_the_whole_table(finished, prepared, tiny_config, tmp_path):
-    folder = shutil.copytree(finished, tmp_path / "w")
+def test_a_part_asked_for_again_leaves_the_whole_table(finished, copy, prepared, tiny_config):
     config = small(tiny_config(prepared))
-    tables = [name for name in ablation_report.FILES if not name.endswith(".png")]
-    ablate.run(config, str(folder), VARIANTS)  # another test has left another config's tables there
-    whole = {name: (folder / name).read_bytes() for name in tables}
     config.seeds = (1,)
-    ablate.run(config, str(folder), ("text_only",))
-    assert {name: (folder / name).read_bytes() for name in tables} == whole
-
-
-def command(prepared, folder, **options):
-    return harness.command(
-        "ablate", "--config=configs/demo.py:smoke", f"--config.data.dir={prepared}/tfds",
-        f"--config.text.tokenizer={prepared}/corpus/tokenizer", "--config.seeds=(0, 1)",
-        "--config.train.epochs=2", "--variants=no_scl", f"--workdir={folder}", **options,
-    )  # fmt: skip
+    ablate.run(config, str(copy), ("text_only",))
+    assert tables(copy) == tables(finished)
 
 
 @pytest.mark.parametrize(
@@ -94,22 +91,19 @@ def command(prepared, folder, **options):
         ("mmer_jax.training.cross_validation", "run_fold", 2),
     ],
 )
-def test_a_killed_ablation_ends_with_the_same_table(prepared, tmp_path, kill, uninterrupted):
-    assert command(prepared, tmp_path / "w", kill=kill).returncode == -signal.SIGKILL
-    assert not (tmp_path / "w" / "ablation.md").exists()
-    done = command(prepared, tmp_path / "w")
+def test_a_killed_ablation_ends_with_the_same_table(finished, copy, tmp_path, kill):
+    """The full model's run, as all others are finished: in an epoch, and before a seed."""
+    config = harness.config_file(tmp_path / "config.py", next((finished / "full").iterdir()))
+    shutil.rmtree(copy / "full")
+    for name in ablation_report.FILES:
+        (copy / name).unlink()
+    command = ("ablate", f"--config={config}", f"--workdir={copy}",
+               f"--variants={','.join(VARIANTS)}")  # fmt: skip
+    assert harness.command(*command, kill=kill).returncode == -signal.SIGKILL
+    assert not (copy / "ablation.md").exists()
+    done = harness.command(*command)
     assert done.returncode == 0, done.stderr
-    for name in ("ablation.md", "ablation.json", "ablation.csv"):
-        assert (tmp_path / "w" / name).read_text() == (uninterrupted / name).read_text()
-
-
-@pytest.fixture(scope="module")
-def uninterrupted(prepared, tmp_path_factory):
-    """Folder of the same ablation, never killed."""
-    folder = tmp_path_factory.mktemp("uninterrupted")
-    done = command(prepared, folder)
-    assert done.returncode == 0, done.stderr
-    return folder
+    assert tables(copy) == tables(finished)
 
 
 def test_an_unknown_variant_names_the_choices(tiny_config, tmp_path):

@@ -103,16 +103,12 @@ def test_a_named_utterance_is_drawn_and_its_fold_found(finished_run, tmp_path):
 
 
 @pytest.mark.parametrize("modality", ["audio", "text"])
-def test_one_modality_says_what_it_lacks(prepared, tiny_config, tmp_path, modality):
-    config = tiny_config(prepared)
-    config.name, config.train.epochs = "demo_one", 1
-    getattr(configuration, f"{modality}_only")(config)
-    main.run(config, str(tmp_path))
-    analyze.run(str(tmp_path))
-    found = pictures_of(tmp_path / "analysis")
+def test_one_modality_says_what_it_lacks(unimodal_run, tmp_path, modality):
+    analyze.run(str(unimodal_run(modality)), out=str(tmp_path))
+    found = pictures_of(tmp_path)
     assert found >= ALWAYS and not found & {"attention", "gate"}
     assert ("curve_train_ctc" in found) == (modality == "audio")
-    page = Tags(page_of(tmp_path / "analysis")).text
+    page = Tags(page_of(tmp_path)).text
     assert f"This model has {modality} alone" in page
     assert ("no trained CTC head" in page) == (modality == "text")
     assert "The corpus is synthetic" in page

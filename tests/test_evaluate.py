@@ -104,13 +104,9 @@ def test_the_command_writes_what_it_read_beside_the_figures(run, capsys):
     assert "text_none" in capsys.readouterr().out
 
 
-def test_what_cannot_be_tested_so_is_one_message(run, prepared, tiny_config, tmp_path, capsys):
+def test_what_cannot_be_tested_so_is_one_message(run, unimodal_run, tmp_path, capsys):
     assert evaluate.main([str(run), "--text_source=asr"]) == 1
     assert "the choices are: gold, ctc, none" in capsys.readouterr().err
     assert evaluate.main([str(tmp_path / "nowhere")]) == 1
-    config = tiny_config(prepared)
-    configuration.text_only(config)
-    config.train.epochs = 1
-    main.run(config, str(tmp_path))
-    assert evaluate.main([str(tmp_path)]) == 1
+    assert evaluate.main([str(unimodal_run("text"))]) == 1
     assert "no CTC head" in capsys.readouterr().err

@@ -6,7 +6,7 @@ import shutil
 
 import pytest
 
-from mmer_jax import main, runs
+from mmer_jax import configuration, main, runs
 from mmer_jax.errors import UserError
 from tests import harness
 
@@ -76,9 +76,8 @@ def test_a_corpus_of_three_sessions_has_three_folds(prepared, tiny_config, tmp_p
         main.run(config, str(tmp_path / "other"))
 
 
-def test_an_awkward_tree_trains_the_same(prepared_awkward, tmp_path):
-    done = demo(prepared_awkward, f"--workdir={tmp_path}")
-    assert done.returncode == 0, done.stderr
+def test_an_awkward_tree_trains_the_same(prepared_awkward, tiny_config, tmp_path):
+    main.run(tiny_config(prepared_awkward), str(tmp_path))
     check_outputs(tmp_path, 16)
 
 
@@ -88,46 +87,41 @@ def test_the_wav2vec2_variant_runs(prepared, tmp_path):
     check_outputs(tmp_path, 16)
 
 
-@pytest.mark.parametrize("variant", ["audio_only", "text_only"])
-def test_one_modality_runs(prepared, tmp_path, variant):
-    done = demo(
-        prepared, f"--workdir={tmp_path}", "--config.folds=(5,)", "--config.train.epochs=1",
-        "--config.data.buckets=1", "--config.audio.size.layers=1", "--config.text.size.layers=1",
-        variant=variant,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    check_outputs(tmp_path, 16)
-    sources = json.loads((tmp_path / "fold5" / "result.json").read_text())["text_sources"]
-    assert list(sources) == (["none"] if variant == "audio_only" else ["gold", "none"])
+@pytest.mark.parametrize("modality, expected", [("audio", ["none"]), ("text", ["gold", "none"])])
+def test_one_modality_runs(unimodal_run, modality, expected):
+    check_outputs(unimodal_run(modality), 16)
+    result = json.loads((unimodal_run(modality) / "fold5" / "result.json").read_text())
+    assert list(result["text_sources"]) == expected
 
 
-def test_selection_on_the_test_side_says_so_everywhere(prepared, tmp_path):
-    done = demo(prepared, f"--workdir={tmp_path}", "--config.selection=published")
-    assert done.returncode == 0, done.stderr
+def test_selection_on_the_test_side_says_so_everywhere(prepared, tiny_config, tmp_path, capsys):
+    config = tiny_config(prepared)
+    config.selection, config.train.epochs = "original", 1
+    assert "ON THE TEST SIDE" in main.run(config, str(tmp_path))
     assert "ON THE TEST SIDE" in (tmp_path / "results.md").read_text()
-    assert "TEST (selection=original)" in done.stdout
+    assert "TEST (selection=original)" in capsys.readouterr().out
     assert json.loads((tmp_path / "results.json").read_text())["selection"] == "original"
 
 
-def test_a_part_of_a_finished_run_leaves_the_tables_of_all_of_it(prepared, tmp_path):
-    def go(*options):
-        done = demo(
-            prepared, f"--workdir={tmp_path}", "--config.train.epochs=1", "--config.data.buckets=1",
-            "--config.audio.size.layers=1", "--config.text.size.layers=1", *options,
-            variant="text_only",
-        )  # fmt: skip
-        assert done.returncode == 0, done.stderr
-        return done.stdout
+def test_a_part_of_a_finished_run_leaves_the_tables_of_all_of_it(
+    prepared, tiny_config, tmp_path, capsys
+):
+    def go(folds, seeds=()):
+        config = tiny_config(prepared)
+        configuration.text_only(config)
+        config.folds, config.seeds, config.train.epochs = folds, seeds, 1
+        main.run(config, str(tmp_path))
+        return capsys.readouterr().out
 
-    go("--config.folds=(4, 5)")
+    go((4, 5))
     tables = ("results.json", "results.md", "predictions.csv", "config.json")
     whole = {name: (tmp_path / name).read_bytes() for name in tables}
-    said = go("--config.folds=(5,)")
+    said = go((5,))
     assert {name: (tmp_path / name).read_bytes() for name in tables} == whole
     assert "finished before: seed 0, fold 4\n" in said
     # Another fold adds to it; a seed more, of one fold, does not take the others away.
-    go("--config.folds=(3,)")
-    go("--config.folds=(5,)", "--config.seeds=(0, 1)")
+    go((3,))
+    go((5,), (0, 1))
     results = json.loads((tmp_path / "results.json").read_text())
     there = {(f["seed"], f["fold"]) for f in results["folds"]}
     assert there == {(0, 3), (0, 4), (0, 5), (1, 5)}

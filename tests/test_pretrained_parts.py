@@ -17,7 +17,7 @@ from mmer_jax.errors import UserError
 from mmer_jax.models import factory
 from mmer_jax.models.encoders import pretrained
 from mmer_jax.training import checkpoint_io
-from tests.inference.tiny_models import made
+from tests.inference.tiny_models import made, written
 
 SIZE = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2,
         "intermediate_size": 16}  # fmt: skip
@@ -61,13 +61,13 @@ def test_texts_that_just_fit_pass(tmp_path):
 
 
 def test_a_model_that_is_loaded_is_checked_too(tmp_path):
-    checkpoint_io.write(made(tmp_path), str(tmp_path / "model"))
-    path = tmp_path / "model" / "config.json"
+    folder = pathlib.Path(written(tmp_path))
+    path = folder / "config.json"
     stored = json.loads(path.read_text())
     stored["config"]["text"]["max_tokens"] = 64
     path.write_text(json.dumps(stored))
     with pytest.raises(UserError, match=r"max_tokens is 64, .* positions for 32 tokens"):
-        mmer_jax.load(tmp_path / "model")
+        mmer_jax.load(folder)
 
 
 def test_a_tokenizer_that_no_fold_can_keep_is_said_before_the_first_step(

@@ -13,11 +13,9 @@ import pytest
 
 import mmer_jax
 from mmer_jax import cli, errors
-from mmer_jax.training import checkpoint_io
 from tests import harness
 from tests.harness import command, fresh_command
 from tests.inference import odd_recordings as odd
-from tests.inference.tiny_models import made
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 
@@ -53,17 +51,7 @@ def disk(tmp_path):
 @pytest.fixture
 def config_of(tmp_path):
     """A function: workdir -> a config file with the options of the run there."""
-
-    def make(workdir):
-        path = tmp_path / "config.py"
-        path.write_text(
-            "import json\nfrom mmer_jax import configuration\n\n\ndef get_config():\n"
-            f"    plain = json.load(open({str(workdir / 'config.json')!r}))\n"
-            "    return configuration.from_json(plain)\n"
-        )
-        return path
-
-    return make
+    return lambda workdir: harness.config_file(tmp_path / "config.py", workdir)
 
 
 @pytest.fixture
@@ -85,13 +73,12 @@ def test_a_disk_that_is_full_from_the_start(disk, config_of, tiny_run):
     check_message(done, "No space left on device", str(full))
 
 
-def test_a_disk_that_fills_up_while_predicting(disk, tmp_path):
-    checkpoint_io.write(made(tmp_path), str(tmp_path / "tiny"))
+def test_a_disk_that_fills_up_while_predicting(disk, tiny_folder, tmp_path):
     (tmp_path / "speech").mkdir()
     for i in range(60):
         (tmp_path / "speech" / f"{i}.wav").write_bytes(odd.encoded(odd.voice(0.3)))
     out = disk("16k") / "o.jsonl"
-    done = command("predict", tmp_path / "tiny", tmp_path / "speech", f"--out={out}")
+    done = command("predict", tiny_folder, tmp_path / "speech", f"--out={out}")
     check_message(done, "No space left on device", "goes on where it stopped", lines=3)
     rows = out.read_text().splitlines()
     assert rows and json.loads(rows[0])["label"]
@@ -120,34 +107,23 @@ def test_a_finished_run_is_read_where_nothing_can_be_written(disk, config_of, ti
         subprocess.run(["mount", "-o", "remount,rw", workdir.parent], check=True)
 
 
-def test_a_terminal_of_ascii_gets_the_table(finished_run, config_of):
+def test_a_terminal_of_ascii_without_a_unicode_locale_gets_the_table(finished_run, config_of):
     done = fresh_command(
         "main", f"--config={config_of(finished_run)}", f"--workdir={finished_run}",
-        env={"PYTHONIOENCODING": "ascii"},
+        env={"PYTHONIOENCODING": "ascii", "LC_ALL": "C", "PYTHONCOERCECLOCALE": "0",
+             "PYTHONUTF8": "0"},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert r"\xb1" in done.stdout and done.stdout.isascii()
     assert "±" in (finished_run / "results.md").read_text(encoding="utf-8")
 
 
-def test_a_locale_without_unicode_reads_the_run(finished_run, config_of):
-    done = fresh_command(
-        "main", f"--config={config_of(finished_run)}", f"--workdir={finished_run}",
-        env={"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"},
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-
-
-@pytest.mark.parametrize("module", ["main", "export"])
-def test_a_reader_that_goes_ends_it_without_a_word(finished_run, config_of, tmp_path, module):
-    arguments = {
-        "main": [f"--config={config_of(finished_run)}", f"--workdir={finished_run}"],
-        "export": [finished_run, tmp_path / "out", "--fold=5"],
-    }[module]
+def test_a_reader_that_goes_ends_it_without_a_word(finished_run, config_of):
+    arguments = f"--config={config_of(finished_run)}", f"--workdir={finished_run}"
     reader, writer = os.pipe()
     os.close(reader)
     with open(writer, "wb") as nobody:
-        done = fresh_command(module, *arguments, stdout=nobody)
+        done = fresh_command("main", *arguments, stdout=nobody)
     assert (done.returncode, done.stderr) == (cli.PIPE_CLOSED, "")
 
 

@@ -38,13 +38,9 @@ def expected_calibration_error(
     probabilities: np.ndarray, label: np.ndarray, bins: int = BINS
 ) -> float:
     """Mean of |accuracy - confidence| over the bins of `reliability`, weighted by utterances."""
-    found = reliability(probabilities, label, bins)
-    gaps = [
-        n * abs(a - c)
-        for n, a, c in zip(found["count"], found["accuracy"], found["confidence"])
-        if n
-    ]
-    return float(sum(gaps) / max(len(label), 1))
+    columns = reliability(probabilities, label, bins)
+    rows = zip(columns["count"], columns["accuracy"], columns["confidence"])
+    return float(sum(n * abs(a - c) for n, a, c in rows if n) / max(len(label), 1))
 
 
 def fit_temperature(logits: np.ndarray, label: np.ndarray) -> float:
@@ -60,8 +56,8 @@ def fit_temperature(logits: np.ndarray, label: np.ndarray) -> float:
     def loss(log_t):
         return log_loss(logits / np.exp(log_t), label)
 
-    found = optimize.minimize_scalar(loss, bounds=np.log(BOUNDS), method="bounded")
-    return float(np.exp(found.x))
+    best = optimize.minimize_scalar(loss, bounds=np.log(BOUNDS), method="bounded")
+    return float(np.exp(best.x))
 
 
 def ua_lower_bound(matrix: np.ndarray) -> float:

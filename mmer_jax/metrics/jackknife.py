@@ -118,25 +118,24 @@ def interval(value, variance, degrees, difference: bool) -> tuple[np.ndarray, np
     Returns:
       low [...], high [...]; NaN where nothing varies or where the value is 0 or 1.
     """
-    value, variance = np.asarray(value, np.float64), np.asarray(variance, np.float64)
+    value = np.asarray(value, np.float64)
     with np.errstate(invalid="ignore", divide="ignore"):
-        # What rounding leaves of no variation at all is no estimate of it.
-        reach = np.where(variance > 1e-20, np.sqrt(variance), np.nan)
-        reach = reach * stats.t.ppf(0.5 + LEVEL / 2, degrees)
+        reach = _error(variance) * stats.t.ppf(0.5 + LEVEL / 2, degrees)
         if difference:
             return np.maximum(value - reach, -1), np.minimum(value + reach, 1)
         reach = reach / (value * (1 - value))
-        return special.expit(special.logit(value) - reach), special.expit(
-            special.logit(value) + reach
-        )
+        middle = special.logit(value)
+        return special.expit(middle - reach), special.expit(middle + reach)
 
 
 def p_value(difference, variance, degrees) -> np.ndarray:
     """Two-sided p of no difference; NaN where nothing varies."""
-    variance = np.asarray(variance, np.float64)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        error = np.where(variance > 1e-20, np.sqrt(variance), np.nan)
-        return 2 * stats.t.sf(np.abs(difference) / error, degrees)
+    return 2 * stats.t.sf(np.abs(difference) / _error(variance), degrees)
+
+
+def _error(variance):
+    # What rounding leaves of no variation at all is no estimate of it.
+    return np.sqrt(np.where(np.asarray(variance) > 1e-20, variance, np.nan))
 
 
 def corrected(variance, groups: int, test_to_train: float):

@@ -5,7 +5,7 @@ TEXT_SOURCES = {
     "ctc": "what its own CTC head wrote (greedy, in lower case)",
     "none": "no words at all: speech alone",
 }
-# A prediction's `text_source` -> the name under which a fold's result holds its figures.
+# A prediction's `text_source` -> the name under which a fold's result holds its metrics.
 MEASURED = {"given": "gold", "ctc": "ctc", "none": "none"}
 NUMBERS = ("temperature", "ua", "ua_low", "utterances", "wer")
 _WITH = {
@@ -53,7 +53,7 @@ def of_old_run(temperature: float | None, refit: bool, uses_text: bool) -> dict:
 
 
 def held_out(text_sources: dict, text_source: str, uses_text: bool) -> dict:
-    """The figures of one text source; {} where it was not measured.
+    """The metrics of one text source; {} where it was not measured.
 
     Args:
       text_sources: of a model: `gold`, `ctc`, `none` -> `NUMBERS`.
@@ -65,39 +65,39 @@ def held_out(text_sources: dict, text_source: str, uses_text: bool) -> dict:
     return next((text_sources[k] for k in ("none", "gold", "ctc") if k in text_sources), {})
 
 
-def near_chance(figures: dict, classes: int) -> bool:
-    """Whether the UA of these figures is hardly told from guessing among `classes`.
+def near_chance(metrics: dict, classes: int) -> bool:
+    """Whether the UA of these metrics is hardly told from guessing among `classes`.
 
     By its lower bound, see `calibration.ua_lower_bound`, where there is one; what was not measured
     is not near chance.
     """
-    low = figures.get("ua_low")
-    low = figures.get("ua") if low is None else low
+    low = metrics.get("ua_low")
+    low = metrics.get("ua") if low is None else low
     return low is not None and low <= 1 / classes + MARGIN
 
 
-def sentence(figures: dict, text_source: str, classes: int, uses_text: bool) -> str:
+def sentence(metrics: dict, text_source: str, classes: int, uses_text: bool) -> str:
     """How often the model is right with this text source, or that nobody knows.
 
     Args:
-      figures: see `held_out`.
+      metrics: see `held_out`.
       text_source, uses_text: as there.
       classes: c.
     """
     how = f"{_WITH[text_source]} " if uses_text else ""
-    if figures.get("ua") is None:
+    if metrics.get("ua") is None:
         return (
             f"how often this model is right {how}was not measured, so its probabilities promise "
             "nothing"
         )
     return (
-        f"{how}this model is right in {100 * figures['ua']:.0f} % of held-out utterances "
+        f"{how}this model is right in {100 * metrics['ua']:.0f} % of held-out utterances "
         f"(UA, the mean over the classes; guessing: {100 / classes:.0f} %)"
     )
 
 
-def warning(figures: dict, text_source: str, classes: int, uses_text: bool) -> str:
-    """That the answer is hardly better than a guess, with the figures; "" where it is better."""
-    if not near_chance(figures, classes):
+def warning(metrics: dict, text_source: str, classes: int, uses_text: bool) -> str:
+    """That the answer is hardly better than a guess, with the metrics; "" where it is better."""
+    if not near_chance(metrics, classes):
         return ""
-    return f"hardly better than guessing: {sentence(figures, text_source, classes, uses_text)}"
+    return f"hardly better than guessing: {sentence(metrics, text_source, classes, uses_text)}"

@@ -102,15 +102,15 @@ def make(config: ml_collections.ConfigDict, names=()) -> tuple[list[Variant], di
         raise UserError(
             f"--variants names {', '.join(unknown)}; the choices are: {', '.join(CHANGES)}."
         )
-    made, same = {}, {}
+    variants, same = {}, {}
     for name, (title, change) in CHANGES.items():
         if names and name not in (BASE, *names):
             continue
         variant = _variant(config, name, title, change)
-        twin = made.setdefault(variant.fingerprint, variant)
+        twin = variants.setdefault(variant.fingerprint, variant)
         if twin is not variant:
             same[name] = twin.name
-    return list(made.values()), same
+    return list(variants.values()), same
 
 
 def _variant(config, name, title, change):

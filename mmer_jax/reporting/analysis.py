@@ -109,7 +109,7 @@ def _curves(run, prefix, titles, lines_of):
             points = [(line["step"], line[key]) for line in lines_of(fold) if key in line]
             if points:
                 steps, values = map(list, zip(*points))
-                curves.append(plots.Curve(fold.result.fold, fold.result.seed, steps, values))
+                curves.append((fold.result.fold, fold.result.seed, steps, values))
         if curves:
             percent = key.removeprefix("select/") in METRICS
             name = f"{prefix}_{key.replace('/', '_')}"

@@ -1,7 +1,6 @@
 """Plots of results, training and predictions as PNG bytes; none needs jax."""
 
 import base64
-import dataclasses
 import io
 import struct
 
@@ -16,21 +15,6 @@ DASHES = ("-", "--", ":")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 NARROW = 4.6  # inches: labels stay legible on a telephone
 _COLUMNS = 1500  # of a waveform; more than the plot has pixels
-
-
-@dataclasses.dataclass(frozen=True)
-class Curve:
-    """A quantity over the training of one fold.
-
-    Attributes:
-      fold, seed: numbers.
-      steps, values: of equal length.
-    """
-
-    fold: int
-    seed: int
-    steps: list[int]
-    values: list[float]
 
 
 def _figure(width, height):
@@ -255,25 +239,23 @@ def _legend(axes, where, **options):
         axes.figure.legend(handles.values(), handles.keys(), loc=where, frameon=False, **options)
 
 
-def curves_png(title: str, curves: list[Curve], percent: bool = False) -> bytes:
+def curves_png(title: str, curves: list[tuple], percent: bool = False) -> bytes:
     """Values against step: a colour per fold, a thin line per seed where there are several.
 
     Args:
       title: of the quantity.
-      curves: at least one.
+      curves: (fold, seed, steps, values), at least one.
       percent: values are shares and shown in percent.
     """
     axes = _axes(NARROW, 3.2)
-    folds = sorted({c.fold for c in curves})
-    several = len({c.seed for c in curves}) > 1
-    for curve in curves:
-        i = folds.index(curve.fold)
-        values = np.array(curve.values, float) * (100 if percent else 1)
+    folds = sorted({fold for fold, *_ in curves})
+    several = len({seed for _, seed, *_ in curves}) > 1
+    for fold, _, steps, values in curves:
+        i = folds.index(fold)
         axes.plot(
-            curve.steps, values, color=LINES[i % len(LINES)],
+            steps, np.array(values, float) * (100 if percent else 1), color=LINES[i % len(LINES)],
             linestyle=DASHES[i // len(LINES) % len(DASHES)], linewidth=0.9 if several else 1.5,
-            marker="o" if len(values) < 25 else None, markersize=3.5,
-            label=str(curve.fold),
+            marker="o" if len(values) < 25 else None, markersize=3.5, label=str(fold),
         )  # fmt: skip
     axes.set_title(title, fontsize=11)
     axes.set(xlabel="step", ylabel="%" if percent else "")

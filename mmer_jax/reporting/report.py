@@ -44,11 +44,11 @@ def write(config, results: list[FoldResult], workdir: str, seconds: float | None
       NotWritten: the workdir can't be written; has the table.
     """
     path = os.path.join(workdir, runs.SUMMARY)
-    made = {"seconds": round(seconds or 0, 1), "hardware": hardware, "versions": versions()}
+    computed = {"seconds": round(seconds or 0, 1), "hardware": hardware, "versions": versions()}
     if seconds is None and files.exists(path):
         before = json.loads(files.read_text(path))
-        made = {k: before[k] for k in made}
-    summary = summarize(config, results, text_source, **made)
+        computed = {k: before[k] for k in computed}
+    summary = summarize(config, results, text_source, **computed)
     table = markdown(summary)
     if processes.is_first():
         counts, bins = np.array(summary.pooled["confusion"]), summary.calibration

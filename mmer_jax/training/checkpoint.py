@@ -62,12 +62,11 @@ class Checkpoints:
             ),
         )
 
-    def save(self, step: int, state, iterator, config: dict, history: list, score: float) -> None:
+    def save(self, step: int, state, iterator, history: list, score: float) -> None:
         """Writes in the background; `score` ranks it, larger is better."""
         items = ocp.args.Composite(
             state=ocp.args.StandardSave(state),
             data=grain.PyGrainCheckpointSave(iterator),
-            config=ocp.args.JsonSave(config),
             history=ocp.args.JsonSave(history),
         )
         self._manager.save(step, args=items, metrics={"score": score})

@@ -318,7 +318,7 @@ def _description(model):
 
 
 def _read_model_folder(folder):
-    path, weights = os.path.join(folder, CONFIG), os.path.join(folder, PARAMS)
+    path = os.path.join(folder, CONFIG)
     stored = _stored(path)
     config = configuration.from_json(stored["config"])
     storage.use_parts(config, folder)
@@ -328,12 +328,7 @@ def _read_model_folder(folder):
         sources = reliability.of_old_run(stored.get("temperature"), config.refit, uses_text)
     if not _are_text_sources(sources):
         raise UserError(f"{path} has text_sources={sources!r:.200}, which can't be. {AGAIN}")
-    flat, written = storage.read_params(weights, AGAIN)
-    if written.get("format_version") != str(FORMAT):
-        raise UserError(
-            f"{weights} has format_version {written.get('format_version')!r} in its metadata, not "
-            f"{str(FORMAT)!r}: it was not written together with {CONFIG}. {AGAIN}"
-        )
+    flat, _ = storage.read_params(os.path.join(folder, PARAMS), AGAIN)
     params = traverse_util.unflatten_dict(flat, sep="/")
     return _loaded(folder, config, params, stored["label_names"], sources, stored["card"],
                    stored["sizes"]["symbols"])  # fmt: skip

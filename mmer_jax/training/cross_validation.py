@@ -11,7 +11,7 @@ from mmer_jax.models import factory
 from mmer_jax.results import FoldResult, PredictionRow, scores
 from mmer_jax.training import checkpoint
 from mmer_jax.training.evaluation import measure_heldout, predict
-from mmer_jax.training.loop import TrainingPhase, selected, train
+from mmer_jax.training.loop import selected, train
 from mmer_jax.training.trainer import Trainer
 
 
@@ -158,8 +158,8 @@ def run_fold(trainer: Trainer, fold: Fold, folder: str, top: str) -> FoldResult:
       UserError: training diverged, or a checkpoint can't be read.
     """
     config, split = trainer.config, trainer.split(fold)
-    phase = TrainingPhase(f"fold {fold.number}", split.train, split.validation)
-    state, history, total = train(trainer, phase, folder)
+    title = f"fold {fold.number}"
+    state, history, total = train(trainer, title, folder, split.train, split.validation)
     chosen = selected(history)
     trained = split.train if chosen["step"] else ()
     sources = {}
@@ -168,8 +168,8 @@ def run_fold(trainer: Trainer, fold: Fold, folder: str, top: str) -> FoldResult:
     refit = config.refit and chosen["step"]
     if refit:
         trained = split.train + split.validation
-        phase = TrainingPhase(f"{phase.title}, refit", trained, None, chosen["step"], total)
-        state, _, _ = train(trainer, phase, os.path.join(folder, checkpoint.REFIT))
+        place, steps = os.path.join(folder, checkpoint.REFIT), chosen["step"]
+        state, _, _ = train(trainer, f"{title}, refit", place, trained, None, steps, total)
     if config.init_from or refit:  # it was, or may have been, trained on what it was measured with
         sources = {name: found | {"temperature": None} for name, found in sources.items()}
     predictions = _rows(trainer, predict(trainer, state, split.test), split.test, trained)

@@ -1,12 +1,10 @@
 """The training loop."""
 
-import dataclasses
 import time
 
 import jax
 import numpy as np
 
-from mmer_jax import configuration
 from mmer_jax.data import loader
 from mmer_jax.errors import UserError
 from mmer_jax.metrics import METRICS, classification
@@ -17,27 +15,9 @@ from mmer_jax.training.logging import MetricsWriter, Progress
 from mmer_jax.training.trainer import Trainer
 
 
-@dataclasses.dataclass(frozen=True)
-class TrainingPhase:
-    """One training from the first step to the last.
-
-    Attributes:
-      title: for the progress.
-      train: utterances.
-      validation: utterances by which the epoch is selected; None: the last epoch is.
-      steps: how many; None: as many as `config.train.epochs` are.
-      schedule: steps that the learning rate's schedule spans; None: as many as are done.
-    """
-
-    title: str
-    train: tuple
-    validation: tuple | None
-    steps: int | None = None
-    schedule: int | None = None
-
-
-def train(trainer: Trainer, phase: TrainingPhase, folder: str):
-    """Trains, resuming what the folder holds of an earlier run.
+def train(trainer: Trainer, title: str, folder: str, utterances, validation=None,
+          steps: int | None = None, schedule: int | None = None):  # fmt: skip
+    """Trains from the first step to the last, resuming what the folder holds of an earlier run.
 
     The order within a pass of the loop is a contract: evaluate, save, refresh the ASR
     transcripts, next batch, step, log. They depend on the saved state alone, so a resumed run has
@@ -45,8 +25,12 @@ def train(trainer: Trainer, phase: TrainingPhase, folder: str):
 
     Args:
       trainer: of the run, with a corpus.
-      phase: what to train on.
+      title: for the progress.
       folder: for checkpoints and metrics; made if missing.
+      utterances: to train on.
+      validation: utterances by which the epoch is selected; None: the last epoch is.
+      steps: how many; None: as many as `config.train.epochs` are.
+      schedule: steps that the learning rate's schedule spans; None: as many as are done.
 
     Returns:
       The state of the selected epoch; the history: `step`, `epoch`, `score` and metrics of each;
@@ -62,14 +46,14 @@ def train(trainer: Trainer, phase: TrainingPhase, folder: str):
         sharding.check_batch_size("train.chunk_size", config.train.chunk_size, trainer.mesh)
         rows = sharding.process_rows(config.data.batch_size, trainer.mesh)
     batches = loader.Batches(
-        trainer.collator, phase.train, config.data.batch_size, rows,
+        trainer.collator, utterances, config.data.batch_size, rows,
         epochs=config.train.epochs, seed=config.seed,
     )  # fmt: skip
-    total = len(batches) if phase.steps is None else min(phase.steps, len(batches))
+    total = len(batches) if steps is None else min(steps, len(batches))
     epoch_steps = batches.steps_per_epoch
     epochs = -(-total // epoch_steps)
     iterator = trainer.to_devices(batches)
-    state = trainer.initial_state(max(phase.schedule or total, 1), epoch_steps, total)
+    state = trainer.initial_state(max(schedule or total, 1), epoch_steps, total)
     history = []
 
     checkpoints = Checkpoints(folder)
@@ -77,9 +61,9 @@ def train(trainer: Trainer, phase: TrainingPhase, folder: str):
     if start:
         state, history = checkpoints.restore(start, state, iterator)
         if start < total:
-            iterator = refresh_transcripts(trainer, state, phase.train, batches, iterator)
+            iterator = refresh_transcripts(trainer, state, utterances, batches, iterator)
     writer = MetricsWriter(folder, start)
-    progress = Progress(phase.title, total, start)
+    progress = Progress(title, total, start)
     if start:
         progress.say(f"goes on after epoch {-(-start // epoch_steps)} of {epochs}")
 
@@ -89,18 +73,17 @@ def train(trainer: Trainer, phase: TrainingPhase, folder: str):
             if step > start and (step % epoch_steps == 0 or step == total):
                 # 1. evaluate
                 waiting = clock()
-                entry = _validate(trainer, state, phase.validation, step, epoch_steps)
+                entry = _validate(trainer, state, validation, step, epoch_steps)
                 history.append(entry)
-                if phase.validation is not None:
+                if validation is not None:
                     writer.write(step, {f"select/{k}": entry[k] for k in (*METRICS, "loss")})
                 line = _line(entry, config, epochs)
                 progress.say(f"{line} ({100 * waiting:.1f} % waiting for data)")
                 # 2. save
-                plain = configuration.to_json(config)
-                checkpoints.save(step, state, iterator, plain, history, entry["score"])
+                checkpoints.save(step, state, iterator, history, entry["score"])
                 # 3. refresh the ASR transcripts
                 if step < total:
-                    iterator = refresh_transcripts(trainer, state, phase.train, batches, iterator)
+                    iterator = refresh_transcripts(trainer, state, utterances, batches, iterator)
                 clock = _clock(iterator)
             if step == total:
                 break

@@ -13,9 +13,8 @@ from benchmarks import speech as benchmark
 from benchmarks.speech import LEVELS, at_level, signals
 from mmer_jax import predict
 from mmer_jax.inference import audio_io
-from mmer_jax.training import checkpoint_io
 from tests.inference import odd_recordings as odd
-from tests.inference.tiny_models import made
+from tests.inference.tiny_models import written
 
 RATE = 16_000
 RAVDESS = os.environ.get("RAVDESS", pathlib.Path(__file__).parents[3] / "shared" / "ravdess")
@@ -24,11 +23,7 @@ RAVDESS = os.environ.get("RAVDESS", pathlib.Path(__file__).parents[3] / "shared"
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
     """A model folder, hearing at most two seconds at once."""
-    folder = tmp_path_factory.mktemp("model")
-    model = made(folder)
-    model.config.data.max_seconds = 2.0
-    checkpoint_io.write(model, str(folder / "tiny"))
-    return str(folder / "tiny")
+    return written(tmp_path_factory.mktemp("model"), seconds=2.0)
 
 
 @pytest.fixture(scope="module")
@@ -144,8 +139,7 @@ def test_samples_beyond_full_scale_are_still_speech(predictor):
 
 
 def test_a_model_of_text_looks_for_none(tmp_path):
-    checkpoint_io.write(made(tmp_path, "text"), str(tmp_path / "text"))
-    found = mmer_jax.load(str(tmp_path / "text")).predict(None, text="it was you")
+    found = mmer_jax.load(written(tmp_path, "text")).predict(None, text="it was you")
     assert found.speech is None and found.label and found.warning == ""
 
 

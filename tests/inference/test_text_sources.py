@@ -2,6 +2,7 @@
 
 import csv
 import json
+import pathlib
 import shutil
 
 import numpy as np
@@ -12,7 +13,7 @@ from mmer_jax import export, predict
 from mmer_jax.inference import model_card, stablehlo
 from mmer_jax.training import checkpoint_io
 from tests.inference import odd_recordings as odd
-from tests.inference.tiny_models import FIGURES, made
+from tests.inference.tiny_models import FIGURES, made, written
 
 RATE = 16_000
 TEXTS = {"gold": "it was you", "ctc": None, "none": ""}
@@ -22,12 +23,9 @@ GUESSING = {"temperature": 4.0, "ua": 0.31, "ua_low": 0.28, "utterances": 60, "w
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """A model folder, hearing at most a second at once."""
-    place = tmp_path_factory.mktemp("model")
-    model = made(place)
-    model.config.data.max_seconds = 1.0
-    checkpoint_io.write(model, str(place / "tiny"))
-    stablehlo.export(model, str(place / "tiny"), (stablehlo.Bucket(1, 8_000, 32),))
-    return place / "tiny"
+    path = written(tmp_path_factory.mktemp("model"), seconds=1.0)
+    stablehlo.export(checkpoint_io.read(path), path, (stablehlo.Bucket(1, 8_000, 32),))
+    return pathlib.Path(path)
 
 
 @pytest.fixture
@@ -98,8 +96,7 @@ def test_a_mean_of_windows_is_not_calibrated(folder):
 
 def test_models_of_one_modality(tmp_path):
     for modality, source in (("audio", "none"), ("text", "gold")):
-        checkpoint_io.write(made(tmp_path, modality), str(tmp_path / f"{modality}_model"))
-        predictor = mmer_jax.load(str(tmp_path / f"{modality}_model"))
+        predictor = mmer_jax.load(written(tmp_path, modality))
         found = predictor.predict(odd.voice(0.5), "it was you", RATE)
         check(found, FIGURES[source]["temperature"])
     older = tmp_path / "audio_model"

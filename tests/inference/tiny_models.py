@@ -7,6 +7,7 @@ from mmer_jax import configuration
 from mmer_jax.data.text import read_tokenizer
 from mmer_jax.demo import corpus
 from mmer_jax.models import factory
+from mmer_jax.training import checkpoint_io
 from mmer_jax.training.checkpoint_io import LoadedModel, build
 
 LABELS = ("ang", "hap", "neu", "sad")
@@ -46,6 +47,15 @@ def made(folder, modality="both", family="whisper", text_family="bert"):
     )
     figures = {source: FIGURES[source] for source in HAVE[modality]}
     return LoadedModel("by hand", c, model, params, LABELS, figures, words, CARD)
+
+
+def written(folder, modality="both", seconds=None) -> str:
+    """Path of a model folder with such a model, which takes at most so many seconds at once."""
+    model, path = made(folder, modality), str(folder / f"{modality}_model")
+    if seconds:
+        model.config.data.max_seconds = seconds
+    checkpoint_io.write(model, path)
+    return path
 
 
 def batch(rows=2, samples=8_000, tokens=6):

@@ -72,10 +72,7 @@ def _compiled(mmer, params):
 def model(request):
     """(name, a jitted batch -> logits)."""
     mmer = MMER(*ENCODERS[request.param], classes=4, symbols=32, width=WIDTH, heads=2, ffn=24)
-    rng = np.random.default_rng(2)
-    example = _batch(_utterances(True)[:1], 1_440, 5, rng)
-    params = drawn_params(mmer, example, seed=1)
-    return request.param, _compiled(mmer, params)
+    return request.param, _compiled(mmer, drawn_params(mmer, seed=1))
 
 
 def test_logits_do_not_depend_on_batch_or_bucket(model):
@@ -101,6 +98,5 @@ def test_original_padding_does_change_answers():
     rng = np.random.default_rng(2)
     utterance = _utterances(True)[0]
     short, long = _batch([utterance], 1_440, 5, rng), _batch([utterance], 6_000, 5, rng)
-    params = drawn_params(mmer, short, seed=1)
-    run = _compiled(mmer, params)
+    run = _compiled(mmer, drawn_params(mmer, seed=1))
     assert np.abs(run(short) - run(long)).max() > 1e-2

@@ -35,7 +35,7 @@ def test_bars_show_the_mean_of_the_seeds(monkeypatch):
 @pytest.mark.parametrize("folds, seeds, points", [(1, 1, 1), (10, 2, 60)])
 def test_curves(folds, seeds, points):
     found = [
-        plots.Curve(k, s, list(range(points)), list(RNG.uniform(size=points)))
+        (k, s, list(range(points)), list(RNG.uniform(size=points)))
         for k in range(folds) for s in range(seeds)
     ]  # fmt: skip
     check(plots.curves_png("loss", found))
@@ -45,7 +45,7 @@ def test_curves(folds, seeds, points):
 def test_folds_differ_in_colour_or_dashes(monkeypatch):
     written = []
     monkeypatch.setattr(plots, "png", lambda figure: written.append(figure) or b"")
-    plots.curves_png("loss", [plots.Curve(k, 0, [1, 2], [1.0, 2.0]) for k in range(10)])
+    plots.curves_png("loss", [(k, 0, [1, 2], [1.0, 2.0]) for k in range(10)])
     lines = written[0].axes[0].get_lines()
     assert len({(x.get_color(), x.get_linestyle()) for x in lines}) == 10
 

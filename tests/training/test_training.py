@@ -19,6 +19,7 @@ from tests.harness import Killed
 @pytest.fixture(scope="module")
 def trainer(prepared, tiny_config):
     config = tiny_config(prepared)
+    config.data.buckets = 2
     config.optimizer.frozen = ("text_encoder/embeddings/word_embeddings/.*",)
     return Trainer.for_corpus(config)
 
