@@ -113,7 +113,7 @@ def _serve():
 
     for name in IMPORTS:
         importlib.import_module(name)
-    cli.keep_compilations = lambda folder: None  # they are kept where the tests' own are
+    cli.cache_compilations = lambda folder="": None  # they are kept where the tests' own are
     # An import logs and so leaves a handler, which a command that imports later does not have.
     logging.getLogger().handlers.clear()
     replies = os.fdopen(os.dup(1), "w")
