@@ -101,12 +101,14 @@ class LoadedModel:
         return ""
 
 
-def read(name: str) -> LoadedModel:
+def read(name: str, tokenizer: str = "") -> LoadedModel:
     """The model in a folder, or of that name on the Hugging Face hub; no code of it is run.
 
     Args:
       name: a finished fold of a run or a workdir with one, a model folder, a converted checkpoint,
         or `owner/name`.
+      tokenizer: hub name or folder of the one for a converted checkpoint, which names its own and
+        does not hold it.
 
     Raises:
       UserError: none of these, or it is not whole; says what was found.
@@ -124,6 +126,7 @@ def read(name: str) -> LoadedModel:
         return read_fold(folder)
     if files.exists(os.path.join(folder, original.PARAMS_FOLDER)):
         config, params = original.load(folder)
+        config.text.tokenizer = tokenizer or config.text.tokenizer
         card = {name: config[name] for name in ("name", "protocol", "selection")}
         symbols = len(params["ctc"]["linear"]["bias"])
         return _loaded(folder, config, params, original.LABELS, {}, card, symbols)
@@ -236,7 +239,7 @@ def initial_params(model: MMER, config, label_names: tuple[str, ...]) -> dict:
     source = config.init_from
     if not source:
         return jax.device_get(factory.init_params(model, config, config.seed))
-    found = read(source)
+    found = read(source, config.text.tokenizer)
     names = found.label_names
     if sorted(names) != sorted(label_names):
         raise UserError(

@@ -106,6 +106,14 @@ def test_a_converted_checkpoint_is_read(tmp_path):
     assert predictor.model.text_sources == {}
     found = predictor.predict(odd.tone(0.5), rate=RATE)
     assert found.text_source == "ctc" and not found.calibrated
+    # A training that starts from it has a tokenizer of its own.
+    config = original.load_config(str(out))
+    edit(out, lambda c: c["text"].update(tokenizer="gone"))
+    with pytest.raises(UserError, match="tokenizer .*gone"):
+        checkpoint_io.read(str(out))
+    model = predictor.model
+    params = checkpoint_io.initial_params(model.model, config, model.label_names)
+    jax.tree.map(np.testing.assert_array_equal, params, model.params)
 
 
 def test_a_model_folder_is_the_same_model(tmp_path):
