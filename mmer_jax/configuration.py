@@ -326,7 +326,7 @@ def from_json(plain: dict) -> ml_collections.ConfigDict:
     for path, value in _renamed(flat(plain)).items():
         try:
             config.update_from_flattened_dict({path: value})
-        except (AttributeError, KeyError, TypeError, ValueError) as e:
+        except (AttributeError, LookupError, TypeError, ValueError) as e:
             raise UserError(
                 f"config.json has {path}={value!r}, which this version of mmer_jax does not know. "
                 "Use the version that the run was made with."
