@@ -24,8 +24,8 @@ class Encoder:
         that it has positions for, or None. An attribute `original_padding` lets padding into the
         encoder as MMER's original code does.
       supported: option of Hugging Face's config -> its values that the module can compute, the
-        usual one first, as a tuple or as `package.module:NAME` of one; any other is refused. Those
-        that are not here are computed by, whatever their value, or change no state of the encoder.
+        usual one first, as a tuple or as `package.module:NAME` of one; any other is refused. An
+        option that is not listed may have any value, or changes no state of the encoder.
       sharding: (regex of a parameter's path below the encoder, its mesh axes), the first match
         counts, see `training/sharding.py`.
       frame: samples from one frame to the next, of an audio encoder.
