@@ -15,7 +15,7 @@ import soxr
 from absl import logging
 
 from mmer_jax.data.preprocessing import SAMPLE_RATE
-from mmer_jax.errors import UserError
+from mmer_jax.errors import UserError, first_line
 
 SHORTEST, LONGEST = 0.030, 3600.0  # seconds; one frame of an encoder, and an hour
 RATES = (1_000, 1_000_000)  # Hz
@@ -316,7 +316,10 @@ def _channels(samples, name):
             f"{name} is of type {type(samples).__name__}; expected a path, a binary file object "
             "or an array of samples with its rate: (array, rate)."
         )
-    samples = np.asarray(samples)
+    try:
+        samples = np.asarray(samples)
+    except Exception as e:  # another library's array, for example one on an accelerator
+        raise UserError(f"{name} can't be read as an array ({first_line(e)}).") from e
     if samples.ndim not in (1, 2):
         raise UserError(
             f"{name} is an array of shape {samples.shape}; expected [n] or [n, channels]."

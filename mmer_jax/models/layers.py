@@ -55,8 +55,7 @@ def flat_dense(next_call, args, kwargs, context):
     """Interceptor (flax's `nn.intercept_methods`): nn.Dense sees [b * t, d] instead of [b, t, d].
 
     The kernel's gradient is then one plain matrix product. Contracted over two dimensions, XLA's
-    CPU compiler transposes both sides first: 0.44 s against 0.25 s for a feed-forward block of
-    wav2vec2-base at 8 x 249 frames.
+    CPU compiler transposes both sides first.
     """
     plain = context.method_name == "__call__" and isinstance(context.module, nn.Dense)
     if not plain or args[0].ndim < 3:

@@ -84,6 +84,8 @@ def test_channels_are_averaged_whichever_way_round(tmp_path):
 def test_arrays_of_other_libraries():
     torch = pytest.importorskip("torch")
     assert audio_io.read((torch.zeros(1, 1_000), RATE)).shape == (1_000,)
+    with pytest.raises(UserError, match="can't be read as an array"):
+        audio_io.read((torch.zeros(1, 1_000, requires_grad=True), RATE))
 
 
 def test_a_lying_header_gives_what_is_there(tmp_path):

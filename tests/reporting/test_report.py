@@ -117,6 +117,26 @@ def test_intervals_leakage_calibration_and_words():
     assert summarize(none).calibration["ece_scaled"] is None
 
 
+@pytest.mark.parametrize("changes, start, end", [
+    ({}, "95 % intervals over 5 folds (jackknife, t distribution).", "that the folds share."),
+    ({"test_to_train": None}, "95 % intervals over 5 folds (jackknife, t distribution).", "on)."),
+    ({"groups": 3, "seeds": [0, 1], "runs": 9},
+     "95 % intervals over 3 groups of folds without a common conversation, each the mean of up to "
+     "2 seeds (jackknife,", "that the folds share."),
+    ({"over": "speakers and seeds", "seeds": [0, 1]}, "95 % intervals for this training set: over 6"
+     " test speakers (jackknife) and 2 seeds (", "say nothing of other training material."),
+    ({"over": None, "folds": [1], "runs": 1}, "No interval and no p: 1 fold, 6 test speakers, 1 "
+     "seed. It takes 5 folds", "6 test speakers and 2 seeds."),
+    ({"over": None, "folds": [1, 2], "seeds": [0, 1], "runs": 3}, "No interval and no p: 2 folds, ",
+     "seeds. Each seed's own figures are of the folds that all seeds have."),
+])  # fmt: skip
+def test_an_interval_says_what_it_is_over(changes, start, end):
+    five = {"over": "folds", "groups": 5, "folds": [1, 2, 3, 4, 5], "runs": 5, "seeds": [0],
+            "speakers": list("abcdef"), "test_to_train": 0.25}  # fmt: skip
+    text = report.explain(five | changes)
+    assert text.startswith(start) and text.endswith(end)
+
+
 @pytest.mark.parametrize("selection", ["heldout", "original"])
 def test_the_table_says_how_the_epoch_was_chosen(selection):
     config = configuration.default()
