@@ -105,7 +105,8 @@ def summarize(config, results: list[FoldResult], text_source: str = "gold", seco
 
 
 def _fold(result):
-    names = ("fold", "name", "seed", "confusion", "chosen", "counts", "temperature", "text_sources")
+    names = ("fold", "name", "seed", "confusion", "chosen", "counts", "temperature", "text_sources",
+             "layer_weights")  # fmt: skip
     return {
         **{k: getattr(result, k) for k in names},
         "confusion": result.confusion.tolist(),
@@ -209,7 +210,14 @@ def markdown(summary: RunResult) -> str:
         fold_table=table([*head, "utterances", "epoch"], _fold_rows(summary)),
         interval_table=table(["", *TITLES.values()], rows),
         has_dash=any("-" in row for row in rows),
+        layer_weights=_layer_weights(summary.folds),
     ) + "\n"  # fmt: skip
+
+
+def _layer_weights(folds):
+    """Means over folds and seeds, as texts in percent; None where there are none."""
+    weights = [fold.get("layer_weights") for fold in folds]
+    return None if None in weights else [percent(mean) for mean in np.mean(weights, axis=0)]
 
 
 def _fold_rows(summary):
