@@ -39,6 +39,8 @@ CHOICES = {
     "model.modalities": (MODALITIES, ("audio",), ("text",)),
     "model.padding": ("masked", "original"),
     "model.fusion": ("cross_modal", "concat"),
+    "model.pooling": ("max", "statistics"),
+    "audio.window": ("utterance", "30s"),
     "model.dtype": ("float32", "bfloat16"),
     "model.precision": ("default", "tensorfloat32", "float32"),
     "model.remat": ("none", "layers"),
@@ -77,6 +79,9 @@ _LATER = {
     "text.keep_brackets": True,
     "model.precision": "default",
     "optimizer.groups": [],
+    "audio.layers": "last",
+    "audio.window": "utterance",
+    "model.pooling": "max",
 }
 _FORMS = {"literature": "standard", "released": "original"}
 # Old name -> new name, and old value -> new value; a value that isn't listed stays as it is.
@@ -133,6 +138,10 @@ def default() -> ml_collections.ConfigDict:
     audio.pretrained = ""  # hub name or folder in Hugging Face format; empty: from scratch
     audio.size = _size(768, 12, 12, 3072)  # of an encoder from scratch
     audio.conv_channels = 512  # wav2vec2's convolution channels, from scratch
+    # which hidden states are read: last, a layer's number as text (0: what enters the first), or
+    # weighted, a learned softmax-weighted sum of all
+    audio.layers = "last"
+    audio.window = "utterance"  # Whisper's: a recording's own frames; 30s: silence up to 30 s
 
     c.text = text = ml_collections.ConfigDict()
     text.family = "roberta"  # of an encoder from scratch; a pretrained one brings its own
@@ -145,6 +154,7 @@ def default() -> ml_collections.ConfigDict:
 
     c.model = model = ml_collections.ConfigDict()
     model.modalities = MODALITIES  # ("audio",) or ("text",) for one alone
+    model.pooling = "max"  # of frames and tokens; statistics: mean, standard deviation and maximum
     model.fusion = "cross_modal"  # concat: both pooled and put side by side, late fusion
     model.gate = True  # the dynamic gate of cross-modal fusion
     model.width = 768  # of the fusion network, d in the paper
@@ -236,6 +246,11 @@ def _clashes(c):
         yield (
             "config.text.tokenizer is empty and there is no config.text.pretrained to bring one. "
             "Name a Hugging Face tokenizer: a hub name or a folder."
+        )
+    if not re.fullmatch(r"last|weighted|[0-9]+", c.audio.layers):
+        yield (
+            f"config.audio.layers is {c.audio.layers!r}; expected last, weighted or a layer's "
+            'number as text, for example "3".'
         )
     if c.mesh.data == 0:
         yield "config.mesh.data is 0; expected a number of devices, or -1 for all."

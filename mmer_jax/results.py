@@ -67,6 +67,8 @@ class FoldResult:
       dataset_version: of the TFDS builder.
       normalized: whether waveforms were; None: not recorded.
       pretrained: weights begun with, see `Trainer.pretrained`.
+      layer_weights: of the audio encoder's hidden states, in the order of its layers, 0 being what
+        enters the first; None where they are not weighted.
       history: `step`, `epoch`, `score` and metrics of each epoch.
       predictions: one per test utterance.
     """
@@ -82,6 +84,7 @@ class FoldResult:
     dataset_version: str
     normalized: bool | None
     pretrained: dict
+    layer_weights: list[float] | None
     history: list[dict]
     predictions: list[PredictionRow]
 
@@ -96,8 +99,10 @@ class FoldResult:
           stored: content of the file.
           config: of the run.
         """
-        values = {"dataset_version": "not recorded", "normalized": None, "pretrained": {}}
-        values |= stored
+        values = {
+            "dataset_version": "not recorded", "normalized": None, "pretrained": {},
+            "layer_weights": None,
+        } | stored  # fmt: skip
         if "text_sources" not in stored:
             refit = config.refit and stored["chosen"]["step"]
             values["temperature"] = None if refit else stored["temperature"]

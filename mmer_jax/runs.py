@@ -90,7 +90,7 @@ def read(workdir: str) -> Run:
             f"{there} {workdir}. Name the --workdir of a finished run of `python -m mmer_jax.main`:"
             " it holds config.json and folders fold1, fold2, ... or seed0, seed1, ..."
         )
-    config = _config(workdir)
+    config = read_config(workdir)
     folds = finished_folds(workdir)
     if not folds:
         raise UserError(
@@ -132,7 +132,7 @@ def read_fold(folder: str) -> FoldRun:
     Raises:
       UserError: a file of it is missing or damaged.
     """
-    config = _config(os.path.dirname(folder))
+    config = read_config(os.path.dirname(folder))
     result = read_result(folder, config)
     return FoldRun(folder, config, result, _lines(folder), _lines(os.path.join(folder, "refit")))
 
@@ -229,7 +229,8 @@ def _numbered(folder, prefix):
     return [os.path.join(folder, name) for name in in_order]
 
 
-def _config(folder):
+def read_config(folder: str) -> ml_collections.ConfigDict:
+    """The config in a run's workdir or a seed's folder; raises UserError where there is none."""
     return configuration.from_json(_json(os.path.join(folder, CONFIG)))
 
 

@@ -17,7 +17,8 @@ def fold_result(label_names, rows, fold: int = 1, seed: int = 0, **values) -> Fo
     usual = {
         "name": f"session {fold}", "counts": {"train": 8, "select": 2, "test": len(rows)},
         "chosen": {"epoch": 3, "step": 30}, "temperature": 2.0, "text_sources": {},
-        "dataset_version": "1.0.0", "normalized": True, "pretrained": {}, "history": [],
+        "dataset_version": "1.0.0", "normalized": True, "pretrained": {}, "layer_weights": None,
+        "history": [],
     }  # fmt: skip
     return FoldResult(
         fold=fold, seed=seed, label_names=label_names, predictions=rows, **usual | values

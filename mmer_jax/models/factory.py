@@ -33,7 +33,7 @@ def build_model(config, classes: int, symbols: int, vocab_size: int) -> MMER:
     text = _encoder(config, "text", text_dtype, vocab_size) if "text" in m.modalities else None
     return MMER(
         audio, text, classes, symbols, m.width, m.heads, m.ffn, m.dropout, dtype, frozen, m.remat,
-        m.fusion, m.gate, m.precision,
+        m.fusion, m.gate, m.precision, config.audio.layers, m.pooling,
     )  # fmt: skip
 
 
@@ -48,7 +48,19 @@ def _encoder(config, modality, dtype, vocab_size=None):
     options = {"dtype": dtype, "remat": config.model.remat}
     if hasattr(encoder, "original_padding"):
         options["original_padding"] = config.model.padding == "original"
+    if hasattr(encoder, "window"):
+        options["window"] = config.audio.window
+    if modality == "audio":
+        _check_layers(config.audio.layers, hf.num_hidden_layers)
     return encoder(hf, **options)
+
+
+def _check_layers(wanted, count):
+    if wanted.isdecimal() and int(wanted) > count:
+        raise UserError(
+            f"config.audio.layers is {wanted}, but the audio encoder has {count} layers. Expected "
+            f"0, what enters the first, to {count}, last or weighted."
+        )
 
 
 def _encoder_config(config, modality, vocab_size=None):

@@ -6,7 +6,7 @@ Source: section 2 of Ghosh et al., "MMER" (Interspeech 2023), in the form its au
 import jax.numpy as jnp
 from flax import linen as nn
 
-from mmer_jax.models.layers import Dropout, masked_max, multi_head, rematerialized
+from mmer_jax.models.layers import POOLING, Dropout, multi_head, rematerialized
 from mmer_jax.ops import gelu
 
 
@@ -61,6 +61,7 @@ class FusionPart(nn.Module):
     Attributes:
       width, heads, ffn, dropout, dtype: of every layer, see `CrossModalLayer`.
       remat: `layers` computes each layer again in the backward pass instead of storing it.
+      pooling: of frames and tokens, a key of `POOLING`.
     """
 
     width: int
@@ -69,11 +70,16 @@ class FusionPart(nn.Module):
     dropout: float = 0.1
     dtype: jnp.dtype = jnp.float32
     remat: str = "none"
+    pooling: str = "max"
 
     @property
     def sizes(self) -> tuple:
         """Arguments of a `CrossModalLayer`."""
         return self.width, self.heads, self.ffn, self.dropout, self.dtype
+
+    def pool(self, x, mask):
+        """[b, n, d], [b, n] -> [b, d] or, of `statistics`, [b, 3 d]."""
+        return POOLING[self.pooling](x, mask)
 
     def layer(self, name: str) -> nn.Module:
         """A layer, within the module's call."""
@@ -103,6 +109,8 @@ class DynamicFusion(FusionPart):
     R = Layer(Q = X, KV = P)            tokens, through the frames' eyes
     g = sigmoid(W [R; T])               the dynamic gate
     h = [max_frames A; W_d max_tokens [R; g * T]]
+
+    With `pooling="statistics"` mean, deviation and maximum stand in the maximum's place.
 
     Attributes:
       gated: without it g = 1, for an ablation.
@@ -140,8 +148,8 @@ class DynamicFusion(FusionPart):
             out["gate_logits"] = dense("gate", _concat(R, T))
             g = out["gate"] = nn.sigmoid(out["gate_logits"])
             T = g * T
-        out["pooled_audio"] = masked_max(A, audio_mask)
-        out["pooled_multimodal"] = dense("downsample", masked_max(_concat(R, T), text_mask))
+        out["pooled_audio"] = self.pool(A, audio_mask)
+        out["pooled_multimodal"] = dense("downsample", self.pool(_concat(R, T), text_mask))
         out["fused"] = _concat(out["pooled_audio"], out["pooled_multimodal"])
         return out
 
@@ -156,8 +164,8 @@ class LateFusion(FusionPart):
     def __call__(self, audio, audio_mask, text, text_mask, deterministic: bool = True) -> dict:
         """As `DynamicFusion`; `fused` is [b, d_a + d] here too."""
         out = TextBranch(*self.sizes, self.remat, name="text")(text, text_mask, deterministic)
-        out["pooled_audio"] = masked_max(audio, audio_mask)
-        out["pooled_text"] = masked_max(out["text_self"], text_mask)
+        out["pooled_audio"] = self.pool(audio, audio_mask)
+        out["pooled_text"] = self.pool(out["text_self"], text_mask)
         out["fused"] = _concat(out["pooled_audio"], out["pooled_text"])
         return out
 

@@ -37,6 +37,41 @@ def masked_max(x: jax.Array, mask: jax.Array) -> jax.Array:
     return jnp.where(jnp.any(mask > 0, axis=-1, keepdims=True), kept.max(axis=1), 0)
 
 
+def masked_statistics(x: jax.Array, mask: jax.Array) -> jax.Array:
+    """Mean, standard deviation and maximum over the positions that `mask` keeps.
+
+    float [b, n, d], [b, n] -> [b, 3 d]; 0 if it keeps none.
+    """
+    kept = (mask > 0)[..., None]
+    count = jnp.maximum(kept.sum(axis=1), 1).astype(jnp.float32)
+    wide = x.astype(jnp.float32)
+    mean = jnp.where(kept, wide, 0).sum(axis=1) / count
+    variance = jnp.where(kept, (wide - mean[:, None]) ** 2, 0).sum(axis=1) / count
+    deviation = jnp.sqrt(variance + 1e-10)  # a root's derivative at 0 is infinite
+    moments = jnp.concatenate([mean, deviation], axis=-1).astype(x.dtype)
+    return jnp.concatenate([moments, masked_max(x, mask)], axis=-1)
+
+
+POOLING = {"max": masked_max, "statistics": masked_statistics}  # by `config.model.pooling`
+
+
+class WeightedSum(nn.Module):
+    """A learned softmax-weighted sum of an encoder's hidden states.
+
+    Each is normalised over its width first, without parameters: their scales differ by layer, and
+    a large one would be all of the sum. Source: Yang et al., "SUPERB" (Interspeech 2021).
+    """
+
+    @nn.compact
+    def __call__(self, states):
+        """N arrays [b, t, d] -> [b, t, d]."""
+        logits = self.param("weights", nn.initializers.zeros, (len(states),))
+        norm = nn.LayerNorm(1e-5, use_bias=False, use_scale=False, dtype=jnp.float32)
+        return sum(
+            weight * norm(state) for weight, state in zip(jax.nn.softmax(logits), states)
+        ).astype(states[0].dtype)
+
+
 def rematerialized(kind, remat: str, deterministic_at: int | None = None):
     """A module class, with `remat="layers"` one that stores its inputs alone for the gradient.
 
@@ -114,11 +149,13 @@ class Layers(EncoderPart):
 
     @nn.compact
     def __call__(self, hidden, mask, deterministic):
-        """[b, t, d], [b, t] -> [b, t, d]."""
+        """[b, t, d], [b, t] -> count + 1 arrays [b, t, d]: the input, then after each layer."""
         kind = rematerialized(self.kind, self.remat, deterministic_at=3)
+        states = [hidden]
         for i in range(self.count):
-            hidden = kind(self.config, self.dtype, name=str(i))(hidden, mask, deterministic)
-        return hidden
+            layer = kind(self.config, self.dtype, name=str(i))
+            states.append(layer(states[-1], mask, deterministic))
+        return states
 
 
 class SelfAttention(nn.Module):

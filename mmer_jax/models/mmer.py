@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from mmer_jax.models.fusion import DynamicFusion, LateFusion, TextBranch
-from mmer_jax.models.layers import Dropout, flat_dense, masked_max
+from mmer_jax.models.layers import POOLING, Dropout, WeightedSum, flat_dense
 from mmer_jax.ops import gelu
 
 
@@ -31,6 +31,9 @@ class MMER(nn.Module):
       fusion: `cross_modal` as in the paper, or `concat`, see `LateFusion`.
       gated: whether cross-modal fusion has its gate.
       precision: of its products, see `jit_at`, which `make_forward` and the train step use.
+      layers: which of the audio encoder's hidden states are its frames, from 0, what enters its
+        first layer: a number as text, `last`, or `weighted`, see `WeightedSum`.
+      pooling: of frames and tokens, a key of `layers.POOLING`.
     """
 
     audio_encoder: nn.Module | None
@@ -47,6 +50,8 @@ class MMER(nn.Module):
     fusion: str = "cross_modal"
     gated: bool = True
     precision: str = "default"
+    layers: str = "last"
+    pooling: str = "max"
 
     @nn.compact
     def __call__(self, batch: dict, train: bool = False) -> tuple[jax.Array, dict]:
@@ -87,7 +92,7 @@ class MMER(nn.Module):
         if "audio_hidden" in view:
             out = {name: view[name] for name in ("audio_hidden", "audio_mask")}
         elif self.audio_encoder is not None:
-            out["audio_hidden"], out["audio_mask"] = self.audio_encoder(
+            out["audio_hidden"], out["audio_mask"] = self._frames(
                 view["audio"], view["audio_length"], deterministic or "audio_encoder" in self.frozen
             )
         if self.text_encoder is not None:
@@ -98,15 +103,26 @@ class MMER(nn.Module):
             )
         return out | self._fuse(out, view, deterministic)
 
+    def _frames(self, *inputs):
+        if self.layers == "last":
+            return self.audio_encoder(*inputs)
+        states, mask = self.audio_encoder(*inputs, True)
+        if self.layers == "weighted":
+            return WeightedSum(name="audio_layers")(states), mask
+        return states[int(self.layers)], mask
+
     def _fuse(self, out, view, deterministic):
-        options = (self.width, self.heads, self.ffn, self.dropout, self.dtype, self.remat)
+        pool = POOLING[self.pooling]
+        options = (
+            self.width, self.heads, self.ffn, self.dropout, self.dtype, self.remat, self.pooling
+        )  # fmt: skip
         if self.text_encoder is None:
-            pooled = masked_max(out["audio_hidden"], out["audio_mask"])
+            pooled = pool(out["audio_hidden"], out["audio_mask"])
             return {"pooled_audio": pooled, "fused": pooled}
         text, mask = out["text_hidden"], view["text_mask"]
         if self.audio_encoder is None:
             branch = TextBranch(*options, name="text")(text, mask, deterministic)
-            return branch | {"fused": masked_max(branch["text_self"], mask)}
+            return branch | {"fused": pool(branch["text_self"], mask)}
         if self.fusion == "concat":
             fusion = LateFusion(*options, name="fusion")
         else:

@@ -21,6 +21,7 @@ from mmer_jax.results import FoldResult, RunResult
 
 FILES = ("results.json", "predictions.csv", "results.md", "confusion.png", "reliability.png")
 TITLES = {name: metric.title for name, metric in METRICS.items()}
+BASELINES = "baselines.json"
 VERSIONS = ("jax", "flax", "optax", "orbax-checkpoint", "transformers", "grain", "numpy")
 MOST_PARTS = 12  # speakers in a table
 
@@ -49,7 +50,9 @@ def write(config, results: list[FoldResult], workdir: str, seconds: float | None
         before = json.loads(files.read_text(path))
         computed = {k: before[k] for k in computed}
     summary = summarize(config, results, text_source, **computed)
-    table = markdown(summary)
+    floors = os.path.join(workdir, BASELINES)
+    known = json.loads(files.read_text(floors))["floors"] if files.exists(floors) else []
+    table = markdown(summary, known)
     if processes.is_first():
         counts, bins = np.array(summary.pooled["confusion"]), summary.calibration
         content = {
@@ -105,7 +108,8 @@ def summarize(config, results: list[FoldResult], text_source: str = "gold", seco
 
 
 def _fold(result):
-    names = ("fold", "name", "seed", "confusion", "chosen", "counts", "temperature", "text_sources")
+    names = ("fold", "name", "seed", "confusion", "chosen", "counts", "temperature", "text_sources",
+             "layer_weights")  # fmt: skip
     return {
         **{k: getattr(result, k) for k in names},
         "confusion": result.confusion.tolist(),
@@ -196,8 +200,15 @@ def predictions_csv(results: list[FoldResult]) -> str:
     return out.getvalue()
 
 
-def markdown(summary: RunResult) -> str:
-    """The table that a paper prints, and what it was made with: `templates/results.md.j2`."""
+def markdown(summary: RunResult, floors=()) -> str:
+    """The table that a paper prints, and what it was made with: `templates/results.md.j2`.
+
+    Args:
+      summary: the run's results.
+      floors: see `training.baselines.measure`; those of other folds are passed over.
+    """
+    tested = {fold["fold"] for fold in summary.folds}
+    floors = [f for f in floors if tested <= {int(k) for k in f["confusions"]}]
     estimate, names = summary.intervals, summary.label_names
     head = [f"test {summary.protocol}", *TITLES.values(), *(f"recall {n}" for n in names)]
     rows = _interval_rows(estimate) if estimate["over"] else _part_rows(estimate["parts"])
@@ -209,7 +220,36 @@ def markdown(summary: RunResult) -> str:
         fold_table=table([*head, "utterances", "epoch"], _fold_rows(summary)),
         interval_table=table(["", *TITLES.values()], rows),
         has_dash=any("-" in row for row in rows),
+        layer_weights=_layer_weights(summary.folds),
+        floor_table=floor_table(floors, tested) if floors else "",
+        highest=max(((floor_rates(f, tested)["ua"]["mean"], f["title"]) for f in floors),
+                    default=None),
     ) + "\n"  # fmt: skip
+
+
+def floor_rates(floor: dict, tested) -> dict:
+    """Metric -> mean and deviation over the folds tested, see `mean`, of a floor."""
+    per_fold = [
+        {"fold": int(k), "seed": 0, **classification.rates(np.array(confusion))}
+        for k, confusion in floor["confusions"].items()
+        if int(k) in tested
+    ]
+    return {name: mean(per_fold, name) for name in METRICS}
+
+
+def floor_table(floors: list[dict], tested=None) -> str:
+    """A Markdown table of floors, over the folds tested; None: over all."""
+    rows = []
+    for floor in floors:
+        rates = floor_rates(floor, tested or {int(k) for k in floor["confusions"]})
+        rows.append([floor["title"], *(spread(rates[name]) for name in METRICS)])
+    return table(["floor", *TITLES.values()], rows)
+
+
+def _layer_weights(folds):
+    """Means over folds and seeds, as texts in percent; None where there are none."""
+    weights = [fold.get("layer_weights") for fold in folds]
+    return None if None in weights else [percent(mean) for mean in np.mean(weights, axis=0)]
 
 
 def _fold_rows(summary):

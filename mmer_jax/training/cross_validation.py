@@ -2,6 +2,8 @@
 
 import os
 
+import jax
+
 from mmer_jax import configuration, files, losses, processes, runs
 from mmer_jax.data import folds, text
 from mmer_jax.data.folds import Fold
@@ -9,9 +11,10 @@ from mmer_jax.data.preprocessing import SAMPLE_RATE
 from mmer_jax.errors import UserError
 from mmer_jax.models import factory
 from mmer_jax.results import FoldResult, PredictionRow, scores
-from mmer_jax.training import checkpoint
+from mmer_jax.training import checkpoint, sharding
 from mmer_jax.training.evaluation import measure_heldout, predict
 from mmer_jax.training.loop import selected, train
+from mmer_jax.training.optimizer import merge
 from mmer_jax.training.trainer import Trainer
 
 
@@ -191,9 +194,16 @@ def run_fold(trainer: Trainer, fold: Fold, folder: str, top: str) -> FoldResult:
         dataset_version=trainer.corpus.version,
         normalized=trainer.collator.preprocessor.normalized,
         pretrained=trainer.pretrained,
+        layer_weights=_layer_weights(state),
         history=history,
         predictions=predictions,
     )
+
+
+def _layer_weights(state):
+    logits = merge(state.params, state.frozen).get("audio_layers")
+    weights = logits and jax.nn.softmax(sharding.gather(logits["weights"]))
+    return weights if weights is None else [round(float(x), 4) for x in weights]
 
 
 def _rows(trainer, outputs, utterances, trained):

@@ -22,7 +22,7 @@ AXES = ("data", "fsdp", "model")
 ROWS = ("data", "fsdp")
 
 _RULES = (
-    (r".*/(bias|scale)", encoders.WHOLE),
+    (r".*/(bias|scale)|audio_layers/weights", encoders.WHOLE),
     # `text` alone is the text-only model's one layer.
     (r"(fusion/)?text/projection/kernel", ("fsdp", None)),
     (r"(fusion|text)/.*/(query|key|value|intermediate)/kernel", encoders.COLUMNS),

@@ -23,15 +23,15 @@ TEXT = {
     "intermediate_size": 24, "max_position_embeddings": 32,
 }  # fmt: skip
 BERT, ROBERTA = BertConfig(**TEXT), RobertaConfig(**TEXT)
+WHISPER = WhisperConfig(d_model=WIDTH, encoder_layers=1, encoder_attention_heads=2,
+                        encoder_ffn_dim=24, max_source_positions=40)  # fmt: skip
 ENCODERS = {
     "wav2vec2-base": (Wav2Vec2Encoder(Wav2Vec2Config(**AUDIO)), TextEncoder(BERT)),
     "hubert-large": (Wav2Vec2Encoder(HubertConfig(**AUDIO, **LARGE)), TextEncoder(ROBERTA)),
-    "whisper": (
-        WhisperEncoder(WhisperConfig(d_model=WIDTH, encoder_layers=1, encoder_attention_heads=2,
-                                     encoder_ffn_dim=24)),
-        TextEncoder(BERT),
-    ),
+    "whisper": (WhisperEncoder(WHISPER), TextEncoder(BERT)),
+    "whisper, filled up": (WhisperEncoder(WHISPER, window="30s"), TextEncoder(BERT)),
 }  # fmt: skip
+OPTIONS = {"whisper, filled up": {"layers": "weighted", "pooling": "statistics"}}
 # (samples, tokens) of the utterances, and of the buckets that they are padded into.
 SIZES = ((1_440, 5), (3_217, 2), (4_799, 9), (6_000, 7))
 BUCKETS = ((6_000, 9), (7_360, 12), (9_999, 20))
@@ -71,14 +71,15 @@ def _compiled(mmer, params):
 @pytest.fixture(scope="module", params=ENCODERS)
 def model(request):
     """(name, a jitted batch -> logits)."""
-    mmer = MMER(*ENCODERS[request.param], classes=4, symbols=32, width=WIDTH, heads=2, ffn=24)
+    options = OPTIONS.get(request.param, {})
+    mmer = MMER(*ENCODERS[request.param], 4, 32, WIDTH, 2, 24, **options)
     return request.param, _compiled(mmer, drawn_params(mmer, seed=1))
 
 
 def test_logits_do_not_depend_on_batch_or_bucket(model):
     name, run = model
     rng = np.random.default_rng(3)
-    utterances = _utterances(normalized=name != "whisper")
+    utterances = _utterances(normalized="whisper" not in name)
     alone = [run(_batch([u], len(u[0]), len(u[1]), rng))[0] for u in utterances]
     assert np.std(alone, axis=0).min() > 1e-2  # the utterances differ, so a mix-up would show
     largest = 0.0

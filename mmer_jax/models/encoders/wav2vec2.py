@@ -42,8 +42,12 @@ class Wav2Vec2Encoder(EncoderPart):
     original_padding: bool = False
 
     @nn.compact
-    def __call__(self, audio, audio_length, deterministic: bool = True):
+    def __call__(self, audio, audio_length, deterministic: bool = True,
+                 every_state: bool = False):  # fmt: skip
         """float32 [b, n], [b] -> frames [b, t, d], bool mask [b, t].
+
+        With `every_state` a list of arrays in the frames' place, as Hugging Face's `hidden_states`:
+        what enters the first layer, then what each layer makes of it, the last as without.
 
         The mask is the utterances' own with `original_padding` too: the original fusion, pooling
         and CTC leave out the padded frames that its encoder let in.
@@ -60,7 +64,8 @@ class Wav2Vec2Encoder(EncoderPart):
             features, deterministic
         )
         encoder = TransformerEncoder(*options, name="encoder")
-        return encoder(hidden, seen_mask, deterministic), mask
+        states = encoder(hidden, seen_mask, deterministic)
+        return states if every_state else states[-1], mask
 
     @staticmethod
     def scratch(model_type, options, vocab_size):
@@ -164,7 +169,7 @@ class TransformerEncoder(EncoderPart):
 
     @nn.compact
     def __call__(self, hidden, mask, deterministic):
-        """[b, t, d], [b, t] -> [b, t, d]."""
+        """[b, t, d], [b, t] -> arrays [b, t, d]: the layers' input, then after each layer."""
         c = self.config
         norm = nn.LayerNorm(c.layer_norm_eps, dtype=self.dtype, name="layer_norm")
         # The positional convolution reaches 64 frames: it must not see what stands in the padding.
@@ -176,8 +181,8 @@ class TransformerEncoder(EncoderPart):
         layers = Layers(
             c, self.dtype, self.remat, TransformerLayer, c.num_hidden_layers, name="layers"
         )
-        hidden = layers(hidden, mask, deterministic)
-        return norm(hidden) if c.do_stable_layer_norm else hidden
+        *states, last = layers(hidden, mask, deterministic)
+        return [*states, norm(last) if c.do_stable_layer_norm else last]
 
 
 class PositionalConv(EncoderPart):

@@ -63,11 +63,28 @@ class WhisperEncoder(EncoderPart):
 
     Unlike HF's it takes any length up to `config.max_source_positions` frames and masks padding:
     in the convolutions (which would leak it) and in the attention.
+
+    Attributes:
+      window: `utterance`, its own frames alone; `30s`, silence up to the 30 s that Whisper was
+        trained on, which the convolutions and the attention see. Either way what is returned are
+        the utterance's frames, whatever the batch.
     """
 
+    window: str = "utterance"
+
     @nn.compact
-    def __call__(self, audio, audio_length, deterministic: bool = True):
-        """float32 [b, n], [b] -> frames [b, t, d] with t = ceil(n // 160 / 2), bool mask [b, t]."""
+    def __call__(self, audio, audio_length, deterministic: bool = True,
+                 every_state: bool = False):  # fmt: skip
+        """float32 [b, n], [b] -> frames [b, t, d] with t = ceil(n // 160 / 2), bool mask [b, t].
+
+        With `every_state` a list of arrays in the frames' place, as Hugging Face's `hidden_states`:
+        what enters the first layer, then what each layer makes of it, the last as without.
+        """
+        own = _mask(audio_length // HOP, audio.shape[1] // HOP)[:, ::2]
+        if self.window == "30s":
+            samples = self.longest(self.config)
+            audio = jnp.pad(audio, ((0, 0), (0, max(0, samples - audio.shape[1]))))
+            audio_length = jnp.full_like(audio_length, samples)
         features, mel_mask = log_mel(audio, audio_length, self.config.num_mel_bins)
         # No gradient reaches the waveform: spares the backward FFT.
         features = jax.lax.stop_gradient(features).astype(self.dtype)
@@ -81,8 +98,10 @@ class WhisperEncoder(EncoderPart):
             self.config, self.dtype, self.remat, EncoderLayer, self.config.encoder_layers,
             name="layers",
         )  # fmt: skip
-        hidden = layers(hidden, mask, deterministic)
-        return nn.LayerNorm(1e-5, dtype=self.dtype, name="layer_norm")(hidden), mask
+        *states, last = layers(hidden, mask, deterministic)
+        states.append(nn.LayerNorm(1e-5, dtype=self.dtype, name="layer_norm")(last))
+        states = [state[:, : own.shape[1]] for state in states]
+        return states if every_state else states[-1], own
 
     @staticmethod
     def scratch(model_type, options, vocab_size):

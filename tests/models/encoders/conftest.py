@@ -1,3 +1,5 @@
+import functools
+
 import jax
 import numpy as np
 import pytest
@@ -22,12 +24,16 @@ def perturbed():
 
 @pytest.fixture(scope="session")
 def load_encoder():
-    """A function: (Flax encoder, folder, its example inputs) -> jitted (*inputs) -> outputs."""
+    """A function: (Flax encoder, folder, its example inputs) -> jitted (*inputs) -> outputs.
 
-    def load(encoder, folder, *example):
+    With `every` the outputs are all hidden states.
+    """
+
+    def load(encoder, folder, *example, every=False):
         shapes = jax.eval_shape(encoder.init, jax.random.key(0), *example)["params"]
         params = pretrained.load_params(str(folder), shapes)
-        run = jax.jit(encoder.apply)
+        options = {"every_state": True} if every else {}
+        run = jax.jit(functools.partial(encoder.apply, **options))
         return lambda *inputs: jax.tree.map(np.asarray, run({"params": params}, *inputs))
 
     return load

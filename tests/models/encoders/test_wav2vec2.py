@@ -64,6 +64,24 @@ def test_equals_hugging_face_without_padding(pair):
     np.testing.assert_allclose(hidden, expected, rtol=0, atol=1e-4)
 
 
+def test_every_hidden_state_is_hugging_faces(tmp_path, perturbed, load_encoder):
+    from transformers import Wav2Vec2Model
+
+    for config in (CONFIGS["wav2vec2-base"], CONFIGS["wav2vec2-large"]):
+        theirs = perturbed(Wav2Vec2Model(config))
+        theirs.save_pretrained(tmp_path / config.feat_extract_norm)
+        audio, length = _audio([4_000] * 2, 4_000), np.array([4_000] * 2, np.int32)
+        example = (np.zeros((1, 800), np.float32), np.array([800]))
+        encoder = Wav2Vec2Encoder(config)
+        ours = load_encoder(encoder, tmp_path / config.feat_extract_norm, *example, every=True)
+        with torch.no_grad():
+            expected = theirs(torch.from_numpy(audio), output_hidden_states=True).hidden_states
+        states, _ = ours(audio, length)
+        assert len(states) == len(expected) == config.num_hidden_layers + 1
+        for state, hidden in zip(states, expected):
+            np.testing.assert_allclose(state, hidden.numpy(), rtol=0, atol=1e-4)
+
+
 def test_each_utterance_of_a_padded_batch_equals_hugging_face_alone(pair):
     theirs, ours = pair
     audio = _audio(LENGTHS, 6_400)

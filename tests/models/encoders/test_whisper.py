@@ -79,6 +79,29 @@ def test_each_utterance_of_a_padded_batch_equals_hugging_face_alone(pair):
         np.testing.assert_allclose(hidden[i][mask[i]], alone, rtol=0, atol=1e-4)
 
 
+def test_every_hidden_state_in_30_s_is_hugging_faces(tmp_path, perturbed, load_encoder):
+    """HF's extractor fills up 30 s with silence, which its encoder attends to."""
+    from transformers import WhisperModel
+
+    config = _config(1500)
+    theirs = perturbed(WhisperModel(config))
+    theirs.save_pretrained(tmp_path)
+    example = (np.zeros((1, 1600), np.float32), np.array([1600]))
+    ours = load_encoder(WhisperEncoder(config, window="30s"), tmp_path, *example, every=True)
+    lengths = np.array([8_000, 5_120], np.int32)
+    audio = _audio(lengths, 8_320)
+    extract = WhisperFeatureExtractor(feature_size=80)
+    features = extract([row[:n] for row, n in zip(audio, lengths)], sampling_rate=16_000,
+                       return_tensors="pt").input_features  # fmt: skip
+    with torch.no_grad():
+        expected = theirs.get_encoder()(features, output_hidden_states=True).hidden_states
+    states, mask = ours(audio, lengths)
+    assert len(states) == len(expected) == 3 and mask.sum(1).tolist() == [25, 16]
+    for state, hidden in zip(states, expected):
+        hidden = hidden.numpy()[:, : mask.shape[1]]
+        np.testing.assert_allclose(state[mask], hidden[mask], rtol=0, atol=2e-4)
+
+
 def _with_positions(encoder, count):
     from transformers.models.whisper.modeling_whisper import WhisperEncoder as TorchEncoder
 

@@ -1,0 +1,106 @@
+"""Floors of a result: what simple classifiers reach on the same folds, without a network of ours.
+
+The majority class; the transcripts alone, logistic regression on TF-IDF of words and pairs of
+words; and the speech alone, logistic regression on mean and standard deviation over time of the
+audio encoder's hidden states before any training, a linear probe (Alain and Bengio, "Understanding
+intermediate layers using linear classifier probes", 2016), of each layer and of all together.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from mmer_jax.data import folds, text
+from mmer_jax.metrics import classification
+from mmer_jax.models.layers import masked_statistics
+from mmer_jax.models.mmer import jit_at
+from mmer_jax.training import checkpoint_io, sharding
+from mmer_jax.training.evaluation import outputs
+from mmer_jax.training.trainer import Trainer
+
+C = 0.1  # inverse strength of the probes' L2 penalty, of standardised features
+
+
+def measure(trainer: Trainer, tested: tuple[folds.Fold, ...], say=print) -> list[dict]:
+    """Confusions of each floor in each fold; it learns from all of a fold's training side.
+
+    Args:
+      trainer: of the run, with a corpus.
+      tested: the folds.
+      say: told what comes next.
+
+    Returns:
+      `title` and `confusions`, fold's number -> [c, c] numbers, of each floor.
+    """
+    utterances = trainer.corpus.utterances
+    floors = {"majority class": _majority}
+    if "text" in trainer.config.model.modalities and any(u.transcript for u in utterances):
+        floors["transcripts, TF-IDF"] = _words
+    if trainer.model.audio_encoder is not None:
+        say(f"encoding {len(utterances)} utterances ...")
+        states = _pooled_states(trainer, utterances)
+        for layer in range(states.shape[1]):
+            floors[f"speech, layer {layer}"] = _probe(states[:, layer])
+        floors["speech, all layers"] = _probe(states.reshape(len(states), -1))
+    at = {u.id: i for i, u in enumerate(utterances)}
+    confusions = {title: {} for title in floors}
+    for fold in tested:
+        say(f"fold {fold.number} ...")
+        split = trainer.split(fold)
+        train = split.train if split.validation == split.test else split.train + split.validation
+        for title, classify in floors.items():
+            rows = [[at[u.id] for u in part] for part in (train, split.test)]
+            predicted = classify(train, split.test, *rows)
+            label = np.array([u.label for u in split.test])
+            confusion = classification.confusion(label, predicted, len(trainer.label_names))
+            confusions[title][fold.number] = confusion.tolist()
+    return [{"title": title, "confusions": found} for title, found in confusions.items()]
+
+
+def _labels(utterances):
+    return np.array([u.label for u in utterances])
+
+
+def _majority(train, test, *_):
+    return np.full(len(test), np.bincount(_labels(train)).argmax())
+
+
+def _words(train, test, *_):
+    words = [[text.normalized(u.transcript) for u in part] for part in (train, test)]
+    vectorizer = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, token_pattern=r"\S+")
+    model = make_pipeline(vectorizer, LogisticRegression(class_weight="balanced", max_iter=1000))
+    return model.fit(words[0], _labels(train)).predict(words[1])
+
+
+def _probe(features):
+    def classify(train, test, train_rows, test_rows):
+        del test
+        regression = LogisticRegression(C=C, class_weight="balanced", max_iter=2000)
+        model = make_pipeline(StandardScaler(), regression)
+        return model.fit(features[train_rows], _labels(train)).predict(features[test_rows])
+
+    return classify
+
+
+def _pooled_states(trainer, utterances):
+    """Float32 [n, layers + 1, 2 d]: mean and deviation of the states that training begins with."""
+    encoder = trainer.model.audio_encoder
+    params = checkpoint_io.initial_params(trainer.model, trainer.config, trainer.label_names)
+
+    def pool(params, batch):
+        inputs = batch["audio"], batch["audio_length"]
+        states, mask = encoder.apply({"params": params["audio_encoder"]}, *inputs, True, True)
+        moments = 2 * states[0].shape[-1]
+        return jnp.stack([masked_statistics(x, mask)[:, :moments] for x in states], axis=1)
+
+    whole = sharding.replicated(trainer.mesh)
+    forward = jit_at(pool, trainer.model.precision, out_shardings=whole)
+    found = {}
+    for indices, out in outputs(trainer, forward, trainer.trained_state(params), utterances):
+        rows = jax.device_get(out)
+        found |= {i: row for i, row in zip(indices.tolist(), rows) if i >= 0}
+    return np.stack([found[i] for i in range(len(utterances))])
