@@ -1,12 +1,14 @@
-"""TFDS builder of open corpora and of a user's own table: one config a corpus, one split `utterances`."""
+"""TFDS builder of open corpora and a user's own table: a config each, one split `utterances`."""
 
 import collections
 import pathlib
+import sys
 from collections.abc import Iterator
 
 import numpy as np
 import tensorflow_datasets as tfds
 from absl import logging
+from tensorflow_datasets.core.utils import tqdm_utils
 
 from . import audio, rows
 from .readers import READERS
@@ -17,6 +19,7 @@ _COMMAND = """\
 Then, in the folder of the repository:
   tfds build datasets/speech_emotion --config={name} --manual_dir=MANUAL_DIR --data_dir=DATA_DIR
 """
+# The columns that say who, where and in which part.
 _GROUPS = ("speaker", "session", "dialog", "language", "split", "fold")
 
 
@@ -109,16 +112,14 @@ def _manual_dir(dl_manager, name) -> pathlib.Path:
 def _check_recordings(found: list[Row]) -> None:
     """Reads every recording once, so that nothing is written before all are known to be good."""
     problems = []
-    for row in found:
-        recordings = [
-            (row.audio, row.start, row.end),
-            *((p, None, None) for p in row.augmented_audio),
-        ]
-        for recording in recordings:
+    for row in tqdm_utils.tqdm(found, desc="Checking", unit=" recordings", leave=False):
+        parts = [("audio", row.audio, row.start, row.end)]
+        parts += [("augmented_audio", path, None, None) for path in row.augmented_audio]
+        for column, *part in parts:
             try:
-                audio.load(*recording)
+                audio.read(*part)
             except audio.AudioError as error:
-                problems.append(f"{row.place}: {recording[0]}: {error}")
+                problems.append(f"{row.place}: {column} {part[0]}: {error}")
     rows.refuse(problems, "Nothing was written: mend or remove them and build again.")
 
 
@@ -129,7 +130,20 @@ def _report(found: list[Row], labels: dict[str, int]) -> None:
         counted = collections.Counter(getattr(row, name) for row in found)
         unknown = counted.pop("", 0)
         if counted:
-            logging.info("%s: %d, of %d to %d utterances; %d utterances without.", name,
-                         len(counted), min(counted.values()), max(counted.values()), unknown)  # fmt: skip
+            logging.info(
+                "%s: %d, of %d to %d utterances; %d utterances without.",
+                name, len(counted), min(counted.values()), max(counted.values()), unknown,
+            )  # fmt: skip
     silent = sum(not row.transcript for row in found)
     logging.info("%d of %d utterances have no transcript.", silent, len(found))
+
+
+def _message_alone(kind, error, trace, default=sys.excepthook):
+    """Ends a program at a user's mistake without a traceback, `tfds build` among them."""
+    if isinstance(error, CorpusError):
+        print(f"\n{error}", file=sys.stderr)
+    else:
+        default(kind, error, trace)
+
+
+sys.excepthook = _message_alone

@@ -1,15 +1,19 @@
-"""RAVDESS' speech: 24 actors, eight emotions, two sentences."""
+"""RAVDESS' speech: 24 actors, eight emotions, two sentences.
+
+Names, sentences and counts as its page has them, https://zenodo.org/records/1188976 (Livingstone
+and Russo, PLoS ONE 13(5), 2018); the folds are EmoBox's (Ma et al., Interspeech 2024).
+"""
 
 import pathlib
 import re
 
-from ..rows import CorpusError, Reader, Row, refuse
+from ..rows import Reader, Row, parse_names
 
 LABELS = ("neutral", "calm", "happy", "sad", "angry", "fearful", "disgust", "surprised")
 STATEMENTS = ("Kids are talking by the door.", "Dogs are sitting by the door.")
 # Modality 03 (audio alone), channel 01 (speech); emotion, intensity, statement, repetition, actor.
-_NAME = re.compile(r"03-01-0([1-8])-0[12]-0([12])-0[12]-(0[1-9]|1\d|2[0-4])")
-# Test actors of each of EmoBox's six folds (Ma et al., "EmoBox", Interspeech 2024).
+_NAME = re.compile(r"Actor_\d\d/03-01-0([1-8])-0[12]-0([12])-0[12]-(0[1-9]|1\d|2[0-4])")
+# Test actors of each of EmoBox's six folds.
 _FOLDS = (
     (1, 11, 20, 21), (4, 10, 12, 14), (8, 9, 19, 23), (3, 5, 7, 24), (2, 15, 16, 18),
     (6, 13, 17, 22),
@@ -22,31 +26,20 @@ MANUAL_DIR/Actor_01 ... Actor_24, as Audio_Speech_Actors_01-24.zip holds them
 
 def read(manual_dir: pathlib.Path) -> list[Row]:
     """The recordings of speech, by actor; those of song or video among them are refused."""
-    paths = sorted(manual_dir.glob("Actor_*/*.wav"))
-    if not paths:
-        raise CorpusError(f"No Actor_*/*.wav in {manual_dir}. Expected:\n{_LAYOUT}")
-    rows, problems = [], []
-    for path in paths:
-        place = f"{path.parent.name}/{path.name}"
-        match = _NAME.fullmatch(path.stem)
-        if match is None:
-            problems.append(f"{place}: expected a name such as 03-01-06-01-02-01-12.wav (speech)")
-            continue
-        emotion, statement, actor = match.groups()
-        rows.append(
-            Row(
-                utterance=path.stem,
-                audio=path,
-                label=LABELS[int(emotion) - 1],
-                place=place,
-                transcript=STATEMENTS[int(statement) - 1],
-                speaker=actor,
-                language="en",
-                fold=_FOLD_OF[int(actor)],
-            )
+    example = "Actor_12/03-01-06-01-02-01-12.wav (03-01: speech, audio alone)"
+    return [
+        Row(
+            utterance=path.stem,
+            audio=path,
+            label=LABELS[int(match[1]) - 1],
+            place=place,
+            transcript=STATEMENTS[int(match[2]) - 1],
+            speaker=match[3],
+            language="en",
+            fold=_FOLD_OF[int(match[3])],
         )
-    refuse(problems, "Move them away: their names do not say what is in them.")
-    return rows
+        for path, place, match in parse_names(manual_dir, "Actor_*/*.wav", _NAME, example, _LAYOUT)
+    ]
 
 
 READERS = {
