@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from absl import logging
 
 SHOWN = 20  # lines of a message
+LEFT_OUT = "left_out.txt"
 SPLITS = ("train", "validation", "test")
 
 
@@ -152,11 +153,8 @@ def check_counts(found: Mapping[str, int], published: Mapping[str, int]) -> None
     )
 
 
-def check(rows: list[Row], reader: Reader) -> dict[str, int]:
+def check(rows: list[Row], reader: Reader) -> None:
     """Compares a corpus with what every corpus must have, and with its published counts.
-
-    Returns:
-      The number of utterances of each label, in order.
 
     Raises:
       CorpusError: names every row or count that is wrong.
@@ -170,12 +168,43 @@ def check(rows: list[Row], reader: Reader) -> dict[str, int]:
             if row.label and row.label not in reader.labels
         ]
     refuse(problems, "Nothing was written.")
+    counts = count_labels(rows, reader)
+    if reader.counts:
+        check_counts(counts, reader.counts)
+
+
+def count_labels(rows: list[Row], reader: Reader) -> dict[str, int]:
+    """Counts the utterances of each label, in the reader's order.
+
+    Raises:
+      CorpusError: there are fewer than two labels.
+    """
     found = collections.Counter(row.label for row in rows)
     if len(found) < 2:
         raise CorpusError(
             f"{len(rows)} utterances with {len(found)} label(s), {', '.join(found) or 'none'}; "
             "expected at least two different ones. Nothing was written."
         )
-    if reader.counts:
-        check_counts(found, reader.counts)
     return {label: found[label] for label in reader.labels or sorted(found) if found[label]}
+
+
+def leave_out(rows: list[Row], manual_dir: pathlib.Path) -> list[Row]:
+    """Leaves out the utterances that MANUAL_DIR/left_out.txt names, one a line.
+
+    A recording that its corpus hands out broken can be left out so: without its file, the corpus
+    would not have the published counts.
+
+    Raises:
+      CorpusError: it names an utterance that there is not.
+    """
+    path = manual_dir / LEFT_OUT
+    if not path.is_file():
+        return rows
+    names = {line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()} - {""}
+    unknown = sorted(names - {row.utterance for row in rows})
+    refuse(
+        [f"{path.name}: no utterance {name!r}" for name in unknown],
+        f"Utterances are named like {rows[0].utterance!r}. Nothing was written.",
+    )
+    logging.warning("%d utterances are left out, as %s says.", len(names), path)
+    return [row for row in rows if row.utterance not in names]

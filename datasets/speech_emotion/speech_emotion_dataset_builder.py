@@ -74,8 +74,11 @@ class Builder(tfds.core.GeneratorBasedBuilder):
         )
 
     def _split_generators(self, dl_manager) -> dict[str, Iterator]:
-        found = self._reader.read(_manual_dir(dl_manager, self.builder_config.name))
-        labels = rows.check(found, self._reader)
+        manual_dir = _manual_dir(dl_manager, self.builder_config.name)
+        found = self._reader.read(manual_dir)
+        rows.check(found, self._reader)
+        found = rows.leave_out(found, manual_dir)
+        labels = rows.count_labels(found, self._reader)
         self.info.metadata["labels"] = list(labels)
         _report(found, labels)
         _check_recordings(found)
@@ -119,8 +122,12 @@ def _check_recordings(found: list[Row]) -> None:
             try:
                 audio.read(*part)
             except audio.AudioError as error:
-                problems.append(f"{row.place}: {column} {part[0]}: {error}")
-    rows.refuse(problems, "Nothing was written: mend or remove them and build again.")
+                problems.append(f"{row.place}: {row.utterance}: {column} {part[0]}: {error}")
+    rows.refuse(
+        problems,
+        "Nothing was written. Mend them, or name the utterances that are to be left out, one a "
+        f"line, in MANUAL_DIR/{rows.LEFT_OUT}, and build again.",
+    )
 
 
 def _report(found: list[Row], labels: dict[str, int]) -> None:

@@ -1,6 +1,7 @@
 """The builder on its dummy data: TFDS's own checks for each config, then what readers rely on."""
 
 import pathlib
+import shutil
 
 import numpy as np
 import pytest
@@ -136,8 +137,17 @@ def test_all_bad_recordings_are_named_and_nothing_is_written(tmp_path):
         (5, "text.wav", "not readable as audio"),
         (6, "good.wav", "seconds 0 to 9 of a recording of 0.05 s"),
     ):
-        assert f"line {number}: audio {manual_dir / name}: {reason}" in message
+        assert f"line {number}: " in message and f": audio {manual_dir / name}: {reason}" in message
     assert not list((tmp_path / "data").rglob("*.array_record*"))
+
+
+def test_what_is_left_out_may_be_bad(tmp_path):
+    manual_dir = tmp_path / "manual"
+    shutil.copytree(DUMMY / "savee", manual_dir)
+    (manual_dir / "AudioData/DC/a01.wav").write_bytes(b"")
+    (manual_dir / "left_out.txt").write_text("DC_a01\n")
+    info = prepare(tmp_path / "data", manual_dir, "savee").info
+    assert info.splits["utterances"].num_examples == 6 and "anger" not in info.metadata["labels"]
 
 
 @pytest.mark.parametrize("config", ["table", "meld"])
