@@ -5,8 +5,14 @@ import pathlib
 from setuptools import find_packages, setup
 
 DEMO = ["espeakng-loader>=0.2.4"]
-# tfds build imports more than tensorflow-datasets itself asks for.
-TFDS = ["apache-beam>=2.60", "mlcroissant>=1.0", "importlib_resources>=6"]
+# tfds build imports more than tensorflow-datasets itself asks for, and the builders read audio.
+TFDS = [
+    "apache-beam>=2.60",
+    "importlib_resources>=6",
+    "mlcroissant>=1.0",
+    "soundfile>=0.13",
+    "soxr>=0.5",
+]
 CONVERT = ["torch>=2.4"]
 APP = ["gradio>=6,<7", "starlette>=0.40"]
 # myst-parser for Python 3.10 wants an older markdown-it-py than the rest.

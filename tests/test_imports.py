@@ -65,12 +65,19 @@ def test_no_module_imports_itself_by_way_of_others():
         left = {module: needed for module, needed in left.items() if module not in free}
 
 
+def third_party(paths):
+    """Packages that files import."""
+    tree = [node for path in paths for node in ast.walk(ast.parse(path.read_text()))]
+    names = {n.module for n in tree if isinstance(n, ast.ImportFrom) and n.module and not n.level}
+    names |= {a.name for n in tree if isinstance(n, ast.Import) for a in n.names}
+    return {name.split(".")[0] for name in names} - sys.stdlib_module_names - {"mmer_jax"}
+
+
 def test_what_is_imported_is_required():
     """Others' requirements bring it today, and another version of theirs may not."""
-    tree = [node for path in MODULES.values() for node in ast.walk(ast.parse(path.read_text()))]
-    names = {n.module for n in tree if isinstance(n, ast.ImportFrom) and n.module}
-    names |= {a.name for n in tree if isinstance(n, ast.Import) for a in n.names}
-    packages = {name.split(".")[0] for name in names} - sys.stdlib_module_names - {"mmer_jax"}
+    builders = (ROOT.parent / "datasets").rglob("*.py")
+    paths = [path for path in builders if not re.search(r"_test|conftest", path.stem)]
+    packages = third_party([*MODULES.values(), *paths])
     listed = re.findall(r'"([\w.-]+)(?:\[\w+\])?[><=]', (ROOT.parent / "setup.py").read_text())
     required = {_normalized(name) for name in listed}
     owners = metadata.packages_distributions()

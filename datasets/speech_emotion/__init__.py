@@ -1,0 +1,1 @@
+"""Open corpora of emotional speech, and a user's own table, as one TFDS dataset."""

@@ -1,0 +1,88 @@
+"""Recordings of any format and rate as 16 kHz mono."""
+
+import pathlib
+
+import numpy as np
+import soundfile
+import soxr
+
+SAMPLE_RATE = 16_000
+LONGEST = 300.0  # seconds
+_ROUNDED = 0.05  # seconds
+_LFS = b"version https://git-lfs"
+
+
+class AudioError(ValueError):
+    """A recording that cannot be used: what it has, what was expected, what to do."""
+
+
+def read(
+    path: pathlib.Path, start: float | None = None, end: float | None = None
+) -> tuple[np.ndarray, int]:
+    """Reads a recording, or its part from `start` to `end` in seconds, channels averaged.
+
+    Returns:
+      float32 [samples] within -1 and 1, and its rate in Hz.
+
+    Raises:
+      AudioError: it is missing, can't be decoded, or its part is empty, silent, cut short or over
+        5 minutes.
+    """
+    try:
+        with soundfile.SoundFile(path) as file:
+            rate = file.samplerate
+            length = file.frames / rate
+            first, last = start or 0.0, length if end is None else end
+            # A little beyond: ends are often rounded up in tables.
+            if length and (not 0 <= first < last or last > length + _ROUNDED):
+                raise AudioError(
+                    f"seconds {first:g} to {last:g} of a recording of {length:.2f} s; expected a "
+                    "start before the end, both within it"
+                )
+            if last - first > LONGEST:
+                raise AudioError(
+                    f"{last - first:.0f} s in one row; expected at most {LONGEST:.0f} s: give each "
+                    "utterance a row, with start and end"
+                )
+            file.seek(round(first * rate))
+            count = round((min(last, length) - first) * rate)
+            samples = file.read(count, dtype="float32", always_2d=True).mean(axis=1)
+    except (soundfile.SoundFileError, RuntimeError, OSError, TypeError) as error:
+        # TypeError: of a file whose suffix says that it has no header.
+        raise AudioError(_unreadable(path, error)) from error
+    if len(samples) < count - _ROUNDED * rate:
+        raise AudioError(f"{len(samples)} samples, {count} by its header: cut short, copy it again")
+    if not samples.any():
+        raise AudioError("silence" if len(samples) else "no samples")
+    # Decoders of lossy formats go a little over 1.
+    if not np.isfinite(samples).all() or np.abs(samples).max() > 8:
+        raise AudioError("samples that are no number, or far over 1, as floating point never has")
+    return samples, rate
+
+
+def load(path: pathlib.Path, start: float | None = None, end: float | None = None) -> np.ndarray:
+    """Reads a recording as `read` does, at 16 kHz (resampled by soxr, at its best quality).
+
+    Returns:
+      int16 [samples].
+    """
+    samples, rate = read(path, start, end)
+    if rate != SAMPLE_RATE:
+        samples = soxr.resample(samples, rate, SAMPLE_RATE, quality="VHQ")
+    return np.clip(np.round(samples * 32768), -32768, 32767).astype(np.int16)
+
+
+def _unreadable(path: pathlib.Path, error: Exception) -> str:
+    if not path.is_file():
+        return "no such file"
+    try:
+        with path.open("rb") as file:
+            start = file.read(len(_LFS))
+    except OSError as denied:
+        return str(denied)
+    if start == _LFS:
+        return "a pointer of Git LFS, not the recording: run git lfs pull where it was cloned"
+    if not start:
+        return "an empty file"
+    reason = str(error).rpartition(": ")[2].rstrip(".")
+    return f"not readable as audio ({reason}): convert it to wav, flac, ogg or mp3"
