@@ -39,6 +39,8 @@ RUN = {
         "tests/test_ablate.py::test_the_tables_agree_with_the_runs",
     "python -m mmer_jax.evaluate":
         "tests/test_evaluate.py::test_the_command_writes_what_it_read_beside_the_figures",
+    "python -m mmer_jax.baselines":
+        "tests/test_baselines.py::test_every_floor_is_tested_on_the_runs_test_utterances",
     "python -m mmer_jax.analyze":
         "tests/test_analyze.py::test_every_picture_is_there_and_in_the_page",
     "python -m mmer_jax.predict": "tests/test_predict.py::test_a_folder_as_a_table",
