@@ -84,7 +84,7 @@ WRONG = {
     "python -m mmer_jax.mian --config=configs/demo.py": "no module mmer_jax.mian",
     "python -m mmer_jax.main --config=configs/demo.py --worksdir=x": "worksdir",
     "python -m mmer_jax.main --config=configs/demo.py --config.train.epoch=3": "epoch",
-    "python -m mmer_jax.main --config=configs/demo.py --config.folds='(6,)'": "is (6,)",
+    "python -m mmer_jax.main --config=configs/demo.py --config.folds='(0,)'": "is (0,)",
     "python -m mmer_jax.main --config=configs/demo.py:fancy": "no variant 'fancy'",
     "python -m mmer_jax.main --config=configs/nowhere.py": "nowhere.py",
     "python -m mmer_jax.main --config=configs/demo.py --variants=no_ctc": "variants",
