@@ -35,6 +35,10 @@ RUN = {
         "tests/test_main.py::test_one_modality_runs",
     "python -m mmer_jax.main --config=configs/converted.py":
         "tests/convert/test_original.py::test_main_starts_from_the_folder",
+    "python -m mmer_jax.main --config=configs/corpus.py":
+        "tests/test_own_corpus.py::test_from_a_folder_of_wavs_to_a_table",
+    "tfds build datasets/speech_emotion":
+        "tests/test_own_corpus.py::test_from_a_folder_of_wavs_to_a_table",
     "python -m mmer_jax.ablate":
         "tests/test_ablate.py::test_the_tables_agree_with_the_runs",
     "python -m mmer_jax.evaluate":
