@@ -21,6 +21,8 @@ MARK = "<!-- options -->"
 # What the names inside of a group mean; the comment beside the group says of what.
 PARTS = {
     "weight": "weight in the total loss; 0 switches it off",
+    "class_weights": "`balanced` counts each utterance by n / (classes * utterances of its class), "
+    "of the n that are trained on",
     "normalization": "of -log p(transcript): `utterance` averages it over utterances, `symbol` "
     "divides each by its symbols first, `sum` adds it up over the batch",
     "form": "`standard`, as the field has it, or `original`, as the authors' code does",
@@ -31,7 +33,8 @@ PARTS = {
     "ffn": "width inside a feed-forward block",
     "dropout": "dropout rate",
 }
-TYPES = {bool: "`True`, `False`", int: "whole number", float: "number", str: "text", tuple: "tuple"}
+TYPES = {bool: "`True`, `False`", int: "whole number", float: "number", str: "text", tuple: "tuple",
+         dict: "dictionary"}  # fmt: skip
 TITLES = {
     "": "The run",
     "data": "Data",

@@ -41,13 +41,13 @@ def run(config, workdir: str, names=()) -> str:
     variants, same = ablation.make(config, names)
     for name, twin in same.items():
         print(f"{name}: left out, for its config is that of {twin}", flush=True)
-    each = len(config.seeds) * len(folds.selected(config))
+    runs_in_all = len(config.seeds) * len(folds.of_dataset(variants[0].config)) * len(variants)
     results = {v.name: [] for v in variants}
 
     def on_fold(variant, result):
         results[variant.name].append(result)
         done = sum(map(len, results.values()))
-        print(f"\n{done} of {each * len(variants)} runs are finished:", flush=True)
+        print(f"\n{done} of {max(done, runs_in_all)} runs are finished:", flush=True)
         print(ablation_report.progress(variants, results), flush=True)
 
     for variant in variants:

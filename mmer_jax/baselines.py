@@ -36,7 +36,8 @@ def run(workdir: str, data_dir: str = "") -> str:
         config.data.dir = data_dir
     cli.cache_compilations()
     trainer = Trainer.for_corpus(config)
-    floors = baselines.measure(trainer, folds.selected(config), lambda s: print(s, flush=True))
+    tested = folds.selected(trainer.corpus.utterances, config)
+    floors = baselines.measure(trainer, tested, lambda s: print(s, flush=True))
     content = json.dumps({"floors": floors, "versions": report.versions()}, indent=1) + "\n"
     files.replace_file(os.path.join(workdir, report.BASELINES), content)
     finished = runs.finished_folds(workdir)

@@ -19,10 +19,13 @@ from mmer_jax.metrics import METRICS
 from mmer_jax.models import encoders
 
 MODALITIES = ("audio", "text")
-# An attribute of utterances -> its values: each is left out of training and tested in turn.
+# What each fold tests; `data/folds.py` makes the folds.
 PROTOCOLS = {
-    "session": (1, 2, 3, 4, 5),
-    "speaker": tuple(f"Ses0{session}{gender}" for session in range(1, 6) for gender in "FM"),
+    "session": "one session",
+    "speaker": "one speaker",
+    "speakers": "a group of speakers",
+    "fold": "one of the corpus' own folds",
+    "split": "the corpus' own test part",
 }
 # Options that may differ between a run and its continuation: they move files or work, not numbers.
 NOT_IN_FINGERPRINT = (
@@ -30,9 +33,9 @@ NOT_IN_FINGERPRINT = (
     "mesh.model", "train.log_every",
 )  # fmt: skip
 CHOICES = {
-    "protocol": tuple(PROTOCOLS),
+    "protocol": ("auto", *PROTOCOLS),
     "selection": ("heldout", "original"),
-    "data.emotions": ("emotions4",),
+    "heldout": ("auto", "dialog", "speaker", "session", "fold", "utterance"),
     "data.normalize": ("auto", "utterance", "none"),
     "audio.family": encoders.names("audio"),
     "text.family": encoders.names("text"),
@@ -50,6 +53,7 @@ CHOICES = {
 } | {f"losses.{k}.{o}": v for k, loss in LOSSES.items() for o, v in loss.choices.items()}
 # Lowest and highest value of each option that has them.
 RANGES = {
+    "fold_count": (2, 1000),
     "heldout_fraction": (0.01, 0.5),
     "data.max_seconds": (0.1, 60.0),
     "data.batch_size": (1, 65536),
@@ -82,6 +86,11 @@ _LATER = {
     "audio.layers": "last",
     "audio.window": "utterance",
     "model.pooling": "max",
+    "fold_count": 5,
+    "heldout": "auto",
+    "data.labels": [],
+    "data.label_map": {},
+    "losses.ce.class_weights": "none",
 }
 _FORMS = {"literature": "standard", "released": "original"}
 # Old name -> new name, and old value -> new value; a value that isn't listed stays as it is.
@@ -94,7 +103,8 @@ _RENAMED = {
 }
 _RENAMED_VARIANTS = {"released": "original"}
 # Options of older versions that changed no number: passed over where a config.json has them.
-_GONE = ("bootstrap",)
+_GONE = ("bootstrap", "data.emotions")
+_BUILDER_CONFIG = "emotions4"  # the only one, when the dataset's name came without it
 
 
 def _size(width: int, layers: int, heads: int, ffn: int, dropout: float = 0.1):
@@ -106,15 +116,21 @@ def default() -> ml_collections.ConfigDict:
     """All options. The comment beside each is its documentation."""
     c = ml_collections.ConfigDict()
     c.name = "mmer"  # names the default workdir, runs/<name>
-    c.seed = 0  # of weights, shuffling, dropout and the held-out dialogs
+    c.seed = 0  # of weights, shuffling, dropout and what is held out
     c.seeds = ()  # runs the whole protocol once per seed, each in its own folder; (): `seed` alone
-    c.protocol = "session"  # what is left out and tested: session (5 folds) or speaker (10)
-    c.folds = ()  # numbers of the sessions or speakers to test, one fold each; (): all
-    c.selection = "heldout"  # chooses the epoch on training sessions; original: on the TEST one
+    # what a fold leaves out and tests: one session, one speaker, a group of speakers, the corpus'
+    # own fold, or the test part of its own split; auto: what the corpus has
+    c.protocol = "session"
+    c.fold_count = 5  # groups that protocol=speakers divides the speakers into
+    c.folds = ()  # numbers of the folds to run; (): all
+    c.selection = "heldout"  # chooses the epoch on the training side; original: on the TEST one
     c.selection_metric = "ua"  # what the epoch is chosen by: a metric, or loss
-    c.refit = False  # afterwards train anew, held-out dialogs too, for the chosen number of steps
+    c.refit = False  # afterwards train anew, on what was held out too, for the chosen steps
     c.exclude_seen_transcripts = False  # take out of training what the test side says word for word
-    c.heldout_fraction = 0.12  # share of the training utterances held out, in whole dialogs
+    # what is held out of training as a whole: dialog, speaker, session, fold or utterance; auto:
+    # the official validation part, or dialogs, or speakers, or utterances, what there is first
+    c.heldout = "auto"
+    c.heldout_fraction = 0.12  # share of the training utterances held out
 
     # model to start from, of the same sizes and classes: a finished fold (runs/x/fold5), an
     # exported model, or a converted checkpoint (configs/converted.py)
@@ -122,8 +138,10 @@ def default() -> ml_collections.ConfigDict:
 
     c.data = data = ml_collections.ConfigDict()
     data.dir = "~/tensorflow_datasets"  # where `tfds build --data_dir` put the prepared dataset
-    data.dataset = "iemocap"  # the dataset's name below data.dir
-    data.emotions = "emotions4"  # its builder config
+    data.dataset = "iemocap/emotions4"  # the dataset's name below data.dir / its builder config
+    data.labels = ()  # the classes, in the order of tables and logits; (): all of the dataset
+    # labels that count as another one, for example {"exc": "hap"}; before data.labels selects
+    data.label_map = config_dict.create()
     data.max_seconds = 13.125  # longer utterances are cut here (210 000 samples) and lose their CTC
     data.normalize = "auto"  # utterance: zero mean, unit variance; none; auto: by encoder
     data.batch_size = 8  # training utterances per batch; the contrastive losses see these
@@ -216,6 +234,7 @@ def validate(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
         if values.get(path) in renamed:
             values[path] = renamed[values[path]]
             config.update_from_flattened_dict({path: values[path]})
+    config.data.dataset = values["data.dataset"] = _whole_name(config.data.dataset)
     # A file may add a key to a ConfigDict, and nothing would read it.
     for path in values.keys() - known:
         near = _RENAMED[path][:1] if path in _RENAMED else difflib.get_close_matches(path, known, 1)
@@ -236,7 +255,7 @@ def validate(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
 def _clashes(c):
     """What is wrong with options that are malformed or don't go together, one by one."""
     text, losses, train, modalities = c.text, c.losses, c.train, tuple(c.model.modalities)
-    last, numbers, seeds = len(PROTOCOLS[c.protocol]), tuple(c.folds), tuple(c.seeds)
+    numbers, seeds = tuple(c.folds), tuple(c.seeds)
     if c.model.width % c.model.heads:
         yield (
             f"config.model.width is {c.model.width}, which config.model.heads ({c.model.heads}) "
@@ -254,11 +273,13 @@ def _clashes(c):
         )
     if c.mesh.data == 0:
         yield "config.mesh.data is 0; expected a number of devices, or -1 for all."
-    if _repeats(numbers) or not all(f in range(1, last + 1) for f in numbers):
+    if _repeats(numbers) or not all(isinstance(f, int) and f >= 1 for f in numbers):
         yield (
-            f"config.folds is {numbers!r}; expected different numbers of 1 to {last} (test "
-            f"{c.protocol}s), for example --config.folds='({last},)', or () for all."
+            f"config.folds is {numbers!r}; expected different whole numbers from 1, for example "
+            "--config.folds='(5,)', or () for all."
         )
+    if _repeats(c.data.labels):
+        yield f"config.data.labels is {tuple(c.data.labels)!r}; expected each label once."
     if _repeats(seeds) or not all(isinstance(s, int) and s >= 0 for s in seeds):
         yield (
             f"config.seeds is {seeds!r}; expected different whole numbers from 0, for example "
@@ -353,7 +374,9 @@ def flat(tree) -> dict[str, object]:
     """Options by path, `{"train.epochs": 30, ...}`, of a config or its JSON values."""
     found = {}
     for key, value in tree.items():
-        if hasattr(value, "items"):
+        if key == "label_map":  # an option whose keys are the user's own
+            found[key] = dict(value)
+        elif hasattr(value, "items"):
             found |= {f"{key}.{name}": inner for name, inner in flat(value).items()}
         else:
             found[key] = value
@@ -387,6 +410,7 @@ def fingerprint(config: ml_collections.ConfigDict) -> str:
         if not loss.options["weight"] and not values[f"losses.{name}.weight"]:
             left_out |= {f"losses.{name}.{option}" for option in loss.options}
     plain = {k: v for k, v in values.items() if k not in left_out}
+    plain["data.dataset"], _, plain["data.emotions"] = values["data.dataset"].partition("/")
     for old, (new, renamed) in _RENAMED.items():
         before = [name for name, value in renamed.items() if value == plain[new]]
         if before:
@@ -398,11 +422,17 @@ def fingerprint(config: ml_collections.ConfigDict) -> str:
 def _renamed(options):
     """Options by path, what has an old name under its new one, without those that are gone."""
     options = {path: value for path, value in options.items() if path not in _GONE}
+    if "data.dataset" in options:
+        options["data.dataset"] = _whole_name(options["data.dataset"])
     for old, (new, values) in _RENAMED.items():
         if old in options:
             value = options.pop(old)
             options.setdefault(new, values.get(value, value))
     return options
+
+
+def _whole_name(dataset):
+    return dataset if "/" in dataset else f"{dataset}/{_BUILDER_CONFIG}"
 
 
 def rename_arguments(argv: list[str]) -> tuple[list[str], list[str]]:

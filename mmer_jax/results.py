@@ -7,13 +7,21 @@ import numpy as np
 
 from mmer_jax.metrics import classification, reliability
 
+# What is held out of training for the choice of the epoch, in words; see `folds.Split.heldout`.
+HELDOUT = {
+    "dialog": "held-out dialogs", "speaker": "held-out speakers", "session": "held-out sessions",
+    "fold": "held-out folds", "utterance": "held-out utterances",
+    "validation": "the official validation part", "": "the test side",
+}  # fmt: skip
+
 
 @dataclasses.dataclass(frozen=True)
 class PredictionRow:
     """The model's prediction for one test utterance.
 
     Attributes:
-      utterance, session, speaker, dialog, transcript: of the corpus.
+      utterance, session, speaker, dialog, transcript: of the corpus; "" where it does not say. A
+        session that is called by a whole number is one.
       label, prediction: names of classes.
       probabilities, logits: c numbers, of 6 digits.
       seen: whether a training utterance has the same words; None: not known.
@@ -21,7 +29,7 @@ class PredictionRow:
     """
 
     utterance: str
-    session: int
+    session: int | str
     speaker: str
     dialog: str
     label: str
@@ -57,6 +65,9 @@ class FoldResult:
     Attributes:
       fold: its number.
       name: of the test group, for example `session 5`.
+      protocol: that it is of.
+      heldout: what was held out of training, see `HELDOUT`.
+      shared_speakers: those who are trained on and tested; None where they are not known.
       seed: of its run.
       label_names: of the c classes, in the order of the logits.
       counts: utterances: `train`, `select`, `test`, and `trained`, those that the tested state was
@@ -75,6 +86,9 @@ class FoldResult:
 
     fold: int
     name: str
+    protocol: str
+    heldout: str
+    shared_speakers: list[str] | None
     seed: int
     label_names: list[str]
     counts: dict[str, int]
@@ -101,7 +115,8 @@ class FoldResult:
         """
         values = {
             "dataset_version": "not recorded", "normalized": None, "pretrained": {},
-            "layer_weights": None,
+            "layer_weights": None, "protocol": config.protocol, "shared_speakers": [],
+            "heldout": "dialog" if config.selection == "heldout" else "",
         } | stored  # fmt: skip
         if "text_sources" not in stored:
             refit = config.refit and stored["chosen"]["step"]
@@ -152,7 +167,9 @@ class RunResult:
     """The content of a run's results.json; None where an earlier version did not write a field.
 
     Attributes:
-      name, protocol, selection, refit: of the config; `fingerprint` and `config` are all of it.
+      name, selection, refit: of the config; `fingerprint` and `config` are all of it.
+      protocol, heldout: of the folds, see `FoldResult`.
+      shared_speakers: all that are trained on and tested in some fold; None: not known.
       seed: the only one, or None; `seeds` are all.
       label_names: of the c classes.
       folds: per fold and seed its result but for the predictions, with metrics and `ece`.
@@ -174,6 +191,8 @@ class RunResult:
     seed: int | None
     seeds: list[int]
     protocol: str
+    heldout: str
+    shared_speakers: list[str] | None
     selection: str
     refit: bool
     label_names: list[str]

@@ -10,8 +10,7 @@ import ml_collections
 from etils import epath
 
 from mmer_jax import configuration, files, processes
-from mmer_jax.data import corpus
-from mmer_jax.data import folds as data_folds
+from mmer_jax.data.folds import of_dataset
 from mmer_jax.errors import UserError
 from mmer_jax.results import FoldResult, RunResult
 
@@ -257,11 +256,8 @@ def _lines(folder):
 
 def _missing(config, folds):
     """Of a config that names no folds: those of its dataset, or those that any seed finished."""
-    data = config.data
-    if config.folds or corpus.sessions(data.dir, data.dataset, data.emotions):
-        numbers = [f.number for f in data_folds.selected(config)]
-    else:
-        numbers = sorted({f.result.fold for f in folds})
+    numbers = config.folds or [f.number for f in of_dataset(config)]
+    numbers = numbers or sorted({f.result.fold for f in folds})
     seeds = config.seeds or sorted({f.result.seed for f in folds})
     done = {f.result.key for f in folds}
     return tuple((s, n) for s in seeds for n in numbers if (s, n) not in done)

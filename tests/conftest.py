@@ -116,6 +116,17 @@ def prepared_awkward(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def people(tmp_path_factory):
+    """A data_dir with `speech_emotion/people`: see `made_corpora.people`."""
+    from tests import made_corpora
+
+    def make(folder):
+        made_corpora.prepare(folder, "people", made_corpora.people())
+
+    return _shared(tmp_path_factory, "people", make)
+
+
+@pytest.fixture(scope="session")
 def tiny_config():
     """A function: folder of `prepared` -> a config whose fold takes seconds once compiled."""
 

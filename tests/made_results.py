@@ -15,7 +15,8 @@ def row(label: str, prediction: str, **values) -> PredictionRow:
 def fold_result(label_names, rows, fold: int = 1, seed: int = 0, **values) -> FoldResult:
     """A fold's result with defaults for all that a test does not name."""
     usual = {
-        "name": f"session {fold}", "counts": {"train": 8, "select": 2, "test": len(rows)},
+        "name": f"session {fold}", "protocol": "session", "heldout": "dialog",
+        "shared_speakers": [], "counts": {"train": 8, "select": 2, "test": len(rows)},
         "chosen": {"epoch": 3, "step": 30}, "temperature": 2.0, "text_sources": {},
         "dataset_version": "1.0.0", "normalized": True, "pretrained": {}, "layer_weights": None,
         "history": [],

@@ -22,7 +22,7 @@ def load(name):
     return module
 
 
-ALL = [(name, v) for name in ("iemocap", "demo") for v in load(name).VARIANTS]
+ALL = [(name, v) for name in ("iemocap", "demo", "corpus") for v in load(name).VARIANTS]
 
 
 @pytest.mark.parametrize("name, variant", ALL)
@@ -166,6 +166,32 @@ def test_a_run_of_a_version_with_fewer_options_can_be_continued():
     assert found == [("train.text_dropout", 0.0, 0.5)]
 
 
+def test_an_old_dataset_is_named_in_one_option():
+    new = load("demo").get_config()
+    old = configuration.to_json(new)
+    old["data"] |= {"dataset": "iemocap", "emotions": "emotions4"}
+    config = configuration.from_json(old)
+    assert config.data.dataset == "iemocap/emotions4"
+    assert configuration.differences(old, configuration.to_json(config)) == []
+    given = load("demo").get_config()
+    given.data.dataset = "iemocap"
+    configuration.validate(given)
+    assert configuration.fingerprint(given) == configuration.fingerprint(new)
+    arguments, notices = configuration.rename_arguments(["--config.data.emotions=emotions4"])
+    assert arguments == [] and len(notices) == 1
+
+
+def test_a_label_map_has_the_users_own_keys():
+    config = load("demo").get_config()
+    plain = configuration.fingerprint(config)
+    config.data.label_map = {"exc": "hap"}
+    again = configuration.from_json(configuration.to_json(configuration.validate(config)))
+    assert again.data.label_map.to_dict() == {"exc": "hap"}
+    assert configuration.fingerprint(again) == configuration.fingerprint(config) != plain
+    changed = configuration.differences({}, configuration.to_json(again))
+    assert ("data.label_map", {}, {"exc": "hap"}) in changed
+
+
 def test_an_option_that_is_gone_is_passed_over():
     old = configuration.to_json(load("demo").get_config()) | {"bootstrap": "dialog"}
     config = configuration.from_json(old)
@@ -180,7 +206,8 @@ def test_an_option_that_is_gone_is_passed_over():
         ("losses.ctc.weight", -1.0),
         ("folds", (0,)),
         ("folds", (1, 1)),
-        ("folds", (6,)),
+        ("data.labels", ("ang", "ang")),
+        ("heldout", "room"),
         ("seeds", (0, 0)),
         ("seeds", (-1,)),
         ("heldout_fraction", 0.9),

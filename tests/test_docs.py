@@ -35,6 +35,10 @@ RUN = {
         "tests/test_main.py::test_one_modality_runs",
     "python -m mmer_jax.main --config=configs/converted.py":
         "tests/convert/test_original.py::test_main_starts_from_the_folder",
+    "python -m mmer_jax.main --config=configs/corpus.py":
+        "tests/test_own_corpus.py::test_from_a_folder_of_wavs_to_a_table",
+    "tfds build datasets/speech_emotion":
+        "tests/test_own_corpus.py::test_from_a_folder_of_wavs_to_a_table",
     "python -m mmer_jax.ablate":
         "tests/test_ablate.py::test_the_tables_agree_with_the_runs",
     "python -m mmer_jax.evaluate":
@@ -86,7 +90,7 @@ WRONG = {
     "python -m mmer_jax.mian --config=configs/demo.py": "no module mmer_jax.mian",
     "python -m mmer_jax.main --config=configs/demo.py --worksdir=x": "worksdir",
     "python -m mmer_jax.main --config=configs/demo.py --config.train.epoch=3": "epoch",
-    "python -m mmer_jax.main --config=configs/demo.py --config.folds='(6,)'": "is (6,)",
+    "python -m mmer_jax.main --config=configs/demo.py --config.folds='(0,)'": "is (0,)",
     "python -m mmer_jax.main --config=configs/demo.py:fancy": "no variant 'fancy'",
     "python -m mmer_jax.main --config=configs/nowhere.py": "nowhere.py",
     "python -m mmer_jax.main --config=configs/demo.py --variants=no_ctc": "variants",

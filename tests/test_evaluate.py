@@ -45,7 +45,8 @@ def test_each_source_has_the_figures_of_its_own_texts_on_held_out_dialogs(run):
     stored = fold.result.text_sources
     assert list(stored) == ["gold", "ctc", "none"]
     trainer, state, _ = embeddings.open_fold(fold)
-    held = trainer.split(folds.Fold(5)).validation
+    (fold5,) = folds.selected(trainer.corpus.utterances, trainer.config)
+    held = trainer.split(fold5).validation
     label = np.array([u.label for u in held])
     written = evaluation.predict(trainer, state, held)["recognized"]
     texts = {

@@ -8,6 +8,8 @@ import pytest
 
 from mmer_jax import configuration, main, runs
 from mmer_jax.errors import UserError
+from mmer_jax.inference import model_card
+from mmer_jax.training import checkpoint_io
 from tests import harness
 
 
@@ -72,8 +74,38 @@ def test_a_corpus_of_three_sessions_has_three_folds(prepared, tiny_config, tmp_p
     assert found.numbers == [1, 2, 4] and not found.missing
     assert all(f.result.counts["train"] for f in found.folds)
     config.folds = (5,)
-    with pytest.raises(UserError, match="has the folds 1, 2, 4"):
+    with pytest.raises(UserError, match="the folds 1, 2, 4"):
         main.run(config, str(tmp_path / "other"))
+
+
+def test_a_table_of_ones_own_is_tested_by_groups_of_speakers(
+    people, prepared, tiny_config, tmp_path, capsys
+):
+    config = tiny_config(prepared)
+    configuration.audio_only(config)
+    config.data.dir, config.data.dataset = str(people), "speech_emotion/people"
+    config.data.labels, config.data.label_map = ("sad", "hap"), {"exc": "hap"}
+    config.protocol, config.folds, config.train.epochs = "auto", (2,), 1
+    config.losses.ce.class_weights = "balanced"
+    table = main.run(config, str(tmp_path))
+    assert "Left out, for their labels are no classes: neu 24." in capsys.readouterr().out
+    (fold,) = runs.read(str(tmp_path)).folds
+    result = fold.result
+    assert (result.protocol, result.heldout) == ("speakers", "speaker")
+    assert result.label_names == ["sad", "hap"] and result.shared_speakers == []
+    tested = {p.speaker for p in result.predictions}
+    assert result.name == f"speakers 2 ({', '.join(sorted(tested, key=int))})"
+    assert result.counts["train"] + result.counts["select"] + result.counts["test"] == 72
+    assert "| test speakers |" in table and "on held-out speakers of" in table
+    assert result.name in table and "Their speakers train" not in table
+    summary = json.loads((tmp_path / "results.json").read_text())
+    assert (summary["protocol"], summary["heldout"]) == ("speakers", "speaker")
+    card = model_card.markdown(checkpoint_io.read(str(tmp_path / "fold2")))
+    assert "held-out speakers" in card and "a group of speakers left out" in card
+    # What is finished is read without its dataset too.
+    config.data.dir = str(tmp_path / "gone")
+    assert main.run(config, str(tmp_path)) == table
+    assert not runs.read(str(tmp_path)).missing
 
 
 def test_an_awkward_tree_trains_the_same(prepared_awkward, tiny_config, tmp_path):
@@ -153,7 +185,7 @@ def test_without_the_data_it_says_where_to_get_them(tmp_path):
         (["--config=configs/demo.py", "--config.train.epoch=3"], "epoch"),
         (["--config=configs/demo.py", "--config.train.epochs=soon"], "soon"),
         (["--config=configs/demo.py", "--config.train.epochs=-1"], "config.train.epochs is -1"),
-        (["--config=configs/demo.py", "--config.folds=(6,)"], "config.folds is (6,)"),
+        (["--config=configs/demo.py", "--config.folds=(0,)"], "config.folds is (0,)"),
         (["--config=configs/demo.py", "--config.selection=best"], "heldout, original"),
         (["--config=configs/demo.py", "--config.losses.scl.form=x"], "standard, original"),
         (["--config=configs/demo.py", "--config.losses.ctc.form=x"], "utterance, symbol, sum"),

@@ -45,10 +45,19 @@ def test_a_result_with_fields_of_another_version_is_read(config):
     stored = made(3).to_json()
     stored |= {"later": 1, "predictions": [p | {"later": 1} for p in stored["predictions"]]}
     assert FoldResult.from_json(stored, config) == made(3)
-    for field in ("dataset_version", "normalized", "pretrained"):  # they came later
+    later = (
+        "dataset_version",
+        "normalized",
+        "pretrained",
+        "protocol",
+        "heldout",
+        "shared_speakers",
+    )
+    for field in later:
         del stored[field]
     older = FoldResult.from_json(stored, config)
     assert (older.dataset_version, older.normalized, older.pretrained) == ("not recorded", None, {})
+    assert (older.protocol, older.heldout, older.shared_speakers) == ("session", "dialog", [])
 
 
 def test_without_the_dataset_a_fold_is_missing_where_another_seed_has_it(config, tmp_path):

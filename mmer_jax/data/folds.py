@@ -1,152 +1,282 @@
-"""Folds: the train/validation/test split of each, by session or speaker and by dialog."""
+"""Protocols: the folds of a corpus, and the train/validation/test split of each."""
 
+import collections
 import dataclasses
+import re
 
 import numpy as np
 from sklearn.model_selection import StratifiedGroupKFold
 
-from mmer_jax.configuration import PROTOCOLS
 from mmer_jax.data import text
-from mmer_jax.data.corpus import Utterance, sessions
+from mmer_jax.data.corpus import Corpus, Utterance, natural
 from mmer_jax.errors import UserError
+
+# Protocol -> the attribute of utterances that it divides them by.
+_COLUMNS = {
+    "session": "session", "speaker": "speaker", "speakers": "speaker", "fold": "fold",
+    "split": "part",
+}  # fmt: skip
+_FEW = 10  # speakers, each of whom is left out in turn by protocol=auto
+_LISTED = 8  # names in a message
 
 
 @dataclasses.dataclass(frozen=True)
 class Fold:
-    """Leave one session or one speaker out: its utterances test, all others train.
+    """The utterances of some groups are tested, all others train.
 
     Attributes:
-      number: from 1; the place of the tested group in `PROTOCOLS`.
-      protocol: `session` or `speaker`. With `speaker` the test speaker's partner in the same
-        conversations trains, as is the field's custom: the words said to the test speaker are then
-        known, and metrics are a little better for it.
+      number: from 1; the group's own where the groups are called by whole numbers.
+      protocol: `session`, `speaker`, `speakers`, `fold` or `split`. With `speaker` the test
+        speaker's partner in the same conversations trains, as is the field's custom: the words said
+        to the test speaker are then known, and metrics are a little better for it.
+      groups: names of the sessions, speakers, folds or parts that are tested.
+      name: for example `session 5`, `speaker 10 (Ses05M)`, `speakers 1 (03, 07)` or `test`.
     """
 
     number: int
-    protocol: str = "session"
-
-    @property
-    def group(self) -> int | str:
-        """The session or the speaker that is tested."""
-        return PROTOCOLS[self.protocol][self.number - 1]
+    protocol: str
+    groups: tuple[str, ...]
+    name: str
 
     def tests(self, utterance: Utterance) -> bool:
         """Whether the fold tests on an utterance."""
-        return getattr(utterance, self.protocol) == self.group
-
-    @property
-    def name(self) -> str:
-        """For example `session 5`, or `speaker 10 (Ses05M)`."""
-        group = "" if self.group == self.number else f" ({self.group})"
-        return f"{self.protocol} {self.number}{group}"
+        return getattr(utterance, _COLUMNS[self.protocol]) in self.groups
 
 
-def all_folds(protocol: str) -> tuple[Fold, ...]:
-    """Every fold of a protocol."""
-    return tuple(Fold(k, protocol) for k in range(1, len(PROTOCOLS[protocol]) + 1))
+def make(utterances, config) -> tuple[Fold, ...]:
+    """Every fold of a config's protocol; they follow from who speaks where, never from labels.
 
-
-def selected(config) -> tuple[Fold, ...]:
-    """The folds that a config names; where it names none, those of its dataset's sessions.
-
-    Without the dataset, which a finished run can be read without, all of the protocol.
+    Raises:
+      UserError: some utterances don't say what the protocol divides them by, or all say the same,
+        or a speaker is in two sessions.
     """
-    folds = all_folds(config.protocol)
-    if config.folds:
-        return tuple(f for f in folds if f.number in config.folds)
-    there = sessions(config.data.dir, config.data.dataset, config.data.emotions)
-    groups = {*there, *(f"Ses0{session}{gender}" for session in there for gender in "FM")}
-    return tuple(f for f in folds if not there or f.group in groups)
+    protocol = _resolved(utterances, config.protocol)
+    groups = [getattr(u, _COLUMNS[protocol]) for u in utterances]
+    _check(protocol, groups, utterances)
+    if protocol == "split":
+        return (Fold(1, protocol, ("test",), "test"),)
+    if protocol == "speakers":
+        return tuple(
+            Fold(number, protocol, names, f"speakers {number} ({_listed(names)})")
+            for number, names in enumerate(_balanced(groups, config.fold_count), 1)
+        )
+    return tuple(
+        Fold(number, protocol, (group,), _name(protocol, number, group))
+        for group, number in _numbers(set(groups)).items()
+    )
+
+
+def _resolved(utterances, protocol):
+    """The protocol; `auto` is the most that the corpus gives."""
+    if protocol != "auto":
+        return protocol
+    values = {c: {getattr(u, c) for u in utterances} for c in set(_COLUMNS.values())}
+    if "" not in values["fold"] and len(values["fold"]) > 1:
+        return "fold"
+    if "" not in values["part"] and values["part"] >= {"train", "test"}:
+        return "split"
+    if "" not in values["session"] and len(values["session"]) >= 3:
+        return "session"
+    return "speaker" if 2 <= len(values["speaker"]) <= _FEW else "speakers"
+
+
+def _check(protocol, groups, utterances):
+    column = {"part": "split"}.get(_COLUMNS[protocol], _COLUMNS[protocol])
+    by = f"config.protocol={protocol} divides the corpus by the column `{column}`, "
+    found = sorted(set(groups), key=natural)
+    if unknown := groups.count(""):
+        raise UserError(
+            f"{by}which is empty for {unknown} of {len(groups)} utterances. Fill it in and build "
+            "the dataset again, or use another protocol."
+        )
+    if protocol == "split" and not set(found) >= {"train", "test"}:
+        raise UserError(f"{by}which has {_listed(found)}; expected train and test.")
+    if len(found) < 2:
+        raise UserError(
+            f"{by}which has {_listed(found) or 'nothing'} alone; leaving that out leaves nothing "
+            f"to train on. Prepare a corpus of at least two {column}s, or use another protocol."
+        )
+    if protocol == "session":
+        sessions = {}
+        for u in utterances:
+            sessions.setdefault(u.speaker, set()).add(u.session)
+        both = [s for s in sorted(sessions, key=natural) if s and len(sessions[s]) > 1]
+        if both:
+            raise UserError(
+                f"{by}and {len(both)} speakers are in several sessions ({_listed(both)}): they "
+                "would be trained on and tested. Use --config.protocol=speakers or speaker; if "
+                "they are different people, give them different names."
+            )
+
+
+def _balanced(speakers, count):
+    """The names of `count` groups of speakers, about equal in utterances: the largest go first."""
+    sizes = collections.Counter(speakers)
+    groups = [[] for _ in range(min(count, len(sizes)))]
+    for name in sorted(sizes, key=lambda name: (-sizes[name], natural(name))):
+        min(groups, key=lambda group: sum(map(sizes.get, group))).append(name)
+    return [tuple(sorted(group, key=natural)) for group in groups]
+
+
+def _numbers(groups):
+    """Group -> number of its fold, in order."""
+    in_order = sorted(groups, key=natural)
+    if all(re.fullmatch(r"Ses\d+[FM]", g) for g in groups):  # IEMOCAP's, of a part of it as well
+        return {g: 2 * int(g[3:-1]) - (g[-1] == "F") for g in in_order}
+    if all(re.fullmatch(r"0*[1-9]\d*", g, re.ASCII) for g in groups):
+        if len({int(g) for g in groups}) == len(groups):
+            return {g: int(g) for g in in_order}
+    return {g: place for place, g in enumerate(in_order, 1)}
+
+
+def _name(protocol, number, group):
+    own = group.isdecimal() and int(group) == number
+    return f"{protocol} {group}" if own else f"{protocol} {number} ({group})"
+
+
+def _listed(names):
+    more = f", ... {len(names)} in all" if len(names) > _LISTED else ""
+    return ", ".join(names[:_LISTED]) + more
+
+
+def selected(utterances, config) -> tuple[Fold, ...]:
+    """The folds that a config names; where it names none, all of its protocol.
+
+    Raises:
+      UserError: see `make`; or there is no fold of such a number.
+    """
+    folds = make(utterances, config)
+    unknown = set(config.folds) - {f.number for f in folds}
+    if unknown:
+        raise UserError(
+            f"config.folds is {tuple(config.folds)!r}; the prepared dataset has the folds "
+            f"{', '.join(str(f.number) for f in folds)} ({_listed([f.name for f in folds])}): "
+            "choose among them."
+        )
+    return tuple(f for f in folds if not config.folds or f.number in config.folds)
+
+
+def of_dataset(config) -> tuple[Fold, ...]:
+    """`selected` of the config's own dataset; () where it isn't there."""
+    try:
+        return selected(Corpus.of(config).utterances, config)
+    except UserError:
+        return ()
 
 
 @dataclasses.dataclass(frozen=True)
 class Split:
-    """A fold's utterances. `validation` is what the epoch is chosen on."""
+    """A fold's utterances.
+
+    Attributes:
+      train, test: of the two sides.
+      validation: those that the epoch is chosen on.
+      heldout: what was held out of training for that: `dialog`, `speaker`, `session`, `fold` or
+        `utterance`, `validation` for the corpus' own part; "" where the epoch is chosen on `test`.
+    """
 
     train: tuple[Utterance, ...]
     validation: tuple[Utterance, ...]
     test: tuple[Utterance, ...]
+    heldout: str
+
+    @property
+    def shared_speakers(self) -> list[str] | None:
+        """Speakers of both sides; None where they are not known."""
+        training = self.train + (self.validation if self.heldout else ())
+        train, test = ({u.speaker for u in us} for us in (training, self.test))
+        return None if "" in train | test else sorted(train & test, key=natural)
 
 
 def train_test(utterances, fold: Fold) -> tuple[tuple[Utterance, ...], tuple[Utterance, ...]]:
-    """(training utterances, test utterances) of a fold, by session or speaker and nothing else.
+    """(training utterances, test utterances) of a fold, by its groups and nothing else.
 
     An augmented recording in the voice of a speaker who is tested is not to be drawn in training.
     """
     test = tuple(u for u in utterances if fold.tests(u))
-    tested = frozenset(u.speaker for u in test)
+    tested = frozenset(u.speaker for u in test if u.speaker)
     return tuple(u.without_voices(tested) for u in utterances if not fold.tests(u)), test
 
 
-def training_sets(utterances, protocol: str) -> list[tuple[Utterance, ...]]:
-    """The training utterances of each fold that has some, and some to test on.
-
-    Raises:
-      UserError: there is no such fold.
-    """
-    divided = [train_test(utterances, fold) for fold in all_folds(protocol)]
-    sets = [train for train, test in divided if train and test]
-    if not sets:
-        raise UserError(
-            f"The prepared dataset has utterances of one {protocol} alone; leaving it out leaves "
-            f"nothing to train on. Prepare a corpus of at least two {protocol}s."
-        )
-    return sets
-
-
-def split(utterances, fold: Fold, selection: str, fraction: float, seed: int,
-          exclude_seen: bool = False) -> Split:  # fmt: skip
+def split(corpus: Corpus, fold: Fold, config) -> Split:
     """The split of one fold.
 
+    With `config.selection="heldout"` a share of `config.heldout_fraction` of the training side is
+    held out for the choice of the epoch, in whole units of `config.heldout`; with `original` all of
+    it trains, and the epoch is chosen on the test side, as the authors do. With
+    `config.exclude_seen_transcripts` what is said word for word in the test set is taken out of
+    training: the utterances that say it, and the augmented view of those whose augmented text does.
+
     Args:
-      utterances: all of the corpus.
-      fold: which.
-      selection: `heldout` takes whole dialogs out of training for the choice of the epoch;
-        `original` trains on all of them and chooses on the test set, as the authors do.
-      fraction: share of the training utterances to hold out.
-      seed: of the dialogs drawn.
-      exclude_seen: takes out of training what is said word for word in the test set: the
-        utterances that say it, and the augmented view of those whose augmented text does.
+      corpus: all utterances, and the names of their classes.
+      fold: one of `make`.
+      config: of the run; its seed draws what is held out.
 
     Raises:
-      UserError: an empty training or test set, or a group that no fold tests.
+      UserError: a class is missing in training, or nothing can be held out.
     """
-    _check_groups(utterances, fold.protocol)
-    train, test = train_test(utterances, fold)
-    if exclude_seen:
+    train, test = train_test(corpus.utterances, fold)
+    if config.exclude_seen_transcripts:
         said = text.spoken(u.transcript for u in test)
         train = tuple(
             u.without_view() if text.normalized(u.aug_transcript) in said else u
             for u in train
             if text.normalized(u.transcript) not in said
         )
-    if not train or not test:
-        there = [f.number for f in all_folds(fold.protocol) if any(map(f.tests, utterances))]
+    unit, held = "", frozenset()
+    if config.selection == "heldout":
+        unit = _heldout_unit(train, fold, config.heldout)
+        held = _held_out(train, unit, config.heldout_fraction, config.seed)
+    left = tuple(u for u in train if u.index not in held)
+    validation = tuple(u for u in train if u.index in held) if unit else test
+    missing = {u.label for u in corpus.utterances} - {u.label for u in left}
+    if missing or not test:
+        names = [corpus.label_names[label] for label in sorted(missing)]
         raise UserError(
-            f"The fold of {fold.name} has {len(train)} training and {len(test)} test utterances. "
-            f"The prepared dataset has the folds {', '.join(map(str, there))}: choose among them "
-            "with config.folds."
+            f"The fold of {fold.name} has {len(left)} training and {len(test)} test utterances, "
+            f"and trains on none of {', '.join(names) or 'no class'}. Leave such classes out "
+            "(config.data.labels), merge them (config.data.label_map), or use another protocol."
         )
-    if selection == "original":
-        return Split(train, test, test)
-    held = heldout_dialogs(train, fraction, seed)
-    return Split(
-        train=tuple(u for u in train if u.dialog not in held),
-        validation=tuple(u for u in train if u.dialog in held),
-        test=test,
-    )
+    return Split(left, validation, test, unit)
 
 
-def _check_groups(utterances, protocol):
-    """That every utterance is tested by a fold."""
-    odd = {getattr(u, protocol) for u in utterances}.difference(PROTOCOLS[protocol])
-    if odd:
+def _heldout_unit(train, fold, wanted):
+    """What is held out, see `Split.heldout`; `auto` is the most independent that there is."""
+    values = {c: {getattr(u, c) for u in train} for c in ("part", "dialog", "speaker")}
+    if wanted != "auto":
+        return wanted
+    if fold.protocol == "split" and "validation" in values["part"]:
+        return "validation"
+    if "" not in values["dialog"] and len(values["dialog"]) > 1:
+        return "dialog"
+    if "" not in values["speaker"] and len(values["speaker"]) >= 3:
+        return "speaker"
+    return "utterance"
+
+
+def _held_out(train, unit, fraction, seed) -> frozenset[int]:
+    """Whole units with about `fraction` of the utterances and about the classes' shares.
+
+    By dialog, for example, because turns of one conversation are too alike to be in both.
+
+    Returns:
+      `index` of the utterances held out.
+    """
+    if unit == "validation":
+        return frozenset(u.index for u in train if u.part == unit)
+    units = np.array([u.id if unit == "utterance" else getattr(u, unit) for u in train])
+    labels = np.array([u.label for u in train])
+    count, unknown = len(set(units)), int((units == "").sum())
+    if count < 2 or unknown:
         raise UserError(
-            f"config.protocol={protocol} leaves out one {protocol} at a time, of "
-            f"{', '.join(map(str, PROTOCOLS[protocol]))}. The dataset has others: "
-            f"{', '.join(sorted(map(str, odd)))}. Name the {protocol}s so in the dataset, or use "
-            "another protocol."
+            f"config.heldout={unit} holds whole {unit}s of the training side out for the choice of "
+            f"the epoch: it has {count}, and {unknown} of its {len(train)} utterances don't say "
+            "which. It takes at least 2; name another unit, or use a larger corpus."
         )
+    splits = max(2, min(round(1 / fraction), count))
+    folder = StratifiedGroupKFold(n_splits=splits, shuffle=True, random_state=seed)
+    _, held = next(folder.split(np.zeros(len(train)), labels, groups=units))
+    return frozenset(train[i].index for i in held)
 
 
 def training_texts(utterances, augmented: bool) -> frozenset[str]:
@@ -159,22 +289,3 @@ def training_texts(utterances, augmented: bool) -> frozenset[str]:
     """
     augmented_texts = [u.aug_transcript for u in utterances] if augmented else []
     return text.spoken([u.transcript for u in utterances] + augmented_texts)
-
-
-def heldout_dialogs(train, fraction: float, seed: int) -> frozenset[str]:
-    """Whole dialogs with about `fraction` of the utterances and about the classes' shares.
-
-    By dialog, because turns of one conversation are too alike to be in both.
-    """
-    dialogs = np.array([u.dialog for u in train])
-    labels = np.array([u.label for u in train])
-    count = len(set(dialogs))
-    if count < 2:
-        raise UserError(
-            f"The training utterances are of {count} dialog(s); holding one out for selection "
-            "needs at least 2. Use a larger corpus."
-        )
-    splits = max(2, min(round(1 / fraction), count))
-    folder = StratifiedGroupKFold(n_splits=splits, shuffle=True, random_state=seed)
-    _, held = next(folder.split(np.zeros(len(train)), labels, groups=dialogs))
-    return frozenset(dialogs[held].tolist())

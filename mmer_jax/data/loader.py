@@ -67,11 +67,24 @@ class Collator:
         self.corpus, self.preprocessor = corpus, preprocessor
         self._modalities = tuple(config.model.modalities)
         self._text_shares = config.train.text_dropout, config.train.ctc_texts
-        sets = folds.training_sets(corpus.utterances, config.protocol)
+        self._balanced = config.losses.ce.class_weights == "balanced"
+        made = folds.make(corpus.utterances, config)
+        sets = [folds.train_test(corpus.utterances, fold)[0] for fold in made]
         self.augmented = two_views and any(self._has_view(u) for us in sets for u in us)
         self.choice = self._choice(config.data, sets)
         self.edges = self.choice.edges
         self.buckets = bucketing.make_buckets(self.edges, *self._smallest_shapes())
+
+    def class_weights(self, utterances) -> np.ndarray | None:
+        """N / (c * utterances of the class), float32 [c], for n that are trained on.
+
+        None where `losses.ce.class_weights` wants none.
+        """
+        if not self._balanced:
+            return None
+        labels, classes = [u.label for u in utterances], len(self.corpus.label_names)
+        counts = np.maximum(np.bincount(labels, minlength=classes), 1)
+        return (len(labels) / (classes * counts)).astype(np.float32)
 
     def _has_view(self, utterance):
         return utterance.has_view(self._modalities)
@@ -200,6 +213,7 @@ class Batches:
         self._collator, self._utterances = collator, utterances
         self._batch_size, self._rows, self._epochs = batch_size, rows, epochs
         self._buckets = collator.buckets
+        self._class_weights = None if seed is None else collator.class_weights(utterances)
         if seed is None:
             # An ASR transcript can be longer than any text that the buckets were made for.
             ids = collator.preprocessor.text_ids
@@ -217,7 +231,11 @@ class Batches:
         bucket, at = self._planned(step)
         utterances = [None if i == bucketing.FILL else self._utterances[i] for i in at]
         key = self._key(step // self.steps_per_epoch)
-        return self._collator.batch(utterances, self._buckets[bucket], key, self._rows, self.texts)
+        bucket = self._buckets[bucket]
+        batch = self._collator.batch(utterances, bucket, key, self._rows, self.texts)
+        if self._class_weights is not None:
+            batch["class_weight"] = self._class_weights[batch["label"]]
+        return batch
 
     def row_indices(self, step: int) -> np.ndarray:
         """Each row of the whole batch's place in `utterances`: int [batch_size], -1 fills."""

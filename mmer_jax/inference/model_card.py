@@ -3,9 +3,11 @@
 from importlib import metadata
 from pathlib import Path
 
+from mmer_jax.configuration import PROTOCOLS
 from mmer_jax.data.corpus import is_synthetic
 from mmer_jax.metrics import reliability
 from mmer_jax.reporting.report import TITLES
+from mmer_jax.results import HELDOUT
 from mmer_jax.training.checkpoint_io import LoadedModel, hub_names
 
 TEMPLATE = Path(__file__).parent / "templates" / "model_card.md.j2"
@@ -39,11 +41,17 @@ def markdown(model: LoadedModel) -> str:
         has_ctc=not model.lacks_ctc,
         labels=model.label_names,
         meanings=CLASSES,
+        heldout=heldout(card),
         text_rows=_text_rows(model),
         facts=_facts(model),
         tested=", ".join(f"{k} {card[k]}" for k in ("fold", "seed") if k in card),
         metrics=_metrics(model),
     )).rstrip() + "\n"  # fmt: skip
+
+
+def heldout(card: dict) -> str:
+    """What was held out of the training of a card's model, in words."""
+    return HELDOUT[card.get("heldout") or "dialog"]  # earlier exports don't say it
 
 
 def _text_rows(model):
@@ -65,17 +73,18 @@ def _text_rows(model):
 
 def _facts(model):
     card, config = model.card, model.config
-    test = "the TEST session, as the authors' code does: its metrics are too good"
+    test = "the TEST side, as the authors' code does: its metrics are too good"
     chosen = {
-        "heldout": "held-out dialogs of the training sessions",
+        "heldout": f"{heldout(card)} of the training side",
         "original": test,
         "published": test,  # the word of earlier exports
     }
+    protocol = card.get("protocol", config.protocol)
     selection = card.get("selection", config.selection)
     refit = ", then trained anew on those too" if config.refit else ""
     facts = {
-        "corpus": f"{config.data.dataset}, {config.data.emotions}",
-        "protocol": f"one {card.get('protocol', config.protocol)} left out of training and tested",
+        "corpus": config.data.dataset,
+        "protocol": f"{PROTOCOLS.get(protocol, protocol)} left out of training and tested",
         "tested fold": card.get("fold"),
         "seed": card.get("seed"),
         "epoch chosen on": chosen.get(selection, selection) + refit,

@@ -14,7 +14,8 @@ class Loss:
 
     Its function takes the arrays of `reads` and `batch` in their order, then its options by name,
     and returns unreduced values and a bool mask of one shape. `losses/total.py` takes the mean over
-    the mask; the sum where the loss has an option `normalization` and it is `sum`.
+    the mask; the sum where the loss has an option `normalization` and it is `sum`. Where it has
+    `class_weights` and they are `balanced`, each row counts by `class_weight` in the batch.
 
     Attributes:
       title: what it trains, for tables and curves; its short form is the name in capitals.
@@ -51,7 +52,8 @@ LOSSES = {
         function="mmer_jax.losses.per_row:cross_entropy",
         reads=("logits",),
         batch=("label", "valid"),
-        options={"weight": 1.0},
+        options={"weight": 1.0, "class_weights": "none"},
+        choices={"class_weights": ("none", "balanced")},
     ),
     "ctc": Loss(
         title="speech recognition",

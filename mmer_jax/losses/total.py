@@ -72,11 +72,14 @@ def _compute(between_rows, out, batch, losses, memory=None):
 def _values(loss, out, batch, options, memory):
     original = options.get("form") == "original"
     arrays = [out[x] for x in loss.reads] + [batch[x] for x in loss.batch]
-    settings = {k: v for k, v in options.items() if k not in ("weight", "form")}
+    settings = {k: v for k, v in options.items() if k not in ("weight", "form", "class_weights")}
     if memory and loss.memory_bank and not original:
         settings |= {"memory": memory, "index": batch["index"]}
     function = pkgutil.resolve_name(loss.original if original else loss.function)
-    return function(*arrays, **settings)
+    values, mask = function(*arrays, **settings)
+    if options.get("class_weights", "none") == "balanced":
+        values = values * batch["class_weight"]
+    return values, mask
 
 
 def _reduced(total, count, options):

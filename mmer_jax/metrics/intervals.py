@@ -15,12 +15,13 @@ def estimate(*systems: list) -> dict | None:
     Returns:
       None where no such pair is left, else a dict for JSON: `over` (see `jackknife.scope`),
       `groups` (how many were left out one at a time), `runs` (how many pairs), `folds`, `seeds`,
-      `speakers`, `test_to_train` (utterances of a test side / of those that its model was trained
-      on, over folds alone), `metrics` and `parts`. `metrics` has per metric its `value` over all
-      utterances, `error` (standard error), `degrees`, `interval` [low, high], `p` (of a difference
-      alone) and, over folds alone, `corrected`: `error`, `interval` and `p` with Nadeau and
-      Bengio's variance; each None where it can't be known. `parts` has under `fold`, `seed` and
-      `speaker` the metrics of each by itself, those of the seeds over `folds_of_all_seeds`. Of two
+      `speakers` ("" for those without a name), `test_to_train` (utterances of a test side /
+      of those that its model was trained on, over folds alone), `metrics` and `parts`.
+      `metrics` has per metric its `value` over all utterances, `error` (standard error),
+      `degrees`, `interval` [low, high], `p` (of a difference alone) and, over folds alone,
+      `corrected`: `error`, `interval` and `p` with Nadeau and Bengio's variance; each None
+      where it can't be known. `parts` has under `fold`, `seed` and `speaker` the metrics of
+      each by itself, those of the seeds over `folds_of_all_seeds`. Of two
       systems all are the first's less the second's.
 
     Raises:
@@ -33,11 +34,15 @@ def estimate(*systems: list) -> dict | None:
     runs = [[one[key] for key in shared] for one in runs]
     seeds, folds = (sorted({key[i] for key in shared}) for i in (0, 1))
     speakers = _speakers(runs)
+    named = "" not in speakers
     units = independent(runs[0])
     # Folds of one conversation are neither one fold nor several.
     over = jackknife.scope(
-        len(units) if len(folds) == 1 else max(len(units), 2), len(speakers), len(seeds)
+        len(units) if len(folds) == 1 else max(len(units), 2), named * len(speakers), len(seeds)
     )
+    # Whether they have a conversation or a speaker in common must be known.
+    if not all(p.speaker or p.dialog for r in runs[0] for p in r.predictions):
+        over = None
     counts = _per(runs, "fold")
     if over == "folds":
         groups = np.stack([np.sum([counts[k] for k in unit], axis=0) for unit in units], axis=1)
@@ -58,15 +63,16 @@ def estimate(*systems: list) -> dict | None:
 
 
 def independent(results: list) -> list[list[int]]:
-    """Lists of fold numbers; folds that test sides of one conversation are one unit."""
+    """Lists of fold numbers; folds that test one speaker or conversation are one unit."""
     units = []
     for number in sorted({r.fold for r in results}):
-        rows = (p for r in results if r.fold == number for p in r.predictions)
-        folds, dialogs = [number], {p.dialog for p in rows}
-        for unit in [u for u in units if u[1] & dialogs]:
+        rows = [p for r in results if r.fold == number for p in r.predictions]
+        names = {(kind, getattr(p, kind)) for p in rows for kind in ("dialog", "speaker")}
+        folds, names = [number], {name for name in names if name[1]}
+        for unit in [u for u in units if u[1] & names]:
             units.remove(unit)
-            folds, dialogs = unit[0] + folds, unit[1] | dialogs
-        units.append((folds, dialogs))
+            folds, names = unit[0] + folds, unit[1] | names
+        units.append((folds, names))
     return [folds for folds, _ in units]
 
 

@@ -10,6 +10,7 @@ from mmer_jax.data.corpus import is_synthetic
 from mmer_jax.metrics import METRICS
 from mmer_jax.reporting import ablation, comparison, plots, report
 from mmer_jax.reporting.comparison import RATE
+from mmer_jax.results import HELDOUT
 
 FILES = ("ablation.md", "ablation.tex", "ablation.csv", "ablation.json", "ablation.png")
 
@@ -59,7 +60,8 @@ def write(config, workdir: str, variants, same: dict[str, str], results: dict[st
     for name, metrics in comparison.compare(results, ablation.PRIMARY).items():
         systems[name] |= metrics
     head, rows = table(systems)
-    caption, tests = _caption(config, systems[ablation.BASE]), _tests(systems)
+    caption = _caption(config, systems[ablation.BASE], results[ablation.BASE][0])
+    tests = _tests(systems)
     markdown = report.environment().get_template("ablation.md.j2").render(
         config=config, systems=systems, same=same, head=head, rows=rows, caption=caption,
         tests=tests, parts=part_table(systems), synthetic=is_synthetic(config),
@@ -147,12 +149,12 @@ def part_table(systems: dict[str, dict]) -> tuple[list[str], list[list[str]]] | 
     return (["UA - full", *columns], rows) if columns else None
 
 
-def _caption(config, full):
+def _caption(config, full, result):
     def listed(name):
         numbers = full[f"{name}s"]
         return f"{name}{'s' if len(numbers) > 1 else ''} {', '.join(map(str, numbers))}"
 
-    chosen = "on held-out dialogs of the training side"
+    chosen = f"on {HELDOUT[result.heldout]} of the training side"
     if config.selection == "original":
         chosen = "ON THE TEST SIDE (selection=original)"
     shown = ["mean"]
@@ -161,7 +163,7 @@ def _caption(config, full):
     if len(full["seeds"]) > 1:
         shown.append("beside it UA's standard deviation over the seeds' means")
     return (
-        f"Ablation of {config.name}: {config.protocol} {listed('fold')}, {listed('seed')}, "
+        f"Ablation of {config.name}: {result.protocol} {listed('fold')}, {listed('seed')}, "
         f"the epoch chosen {chosen}. In percent: {', '.join(shown)}."
     )
 

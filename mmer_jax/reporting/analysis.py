@@ -9,6 +9,7 @@ from mmer_jax.data.corpus import is_synthetic
 from mmer_jax.losses import LOSSES
 from mmer_jax.metrics import METRICS, calibration, classification
 from mmer_jax.reporting import plots, report
+from mmer_jax.results import HELDOUT
 from mmer_jax.runs import FoldRun, Run
 
 ERRORS = 20  # listed
@@ -43,6 +44,8 @@ def render(run: Run, fold: FoldRun, features=None, reason: str = "") -> tuple[st
         run=run,
         config=run.config,
         synthetic=is_synthetic(run.config),
+        protocol=configuration.PROTOCOLS[run.folds[0].result.protocol],
+        heldout=HELDOUT[run.folds[0].result.heldout],
         fingerprint=configuration.fingerprint(run.config),
         options=json.dumps(configuration.to_json(run.config), indent=2),
         hardware=(run.summary and run.summary.hardware) or "not recorded",

@@ -17,7 +17,7 @@ from mmer_jax import configuration, files, processes, runs
 from mmer_jax.metrics import METRICS, asr, calibration, classification, intervals, jackknife
 from mmer_jax.metrics.reliability import TEXT_SOURCES
 from mmer_jax.reporting import plots
-from mmer_jax.results import FoldResult, RunResult
+from mmer_jax.results import HELDOUT, FoldResult, RunResult
 
 FILES = ("results.json", "predictions.csv", "results.md", "confusion.png", "reliability.png")
 TITLES = {name: metric.title for name, metric in METRICS.items()}
@@ -86,7 +86,9 @@ def summarize(config, results: list[FoldResult], text_source: str = "gold", seco
         fingerprint=configuration.fingerprint(config),
         seed=seeds[0] if len(seeds) == 1 else None,
         seeds=seeds,
-        protocol=config.protocol,
+        protocol=results[0].protocol,
+        heldout=results[0].heldout,
+        shared_speakers=_shared_speakers(results),
         selection=config.selection,
         refit=config.refit,
         label_names=results[0].label_names,
@@ -107,9 +109,14 @@ def summarize(config, results: list[FoldResult], text_source: str = "gold", seco
     )
 
 
+def _shared_speakers(results):
+    shared = [r.shared_speakers for r in results]
+    return None if None in shared else sorted({name for names in shared for name in names})
+
+
 def _fold(result):
-    names = ("fold", "name", "seed", "confusion", "chosen", "counts", "temperature", "text_sources",
-             "layer_weights")  # fmt: skip
+    names = ("fold", "name", "shared_speakers", "seed", "confusion", "chosen", "counts",
+             "temperature", "text_sources", "layer_weights")  # fmt: skip
     return {
         **{k: getattr(result, k) for k in names},
         "confusion": result.confusion.tolist(),
@@ -216,6 +223,9 @@ def markdown(summary: RunResult, floors=()) -> str:
         run=summary,
         titles=TITLES,
         text_read=TEXT_SOURCES[summary.text_source],
+        heldout=HELDOUT[summary.heldout],
+        # Those that say more than their number.
+        fold_names=list(dict.fromkeys(f["name"] for f in summary.folds if "(" in f["name"])),
         folds=len({f["fold"] for f in summary.folds}),
         fold_table=table([*head, "utterances", "epoch"], _fold_rows(summary)),
         interval_table=table(["", *TITLES.values()], rows),

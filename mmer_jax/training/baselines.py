@@ -51,7 +51,7 @@ def measure(trainer: Trainer, tested: tuple[folds.Fold, ...], say=print) -> list
     for fold in tested:
         say(f"fold {fold.number} ...")
         split = trainer.split(fold)
-        train = split.train if split.validation == split.test else split.train + split.validation
+        train = split.train + (split.validation if split.heldout else ())
         for title, classify in floors.items():
             rows = [[at[u.id] for u in part] for part in (train, split.test)]
             predicted = classify(train, split.test, *rows)

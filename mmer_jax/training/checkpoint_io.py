@@ -53,7 +53,8 @@ class LoadedModel:
         `utterances`, `wer`, each None or lacking where unknown; {} where nothing was held out.
       tokenizer: None for a model of speech alone.
       card: what is known of the run: `fold`, `seed`, `fingerprint`, `rates`, `protocol`,
-        `selection`, `name`, and `encoders`, hub names of those it began with; {} where nothing is.
+        `heldout`, `selection`, `name`, and `encoders`, hub names of those it began with; {} where
+        nothing is.
     """
 
     source: str
@@ -176,8 +177,8 @@ def read_fold(folder: str) -> LoadedModel:
     fold = runs.read_fold(folder)
     config, result = fold.config, fold.result
     card = {
-        **{name: config[name] for name in ("name", "protocol", "selection")},
-        "fold": result.fold,
+        **{name: config[name] for name in ("name", "selection")},
+        **{name: getattr(result, name) for name in ("protocol", "heldout", "fold")},
         "seed": result.seed,
         "fingerprint": configuration.fingerprint(config),
         "encoders": hub_names(config),
@@ -250,8 +251,9 @@ def initial_params(model: MMER, config, label_names: tuple[str, ...]) -> dict:
     factory.check_params(model, found.params, source)
     fold, protocol = found.card.get("fold"), found.card.get("protocol")
     same_data = fold is not None and found.config.data.dataset == config.data.dataset
-    tested = [(config.protocol, f.number) for f in folds.selected(config)]
-    if same_data and tested != [(protocol, fold)]:
+    tested = [(f.protocol, f.number) for f in folds.of_dataset(config)]
+    other_groups = found.config.fold_count != config.fold_count
+    if same_data and (tested != [(protocol, fold)] or (protocol == "speakers" and other_groups)):
         print(
             f"config.init_from={source} was trained on all of {config.data.dataset} but {protocol} "
             f"{fold}: figures on anything else are too good, for it has seen what is tested.",

@@ -1,11 +1,13 @@
 """Folds of a run, one after another: finished ones are read, the others are run."""
 
 import os
+import re
 
 import jax
 
 from mmer_jax import configuration, files, losses, processes, runs
 from mmer_jax.data import folds, text
+from mmer_jax.data.corpus import Corpus
 from mmer_jax.data.folds import Fold
 from mmer_jax.data.preprocessing import SAMPLE_RATE
 from mmer_jax.errors import UserError
@@ -38,8 +40,8 @@ def run(config, workdir: str, on_fold=None) -> tuple[list[FoldResult], bool]:
     for one, folder in _by_seed(config, workdir):
         if folder != workdir:
             runs.open_workdir(folder, one)
-        for fold in folds.selected(one):
-            place = os.path.join(folder, f"fold{fold.number}")
+        for number, fold in _folds(one, folder).items():
+            place = os.path.join(folder, f"fold{number}")
             result = _read_finished(place, one)
             if result is None:
                 trainer = trainer or make_trainer(one)
@@ -66,6 +68,18 @@ def _by_seed(config, workdir):
     return configs
 
 
+def _folds(config, folder):
+    """Number -> fold; without the dataset, None for those that the config names or finished."""
+    try:
+        corpus = Corpus.of(config)
+    except UserError:
+        numbers = config.folds or [f.result.fold for f in runs.finished_folds(folder)]
+        if not numbers:
+            raise
+        return dict.fromkeys(numbers)
+    return {f.number: f for f in folds.selected(corpus.utterances, config)}
+
+
 def _read_finished(folder, config):
     path = os.path.join(folder, runs.RESULT)
     if not processes.first_says(files.exists(path)):
@@ -76,7 +90,11 @@ def _read_finished(folder, config):
 
 
 def make_trainer(config) -> Trainer:
-    """A trainer of the config's corpus; says what it found in the corpus."""
+    """A trainer of the config's corpus; says what it found in the corpus.
+
+    Raises:
+      UserError: see `Trainer.for_corpus`; or some of the config's folds can't be run: names all.
+    """
     print("reading the corpus and building the model ...", flush=True)
     trainer = Trainer.for_corpus(config)
     f = trainer.collator
@@ -86,7 +104,7 @@ def make_trainer(config) -> Trainer:
         f"{100 * f.choice.padding:.1f} % padding; running on {processes.hardware()}",
         flush=True,
     )
-    for line in _about_views(config, f):
+    for line in (*_about_labels(trainer), *_about_views(config, f)):
         print(line, flush=True)
     limit = config.data.max_padding
     if not config.data.buckets and not f.choice.reached:
@@ -95,6 +113,34 @@ def make_trainer(config) -> Trainer:
         reason = views if f.choice.floor > limit else rows
         print(f"config.data.max_padding={limit} is out of reach here: {reason}", flush=True)
     return trainer
+
+
+def _about_labels(trainer):
+    """What is to be known of labels and folds, line by line; an error if a fold can't be run."""
+    corpus, config, problems, few = trainer.corpus, trainer.config, [], []
+    if corpus.left_out:
+        counts = ", ".join(f"{name} {count}" for name, count in corpus.left_out.items())
+        yield f"Left out, for their labels are no classes: {counts}."
+    for fold in folds.selected(corpus.utterances, config):
+        try:
+            split = trainer.split(fold)
+        except UserError as e:
+            problems.append(str(e))
+            continue
+        for label, name in enumerate(corpus.label_names):
+            count = sum(u.label == label for u in split.test)
+            if count < 2:
+                few.append(f"{fold.name} has {count} of {name}")
+        shared = split.shared_speakers
+        if shared:
+            yield (
+                f"Warning: {len(shared)} of the speakers that {fold.name} tests are trained on as "
+                "well: its figures are no estimate for new speakers."
+            )
+    if problems:
+        raise UserError("\n".join(problems))
+    if few:
+        yield f"Test utterances, too few to say anything of the class: {'; '.join(few)}."
 
 
 def _about_views(config, collator):
@@ -180,6 +226,9 @@ def run_fold(trainer: Trainer, fold: Fold, folder: str, top: str) -> FoldResult:
     return FoldResult(
         fold=fold.number,
         name=fold.name,
+        protocol=fold.protocol,
+        heldout=split.heldout,
+        shared_speakers=split.shared_speakers,
         seed=config.seed,
         label_names=list(trainer.label_names),
         counts={
@@ -217,7 +266,7 @@ def _rows(trainer, outputs, utterances, trained):
     return [
         PredictionRow(
             utterance=u.id,
-            session=u.session,
+            session=int(u.session) if re.fullmatch(r"[1-9][0-9]*", u.session) else u.session,
             speaker=u.speaker,
             dialog=u.dialog,
             label=trainer.label_names[u.label],

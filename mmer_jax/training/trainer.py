@@ -64,7 +64,7 @@ class Trainer:
         Raises:
           UserError: no dataset, no tokenizer, or options that don't go together.
         """
-        corpus = Corpus(config.data.dir, config.data.dataset, config.data.emotions)
+        corpus = Corpus.of(config)
         tokenizer = text.read_tokenizer(config)
         two_views = bool(losses.of_two_views(config.losses))
         preprocessor = factory.preprocessor(config, tokenizer)
@@ -77,16 +77,12 @@ class Trainer:
 
     @property
     def corpus(self) -> Corpus:
-        """Every utterance of the prepared dataset."""
+        """The prepared dataset."""
         return self.collator.corpus
 
     def split(self, fold: folds.Fold) -> folds.Split:
         """The utterances that a fold trains on, selects the epoch by, and tests."""
-        c = self.config
-        return folds.split(
-            self.corpus.utterances, fold, c.selection, c.heldout_fraction, c.seed,
-            c.exclude_seen_transcripts,
-        )  # fmt: skip
+        return folds.split(self.corpus, fold, self.config)
 
     def make_forward(self, keep):
         """`make_forward` of the model over the mesh; every device has a copy of the outputs."""

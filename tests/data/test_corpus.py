@@ -8,6 +8,7 @@ import sys
 
 import pytest
 
+from mmer_jax.data import corpus as data_corpus
 from mmer_jax.data.corpus import Corpus
 from mmer_jax.errors import UserError
 
@@ -21,7 +22,7 @@ def test_every_utterance_with_its_recordings(prepared):
         assert len(audio) == u.samples
         assert [len(a) for a in augmented] == [r.samples for r in u.augmented] != []
         assert all(r.voice.startswith("espeak-") for r in u.augmented)
-        assert u.session == int(u.id[4]) and u.dialog == u.id[:-5]
+        assert u.session == u.id[4] and u.dialog == u.id[:-5]
         assert u.speaker.endswith(u.id[-4])
 
 
@@ -30,6 +31,7 @@ def test_reading_batches_imports_no_tensorflow(prepared):
 import sys
 from mmer_jax import configuration
 from mmer_jax.data import loader, text
+from mmer_jax.data import corpus as data_corpus
 from mmer_jax.data.corpus import Corpus
 from mmer_jax.data.preprocessing import Preprocessor
 corpus = Corpus({str(prepared / "tfds")!r})
@@ -78,3 +80,88 @@ def test_the_newest_version_is_read_and_no_other_folder(prepared, tmp_path):
     shutil.rmtree(folder / "1.10.0")
     with pytest.raises(UserError, match="No prepared dataset"):
         Corpus(str(tmp_path))
+
+
+PEOPLE = "speech_emotion/people"
+
+
+def test_a_table_of_numbered_speakers(people):
+    corpus = Corpus(str(people), PEOPLE)
+    assert corpus.label_names == ("exc", "hap", "neu", "sad") and corpus.left_out == {}
+    assert len(corpus.utterances) == 96
+    assert {u.speaker for u in corpus.utterances} == {str(s) for s in range(1, 13)}
+    for u in corpus.utterances[:9]:
+        assert (u.session, u.dialog, u.part, u.fold, u.augmented) == ("", "", "", "", ())
+        assert len(corpus.recordings(u)[0]) == u.samples
+
+
+def test_labels_are_selected_ordered_and_merged(people):
+    every = Corpus(str(people), PEOPLE)
+    corpus = Corpus(str(people), PEOPLE, ("sad", "hap"), {"exc": "hap"})
+    assert corpus.label_names == ("sad", "hap") and corpus.left_out == {"neu": 24}
+    assert len(corpus.utterances) == 72
+    for u in corpus.utterances:
+        before = every.utterances[u.index]  # its place in the whole dataset
+        assert before.id == u.id
+        assert (u.label == 0) == (every.label_names[before.label] == "sad")
+        assert len(corpus.recordings(u)[0]) == u.samples
+    renamed = Corpus(str(people), PEOPLE, (), {"exc": "joy", "hap": "joy"})
+    assert renamed.label_names == ("joy", "neu", "sad")
+
+
+@pytest.mark.parametrize(
+    "labels, label_map, named",
+    [
+        (("sad", "angry"), {}, "angry.*exc, hap, neu, sad"),
+        ((), {"calm": "neu"}, "calm"),
+        (("exc", "sad"), {"exc": "hap"}, "'exc'.*with the map hap, neu, sad"),
+        (("sad",), {}, "two classes"),
+        (("sad", "xxx"), {}, "xxx"),
+    ],
+)
+def test_a_label_that_names_nothing_is_refused(people, labels, label_map, named):
+    with pytest.raises(UserError, match=named):
+        Corpus(str(people), PEOPLE, labels, label_map)
+
+
+@pytest.fixture
+def copied(people, tmp_path):
+    """A copy of it without an index."""
+    shutil.copytree(people, tmp_path / "data")
+    (folder,) = (tmp_path / "data").glob("speech_emotion/people/*.*.*")
+    (folder / "index.json").unlink(missing_ok=True)
+    data_corpus._index.cache_clear()
+    return tmp_path / "data", folder / "index.json"
+
+
+def test_the_index_is_made_once(copied, people, monkeypatch):
+    data_dir, index = copied
+    made = Corpus(str(data_dir), PEOPLE)
+    assert index.exists() and made.utterances == Corpus(str(people), PEOPLE).utterances
+    data_corpus._index.cache_clear()
+    with monkeypatch.context() as patch:
+        patch.setattr(data_corpus, "_make_index", lambda _: pytest.fail("it was made again"))
+        again = Corpus(str(data_dir), PEOPLE)
+    assert again.utterances == made.utterances and again.label_names == made.label_names
+    # Other shards are another dataset, and half an index is none.
+    for change in (
+        lambda: (index.parent / "more.array_record-00001-of-00002").write_text("x"),
+        lambda: index.write_text(index.read_text()[:100]),
+    ):
+        change()
+        data_corpus._index.cache_clear()
+        assert Corpus(str(data_dir), PEOPLE).utterances == made.utterances
+        assert json.loads(index.read_text())["files"].keys() >= {"features.json"}
+
+
+def test_a_dataset_that_can_only_be_read_has_its_index_in_memory(copied, monkeypatch):
+    data_dir, index = copied
+
+    def refused(*_):
+        raise OSError("read-only file system")
+
+    monkeypatch.setattr(data_corpus.files, "replace_file", refused)
+    corpus = Corpus(str(data_dir), PEOPLE)
+    assert len(corpus.utterances) == 96 and not index.exists()
+    monkeypatch.setattr(data_corpus, "_make_index", lambda _: pytest.fail("it was made again"))
+    assert Corpus(str(data_dir), PEOPLE).utterances == corpus.utterances

@@ -91,8 +91,8 @@ def test_several_augmented_recordings_are_all_drawn(collator, corpus):
     assert lengths == {r.samples for r in several.augmented}
 
 
-@pytest.mark.parametrize("fold", [folds.Fold(1), folds.Fold(5), folds.Fold(4, "speaker")])
-def test_no_batch_holds_a_tested_speakers_voice(make, corpus, fold):
+@pytest.mark.parametrize("protocol, number", [("session", 1), ("session", 5), ("speaker", 4)])
+def test_no_batch_holds_a_tested_speakers_voice(make, corpus, protocol, number):
     """Of each utterance's recordings the first is planted in a speaker's voice, all ten in turn."""
     speakers = sorted({u.speaker for u in corpus.utterances})
     planted = with_utterances(
@@ -109,7 +109,10 @@ def test_no_batch_holds_a_tested_speakers_voice(make, corpus, fold):
         ),
     )
     f = make({"data.buckets": 2}, planted)
-    p = folds.split(planted.utterances, fold, "heldout", 0.2, seed=0)
+    config = configuration.default()
+    config.protocol, config.heldout_fraction = protocol, 0.2
+    fold = folds.make(planted.utterances, config)[number - 1]
+    p = folds.split(planted, fold, config)
     tested = {u.speaker for u in p.test}
     batches, drawn = loader.Batches(f, p.train + p.validation, 8, epochs=3, seed=0), set()
     for step in range(len(batches)):
@@ -122,6 +125,20 @@ def test_no_batch_holds_a_tested_speakers_voice(make, corpus, fold):
             drawn.add(u.augmented[which].voice)
     assert drawn & set(speakers) == set(speakers) - tested
     assert any(v.startswith("espeak-") for v in drawn)
+
+
+def test_balanced_classes_weigh_the_same(make, corpus):
+    some = [u for u in corpus.utterances if u.label or u.index % 4 == 0]
+    f = make({"data.buckets": 1, "losses.ce.class_weights": "balanced"})
+    batches = loader.Batches(f, some, 8, epochs=1, seed=0)
+    weights = {label: [] for label in range(4)}
+    for b in (batches[i] for i in range(len(batches))):
+        for label, weight, valid in zip(b["label"], b["class_weight"], b["valid"]):
+            weights[int(label)] += [float(weight)] * bool(valid)
+    assert len(weights[0]) < len(weights[1])
+    assert [sum(w) for w in weights.values()] == pytest.approx([len(some) / 4] * 4)
+    assert "class_weight" not in loader.Batches(f, some, 8)[0]
+    assert "class_weight" not in train_batches(make({"data.buckets": 1}))[0]
 
 
 def with_utterances(corpus, utterances):
@@ -339,7 +356,8 @@ def test_the_padding_share_is_what_the_batches_hold(collator, corpus):
 
 def test_the_number_of_buckets_can_be_left_to_the_padding(make, corpus):
     """In the worst of the folds' training sets."""
-    sets = folds.training_sets(corpus.utterances, "session")
+    made = folds.make(corpus.utterances, configuration.default())
+    sets = [folds.train_test(corpus.utterances, fold)[0] for fold in made]
     loose = make({"data.max_padding": 0.25})
     count = len(loose.edges)
     share = max(padding_share(loose, us) for us in sets)

@@ -111,3 +111,16 @@ def test_fill_rows_count_in_no_mean():
     np.testing.assert_allclose(
         total_loss(out, batch, losses)[0], total_loss(half[1], half[0], losses)[0], rtol=1e-5
     )
+
+
+def test_balanced_classes_weight_the_rows_of_ce_alone():
+    losses = configuration.default().losses
+    batch, out = batch_and_out()
+    plain = total_loss(out, batch, losses)[1]
+    losses.ce.class_weights = "balanced"
+    weight = np.array([0.5, 0.5, 2.0, 1.0], np.float32)
+    parts = total_loss(out, batch | {"class_weight": weight}, losses)[1]
+    each = -jax.nn.log_softmax(out["logits"])[np.arange(B), batch["label"]]
+    np.testing.assert_allclose(parts["ce"], (each * weight).mean(), rtol=1e-6)
+    for name in ("ctc", "scl", "acl"):
+        np.testing.assert_array_equal(parts[name], plain[name])

@@ -1,5 +1,6 @@
 """What a run's results allow to say: intervals by the rule table, or the parts alone."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -100,6 +101,28 @@ def test_folds_of_one_conversation_are_one_unit():
     merged = found["metrics"]["wa"]["error"]
     halves = [sum(results[f - 1].confusion for f in unit) for unit in units]
     assert merged == pytest.approx(stats.sem([classification.rates(m)["wa"] for m in halves]))
+
+
+def renamed(results, **columns):
+    return [
+        dataclasses.replace(
+            r, predictions=[dataclasses.replace(p, **columns) for p in r.predictions]
+        )
+        for r in results
+    ]
+
+
+def test_without_dialogs_speakers_tell_folds_apart():
+    results = renamed([result(f) for f in range(1, 7)], dialog="")
+    assert intervals.estimate(results)["over"] == "folds"
+    # One speaker in all folds makes them one unit, and without names nothing is known.
+    assert intervals.independent(renamed(results, speaker="s")) == [[1, 2, 3, 4, 5, 6]]
+    for speaker in ("s", ""):
+        assert intervals.estimate(renamed(results, speaker=speaker))["over"] is None
+    dialogs = [r for f in range(1, 7) for r in renamed([result(f)], speaker="", dialog=f"d{f}")]
+    assert intervals.estimate(dialogs)["over"] == "folds"
+    one = renamed([result(1, s, speakers=8) for s in (0, 1)], speaker="")
+    assert intervals.estimate(one)["over"] is None
 
 
 def test_folds_that_do_not_differ_have_no_interval():

@@ -150,6 +150,34 @@ def test_the_table_says_how_the_epoch_was_chosen(selection):
     assert "Nothing was trained" in report.markdown(summary)
 
 
+@pytest.mark.parametrize(
+    "shared, words",
+    [([], ""), (["a", "b"], "3 test speakers trained on as well"), (None, "does not name all")],
+)
+def test_the_table_says_whose_speakers_are_on_both_sides(shared, words):
+    first, second = (dataclasses.replace(r, shared_speakers=shared) for r in RESULTS)
+    if shared:
+        second = dataclasses.replace(second, shared_speakers=["b", "c"])
+    summary = summarize([first, second])
+    table = report.markdown(summary)
+    assert words in table
+    assert bool(words) == ("trained on as well" in table or "does not name all" in table)
+    assert summary.shared_speakers == (["a", "b", "c"] if shared else shared)
+
+
+def test_the_table_says_what_was_held_out_and_tested():
+    named = [
+        dataclasses.replace(r, protocol="speakers", heldout="speaker", name=f"speakers {k} (x, y)")
+        for k, r in enumerate(RESULTS)
+    ]
+    table = report.markdown(summarize(named))
+    assert "| test speakers |" in table and "Folds: speakers 0 (x, y); speakers 1 (x, y)." in table
+    assert "on held-out speakers of the training side" in table
+    assert "Their speakers train" not in table and "Their speakers train" in report.markdown(
+        summarize(RESULTS)
+    )
+
+
 def test_the_pictures_are_pngs():
     summary = summarize(RESULTS).calibration
     for scaled in (summary["reliability_scaled"], None):

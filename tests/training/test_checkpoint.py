@@ -398,7 +398,10 @@ def test_a_training_starts_from_a_model_of_ones_own(
     assert "figures on anything else" not in capsys.readouterr().out
     config.folds = (4, 5)
     started_from(source, config)
-    assert "all of iemocap but session 5: figures on anything else" in capsys.readouterr().out
+    assert (
+        "all of iemocap/emotions4 but session 5: figures on anything else"
+        in capsys.readouterr().out
+    )
 
 
 def test_a_run_keeps_what_it_was_started_from(tiny_run, prepared, tiny_config):

@@ -121,7 +121,7 @@ def test_the_card_of_a_demo_and_of_named_encoders(model, tmp_path):
     card = model_card.markdown(dataclasses.replace(model, config=config, card={}))
     assert "synthetic corpus" in card and "nothing about people" in card
     assert "- facebook/wav2vec2-base" in card and "/home/x" not in card
-    assert "the TEST session" in card
+    assert "the TEST side" in card
 
 
 def test_the_metadata_has_the_version(folder):

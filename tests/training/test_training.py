@@ -24,6 +24,10 @@ def trainer(prepared, tiny_config):
     return Trainer.for_corpus(config)
 
 
+def fold5(trainer):
+    return folds.make(trainer.corpus.utterances, trainer.config)[4]
+
+
 def some_batches(trainer, n):
     utterances = trainer.corpus.utterances
     batches = loader.Batches(trainer.collator, utterances, 8, epochs=5, seed=0)
@@ -199,11 +203,11 @@ def test_no_test_label_can_influence_the_choice(prepared, tiny_config, tmp_path)
     chosen, labels = [], []
     for name in ("true", "shuffled"):
         place = str(tmp_path / name)
-        found = cross_validation.run_fold(trainer, folds.Fold(5), f"{place}/fold5", place)
+        found = cross_validation.run_fold(trainer, fold5(trainer), f"{place}/fold5", place)
         chosen.append((found.chosen, found.history, found.temperature))
         labels.append([p.label for p in found.predictions])
         trainer.corpus.utterances = tuple(
-            dataclasses.replace(u, label=int(rng.integers(4))) if u.session == 5 else u
+            dataclasses.replace(u, label=int(rng.integers(4))) if u.session == "5" else u
             for u in true
         )
     assert labels[0] != labels[1]
@@ -249,7 +253,9 @@ def test_words_are_known_that_the_tested_state_was_trained_on(
     config.losses.acl.weight = acl
     trainer = Trainer.for_corpus(config)
     every = trainer.corpus.utterances
-    split = folds.split(every, folds.Fold(5), "heldout", config.heldout_fraction, config.seed)
+    choosing = config.copy_and_resolve_references()
+    choosing.selection = "heldout"
+    split = folds.split(trainer.corpus, fold5(trainer), choosing)
     train, other, held = split.train[0].id, split.train[1].id, split.validation[0].id
     planted = {
         train: {"transcript": "Said in training!"},
@@ -262,7 +268,7 @@ def test_words_are_known_that_the_tested_state_was_trained_on(
         dataclasses.replace(u, **planted.get(u.id, {})) for u in every
     )
     result = cross_validation.run_fold(
-        trainer, folds.Fold(5), str(tmp_path / "fold5"), str(tmp_path)
+        trainer, fold5(trainer), str(tmp_path / "fold5"), str(tmp_path)
     )
     seen = {p.transcript: p.seen for p in result.predictions}
     assert {w for w in words if seen[w]} == known
@@ -300,4 +306,4 @@ def test_divergence_is_one_message(trainer, tmp_path, monkeypatch):
 
     monkeypatch.setattr(trainer, "train_step", diverged)
     with pytest.raises(UserError, match="Training diverged: the loss is nan at step 2"):
-        cross_validation.run_fold(trainer, folds.Fold(5), str(tmp_path / "fold5"), str(tmp_path))
+        cross_validation.run_fold(trainer, fold5(trainer), str(tmp_path / "fold5"), str(tmp_path))

@@ -79,7 +79,7 @@ def test_without_weight_no_view_is_computed(make, capsys):
 @pytest.mark.parametrize("known", [True, False])
 def test_recordings_that_do_not_say_whose_voice_they_have_are_warned_of(make, capsys, known):
     def change(u):
-        if known or u.session != 1:
+        if known or u.session != "1":
             return u
         first, *others = u.augmented
         return dataclasses.replace(u, augmented=(dataclasses.replace(first, voice=""), *others))
