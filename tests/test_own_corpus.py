@@ -63,9 +63,6 @@ def command(module, *arguments):
     return done.stdout
 
 
-@pytest.mark.skipif(
-    not (ROOT / "datasets/speech_emotion").exists(), reason="its builder is not there"
-)
 def test_from_a_folder_of_wavs_to_a_table(own, prepared, tmp_path):
     options, run = small(own, prepared), tmp_path / "run"
     table = command("main", *options, f"--workdir={run}")
