@@ -203,7 +203,6 @@ def _make_index(folder):
             "builders in datasets/."
         )
     names = getattr(features["label"], "names", None)
-    # Before version 1.2.0 of IEMOCAP's a session was known by its split alone.
     splits = sorted(builder.info.splits, key=natural)
     total = sum(builder.info.splits[s].num_examples for s in splits)
     counts, rows = {}, []
@@ -240,7 +239,7 @@ def _row(example, names, split):
         "aug_transcript": text("augmented_transcript"),
         "augmented": list(zip(starts, lengths, voices)),
     }
-    row["session"] = row["session"] or (session[1] if session else "")
+    row["session"] = row["session"] or (session[1] if session else "")  # IEMOCAP's: by its split
     return {name: value for name, value in row.items() if value or name == "samples"}
 
 

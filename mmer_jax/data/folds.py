@@ -230,12 +230,12 @@ def split(corpus: Corpus, fold: Fold, config) -> Split:
     left = tuple(u for u in train if u.index not in held)
     validation = tuple(u for u in train if u.index in held) if unit else test
     missing = {u.label for u in corpus.utterances} - {u.label for u in left}
-    if missing or not test:
+    if missing and config.train.epochs:
         names = [corpus.label_names[label] for label in sorted(missing)]
         raise UserError(
             f"The fold of {fold.name} has {len(left)} training and {len(test)} test utterances, "
-            f"and trains on none of {', '.join(names) or 'no class'}. Leave such classes out "
-            "(config.data.labels), merge them (config.data.label_map), or use another protocol."
+            f"and trains on none of {', '.join(names)}. Leave such classes out (config.data.labels)"
+            ", merge them (config.data.label_map), or use another protocol."
         )
     return Split(left, validation, test, unit)
 

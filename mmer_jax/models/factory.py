@@ -51,7 +51,7 @@ def _encoder(config, modality, dtype, vocab_size=None):
     if hasattr(encoder, "window"):
         options["window"] = config.audio.window
     if modality == "audio":
-        _check_layers(config.audio.layers, hf.num_hidden_layers)
+        _check_layers(config.audio.layers, getattr(hf, "num_hidden_layers", 0))
     return encoder(hf, **options)
 
 
