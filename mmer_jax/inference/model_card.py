@@ -20,21 +20,30 @@ def markdown(model: LoadedModel) -> str:
     from huggingface_hub import ModelCard, ModelCardData
 
     config, card = model.config, model.card
+    synthetic = is_synthetic(config)
+    english = synthetic or config.data.dataset.startswith(
+        "iemocap"
+    )  # others may be in any language
     front = ModelCardData(
         license="other",
         library_name="mmer_jax",
         pipeline_tag="audio-classification",
-        language="en",
+        language="en" if english else None,
         tags=["speech-emotion-recognition", "mmer", "jax"],
         base_model=card.get("encoders", hub_names(config)) or None,
     )
     modalities = {"audio": "speech", "text": "text"}
+    speech = f"the speech of {config.data.dataset}"
+    if english:
+        manner = "synthesised" if synthetic else "acted"
+        speech = f"{manner} English speech, recorded well, one speaker at a time,"
     return str(ModelCard.from_template(
         front,
         template_path=str(TEMPLATE),
         name=card.get("name") or config.name,
         inputs=[modalities[m] for m in config.model.modalities],
-        synthetic=is_synthetic(config),
+        synthetic=synthetic,
+        speech=speech,
         words='"I told you not to touch it."',
         uses_audio=model.uses_audio,
         uses_text=model.uses_text,
