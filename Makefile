@@ -27,7 +27,7 @@ data: $(VENV)/.demo
 test: $(VENV)/.test
 	$(PYTEST)
 
-# Notebooks, runs in several processes, whole benchmarks.
+# Notebooks, runs in several processes and on many devices, killed ablations, whole benchmarks.
 test-slow: $(VENV)/.test
 	$(PYTEST) -m slow
 

@@ -84,6 +84,7 @@ def test_a_part_asked_for_again_leaves_the_whole_table(finished, copy, prepared,
     assert tables(copy) == tables(finished)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "kill",
     [

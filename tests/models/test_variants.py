@@ -48,6 +48,7 @@ def plain(request):
     return request.param, _value_and_grad(*request.param)
 
 
+@pytest.mark.slow
 def test_remat_gives_the_same_loss_and_gradients(plain):
     families, ((loss, _), grads) = plain
     (found, _), found_grads = _value_and_grad(*families, remat="layers")
@@ -58,6 +59,7 @@ def test_remat_gives_the_same_loss_and_gradients(plain):
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_bfloat16_is_close_to_float32_and_float32_where_promised(plain):
     families, ((expected, expected_out), expected_grads) = plain
     (loss, out), grads = _value_and_grad(*families, dtype="bfloat16")

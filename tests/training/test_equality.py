@@ -14,6 +14,7 @@ from tests.harness import free_port
 PROGRAM = pathlib.Path(__file__).with_name("gradients.py")
 ROOT = PROGRAM.parents[2]
 TOLERANCE = 1e-5
+pytestmark = pytest.mark.slow  # fourteen compilations, on eight devices and in two processes
 
 ONE = [1, 1, 1]
 EIGHT = [2, 2, 2]
