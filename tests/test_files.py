@@ -24,6 +24,9 @@ def bucket(monkeypatch):
         def exists(self):
             return self.name in objects
 
+        def iterdir(self):
+            raise FileNotFoundError(self.name)
+
         def read_bytes(self):
             return objects[self.name]
 
@@ -41,6 +44,7 @@ def test_resolve():
 
 def test_a_workdir_in_a_bucket(bucket):
     config = configuration.default()
+    config.data.dir = "gs://b/data"  # where nothing is: a finished run is read without its dataset
     runs.open_workdir("gs://b/run", config)
     runs.open_workdir("gs://b/run", config)  # found again, and the same
     stored = fold_result(["ang"], [row("ang", "ang")], fold=3)
