@@ -121,8 +121,8 @@ def test_intervals_leakage_calibration_and_words():
     ({}, "95 % intervals over 5 folds (jackknife, t distribution).", "that the folds share."),
     ({"test_to_train": None}, "95 % intervals over 5 folds (jackknife, t distribution).", "on)."),
     ({"groups": 3, "seeds": [0, 1], "runs": 9},
-     "95 % intervals over 3 groups of folds without a common conversation or speaker, each the mean "
-     "of up to 2 seeds (jackknife,", "that the folds share."),
+     "95 % intervals over 3 groups of folds without a common conversation or speaker, each the "
+     "mean of up to 2 seeds (jackknife,", "that the folds share."),
     ({"over": "speakers and seeds", "seeds": [0, 1]}, "95 % intervals for this training set: over 6"
      " test speakers (jackknife) and 2 seeds (", "say nothing of other training material."),
     ({"over": None, "folds": [1], "runs": 1}, "No interval and no p: 1 fold, 6 test speakers, 1 "
