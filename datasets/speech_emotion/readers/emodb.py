@@ -1,8 +1,9 @@
 """Berlin Database of Emotional Speech (EmoDB): ten actors, seven emotions, ten sentences, German.
 
 Names, codes and sentences as in the corpus' documentation, http://emodb.bilderbar.info/docu/;
-Burkhardt et al., "A database of German emotional speech", Interspeech 2005. The counts are those
-of the 535 utterances that its site hands out; a later edition of more has another layout.
+Burkhardt et al., "A database of German emotional speech", Interspeech 2005. The counts by
+emotion are those that papers report of the 535 utterances, for its documentation gives none; a
+later edition of more utterances has another layout.
 """
 
 import pathlib
