@@ -44,7 +44,7 @@ def run(workdir: str, data_dir: str = "") -> str:
     if finished and files.exists(os.path.join(workdir, runs.SUMMARY)):
         results = [fold.result for fold in finished]
         report.write(config, results, workdir, None, processes.hardware())
-    return report.floor_table(floors)
+    return report.floor_table(report.floor_rates(floors))
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -215,7 +215,7 @@ def markdown(summary: RunResult, floors=()) -> str:
       floors: see `training.baselines.measure`; those of other folds are passed over.
     """
     tested = {fold["fold"] for fold in summary.folds}
-    floors = [f for f in floors if tested <= {int(k) for k in f["confusions"]}]
+    floors = floor_rates([f for f in floors if tested <= {int(k) for k in f["confusions"]}], tested)
     estimate, names = summary.intervals, summary.label_names
     head = [f"test {summary.protocol}", *TITLES.values(), *(f"recall {n}" for n in names)]
     rows = _interval_rows(estimate) if estimate["over"] else _part_rows(estimate["parts"])
@@ -231,28 +231,28 @@ def markdown(summary: RunResult, floors=()) -> str:
         interval_table=table(["", *TITLES.values()], rows),
         has_dash=any("-" in row for row in rows),
         layer_weights=_layer_weights(summary.folds),
-        floor_table=floor_table(floors, tested) if floors else "",
-        highest=max(((floor_rates(f, tested)["ua"]["mean"], f["title"]) for f in floors),
+        floor_table=floor_table(floors) if floors else "",
+        highest=max(((rates["ua"]["mean"], title) for title, rates in floors.items()),
                     default=None),
     ) + "\n"  # fmt: skip
 
 
-def floor_rates(floor: dict, tested) -> dict:
-    """Metric -> mean and deviation over the folds tested, see `mean`, of a floor."""
-    per_fold = [
-        {"fold": int(k), "seed": 0, **classification.rates(np.array(confusion))}
-        for k, confusion in floor["confusions"].items()
-        if int(k) in tested
-    ]
-    return {name: mean(per_fold, name) for name in METRICS}
-
-
-def floor_table(floors: list[dict], tested=None) -> str:
-    """A Markdown table of floors, over the folds tested; None: over all."""
-    rows = []
+def floor_rates(floors: list[dict], tested=None) -> dict[str, dict]:
+    """Title -> metric -> mean and deviation, see `mean`, over the folds tested; None: over all."""
+    rates = {}
     for floor in floors:
-        rates = floor_rates(floor, tested or {int(k) for k in floor["confusions"]})
-        rows.append([floor["title"], *(spread(rates[name]) for name in METRICS)])
+        per_fold = [
+            {"fold": int(k), "seed": 0, **classification.rates(np.array(confusion))}
+            for k, confusion in floor["confusions"].items()
+            if tested is None or int(k) in tested
+        ]
+        rates[floor["title"]] = {name: mean(per_fold, name) for name in METRICS}
+    return rates
+
+
+def floor_table(rates: dict[str, dict]) -> str:
+    """A Markdown table of what `floor_rates` gives."""
+    rows = [[title, *(spread(r[name]) for name in METRICS)] for title, r in rates.items()]
     return table(["floor", *TITLES.values()], rows)
 
 

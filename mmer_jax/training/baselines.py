@@ -9,6 +9,7 @@ intermediate layers using linear classifier probes", 2016), of each layer and of
 import jax
 import jax.numpy as jnp
 import numpy as np
+from sklearn.dummy import DummyClassifier
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
@@ -37,53 +38,41 @@ def measure(trainer: Trainer, tested: tuple[folds.Fold, ...], say=print) -> list
       `title` and `confusions`, fold's number -> [c, c] numbers, of each floor.
     """
     utterances = trainer.corpus.utterances
-    floors = {"majority class": _majority}
-    if "text" in trainer.config.model.modalities and any(u.transcript for u in utterances):
-        floors["transcripts, TF-IDF"] = _words
-    if trainer.model.audio_encoder is not None:
-        say(f"encoding {len(utterances)} utterances ...")
-        states = _pooled_states(trainer, utterances)
-        for layer in range(states.shape[1]):
-            floors[f"speech, layer {layer}"] = _probe(states[:, layer])
-        floors["speech, all layers"] = _probe(states.reshape(len(states), -1))
+    labels = np.array([u.label for u in utterances])
+    floors = _floors(trainer, utterances, say)
     at = {u.id: i for i, u in enumerate(utterances)}
     confusions = {title: {} for title in floors}
     for fold in tested:
         say(f"fold {fold.number} ...")
         split = trainer.split(fold)
-        train = split.train + (split.validation if split.heldout else ())
-        for title, classify in floors.items():
-            rows = [[at[u.id] for u in part] for part in (train, split.test)]
-            predicted = classify(train, split.test, *rows)
-            label = np.array([u.label for u in split.test])
-            confusion = classification.confusion(label, predicted, len(trainer.label_names))
+        sides = split.train + (split.validation if split.heldout else ()), split.test
+        train, test = (np.array([at[u.id] for u in side]) for side in sides)
+        for title, (model, features) in floors.items():
+            predicted = model.fit(features[train], labels[train]).predict(features[test])
+            confusion = classification.confusion(labels[test], predicted, len(trainer.label_names))
             confusions[title][fold.number] = confusion.tolist()
     return [{"title": title, "confusions": found} for title, found in confusions.items()]
 
 
-def _labels(utterances):
-    return np.array([u.label for u in utterances])
-
-
-def _majority(train, test, *_):
-    return np.full(len(test), np.bincount(_labels(train)).argmax())
-
-
-def _words(train, test, *_):
-    words = [[text.normalized(u.transcript) for u in part] for part in (train, test)]
-    vectorizer = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, token_pattern=r"\S+")
-    model = make_pipeline(vectorizer, LogisticRegression(class_weight="balanced", max_iter=1000))
-    return model.fit(words[0], _labels(train)).predict(words[1])
-
-
-def _probe(features):
-    def classify(train, test, train_rows, test_rows):
-        del test
+def _floors(trainer, utterances, say):
+    """Title -> classifier, and what it reads of each utterance, an array of n rows."""
+    floors = {"majority class": (DummyClassifier(), np.zeros((len(utterances), 1)))}
+    if "text" in trainer.config.model.modalities and any(u.transcript for u in utterances):
+        vectorizer = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, token_pattern=r"\S+")
+        model = make_pipeline(
+            vectorizer, LogisticRegression(class_weight="balanced", max_iter=1000)
+        )
+        words = np.array([text.normalized(u.transcript) for u in utterances])
+        floors["transcripts, TF-IDF"] = model, words
+    if trainer.model.audio_encoder is not None:
+        say(f"encoding {len(utterances)} utterances ...")
+        states = _pooled_states(trainer, utterances)
         regression = LogisticRegression(C=C, class_weight="balanced", max_iter=2000)
-        model = make_pipeline(StandardScaler(), regression)
-        return model.fit(features[train_rows], _labels(train)).predict(features[test_rows])
-
-    return classify
+        probe = make_pipeline(StandardScaler(), regression)
+        for layer in range(states.shape[1]):
+            floors[f"speech, layer {layer}"] = probe, states[:, layer]
+        floors["speech, all layers"] = probe, states.reshape(len(states), -1)
+    return floors
 
 
 def _pooled_states(trainer, utterances):

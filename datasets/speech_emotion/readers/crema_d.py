@@ -1,4 +1,4 @@
-"""CREMA-D: 91 actors, six emotions, twelve sentences; the emotion intended, or the one heard.
+"""CREMA-D: 91 actors, six emotions, twelve sentences; the emotion intended, or perceived.
 
 Names, sentences and columns as in https://github.com/CheyneyComputerScience/CREMA-D (README); Cao
 et al., "CREMA-D: Crowd-sourced Emotional Multimodal Actors Dataset", IEEE Transactions on
@@ -40,7 +40,7 @@ SENTENCES = {
     "WSI": "We'll stop in a couple of minutes.",
 }
 COUNTS = {label: 1087 if label == "neutral" else 1271 for label in EMOTIONS.values()}
-SILENT = "1076_MTI_SAD_XX"  # Nothing is heard in it; loaders of the corpus leave it out.
+SILENT = "1076_MTI_SAD_XX"  # Silent; loaders of the corpus leave it out.
 VOTES = "processedResults/summaryTable.csv"
 
 # Actor, sentence, emotion, level; older copies have a 1040_ITH_SAD_X (the repository's issue 6).
@@ -128,6 +128,6 @@ READERS = {
         "CREMA-D: 7442 utterances of 91 actors, six emotions, as intended.", voted=False
     ),
     "crema_d_voted": _reader(
-        "CREMA-D: the emotion that most raters of the voice heard; ties left out.", voted=True
+        "CREMA-D: the emotion that most raters perceived in the voice; ties left out.", voted=True
     ),
 }
