@@ -83,12 +83,6 @@ def read(workdir: str) -> Run:
       UserError: there is none, none of its folds is finished, or a file of it is damaged.
     """
     workdir = files.resolve(workdir)
-    if not files.exists(os.path.join(workdir, CONFIG)):
-        there = "There is no folder" if not files.exists(workdir) else f"No {CONFIG} is in"
-        raise UserError(
-            f"{there} {workdir}. Name the --workdir of a finished run of `python -m mmer_jax.main`:"
-            " it holds config.json and folders fold1, fold2, ... or seed0, seed1, ..."
-        )
     config = read_config(workdir)
     folds = finished_folds(workdir)
     if not folds:
@@ -131,7 +125,7 @@ def read_fold(folder: str) -> FoldRun:
     Raises:
       UserError: a file of it is missing or damaged.
     """
-    config = read_config(os.path.dirname(folder))
+    config = _config(os.path.dirname(folder))
     result = read_result(folder, config)
     return FoldRun(folder, config, result, _lines(folder), _lines(os.path.join(folder, "refit")))
 
@@ -228,8 +222,18 @@ def _numbered(folder, prefix):
     return [os.path.join(folder, name) for name in in_order]
 
 
-def read_config(folder: str) -> ml_collections.ConfigDict:
-    """The config in a run's workdir or a seed's folder; raises UserError where there is none."""
+def read_config(workdir: str) -> ml_collections.ConfigDict:
+    """The config of a run, begun or finished; raises UserError where there is none."""
+    if not files.exists(os.path.join(workdir, CONFIG)):
+        there = "There is no folder" if not files.exists(workdir) else f"No {CONFIG} is in"
+        raise UserError(
+            f"{there} {workdir}. Name the --workdir of a finished run of `python -m mmer_jax.main`:"
+            " it holds config.json and folders fold1, fold2, ... or seed0, seed1, ..."
+        )
+    return _config(workdir)
+
+
+def _config(folder):
     return configuration.from_json(_json(os.path.join(folder, CONFIG)))
 
 
