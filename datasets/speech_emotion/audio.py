@@ -1,6 +1,7 @@
 """Recordings of any format and rate as 16 kHz mono."""
 
 import pathlib
+import re
 
 import numpy as np
 import soundfile
@@ -10,6 +11,9 @@ SAMPLE_RATE = 16_000
 LONGEST = 300.0  # seconds
 _ROUNDED = 0.05  # seconds
 _LFS = b"version https://git-lfs"
+# libsndfile reads what there is of a wav whose header counts more bytes, and says so in its log.
+_COUNTS = re.compile(r"\ndata : (\d+) \(should be (\d+)\)")
+_UNCOUNTED = 2**31 - 2**16  # bytes from which a header's count means: written to a pipe
 
 
 class AudioError(ValueError):
@@ -30,6 +34,12 @@ def read(
     """
     try:
         with soundfile.SoundFile(path) as file:
+            counts = _COUNTS.search(file.extra_info)
+            if counts and int(counts[2]) < int(counts[1]) < _UNCOUNTED:
+                raise AudioError(
+                    f"{counts[2]} bytes of samples, {counts[1]} by its header: cut short, copy it "
+                    "again"
+                )
             rate = file.samplerate
             length = file.frames / rate
             first, last = start or 0.0, length if end is None else end

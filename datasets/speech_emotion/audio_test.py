@@ -67,6 +67,24 @@ def test_a_part_that_is_none(start, end, tmp_path):
         audio.load(tmp_path / "x.wav", start, end)
 
 
+@pytest.mark.parametrize("kept", [44, 1044, 15_000])
+def test_a_wav_cut_short(kept, tmp_path):
+    path = tmp_path / "x.wav"
+    soundfile.write(path, tone(16_000), 16_000)
+    path.write_bytes(path.read_bytes()[:kept])
+    with pytest.raises(audio.AudioError, match="16000 by its header: cut short"):
+        audio.load(path)
+
+
+def test_a_wav_from_a_pipe_counts_nothing(tmp_path):
+    path = tmp_path / "x.wav"
+    soundfile.write(path, tone(16_000), 16_000)
+    data = path.read_bytes()
+    assert data[36:40] == b"data"
+    path.write_bytes(data[:4] + b"\xff" * 4 + data[8:40] + b"\xff" * 4 + data[44:])
+    assert len(audio.load(path)) == 8000
+
+
 BAD = {
     "empty.wav": (b"", "an empty file"),
     "pointer.wav": (b"version https://git-lfs.github.com/spec/v1\noid sha256:0", "git lfs pull"),
