@@ -68,11 +68,16 @@ CASES = {
     "bert": ("bert", {}),
     "bert, switched": ("bert", _SWITCHED_TEXT | {"type_vocab_size": 3}),
     "roberta": ("roberta", {}),
+    "roberta, switched": ("roberta", _SWITCHED_TEXT | {"type_vocab_size": 1}),
     "xlm-roberta": ("xlm-roberta", {}),
     "xlm-roberta, switched": ("xlm-roberta", _SWITCHED_TEXT | {"type_vocab_size": 1}),
-    "camembert": ("camembert", {}),
+    "camembert, switched": ("camembert", _SWITCHED_TEXT | {"type_vocab_size": 1}),
     "electra": ("electra", {"embedding_size": 32}),
-    "electra, switched": ("electra", _SWITCHED_TEXT | {"embedding_size": 16}),
+    "electra, switched": (
+        "electra", _SWITCHED_TEXT | {
+            "embedding_size": 16, "num_attention_heads": 2, "type_vocab_size": 3,
+        },
+    ),
     "distilbert": ("distilbert", {}),
     "distilbert, switched": ("distilbert", {"activation": "relu", "pad_token_id": 2}),
 }  # fmt: skip
