@@ -4,6 +4,7 @@ import collections
 import contextlib
 import dataclasses
 import functools
+import hashlib
 import itertools
 import json
 import os
@@ -93,6 +94,8 @@ class Corpus:
       label_map: label of the dataset -> the class that it counts as; others keep their name.
 
     Attributes:
+      folder, version: of the prepared dataset.
+      identity: 16 hex digits that change with its files, its recordings or their order.
       label_names: of the c classes.
       left_out: label -> number of its utterances, of those labels that are no class.
 
@@ -118,6 +121,9 @@ class Corpus:
         )
         others = (row["label"] for row in rows if row["label"] not in numbers)
         self.left_out = dict(collections.Counter(others).most_common())
+        recordings = [(row["id"], row["samples"], row.get("augmented")) for row in rows]
+        known = json.dumps([index["files"], recordings], sort_keys=True)
+        self.identity = hashlib.sha256(known.encode()).hexdigest()[:16]
 
     @classmethod
     def of(cls, config) -> "Corpus":
