@@ -107,6 +107,8 @@ class Builder(tfds.core.GeneratorBasedBuilder):
         source = files.find_release(manual_dir)
         utterances = release.read_release(source)
         _report(utterances, source)
+        found = {self._class_of(utterance) for utterance in utterances}
+        self.info.metadata["labels"] = [x for x in self.builder_config.labels if x in found]
         ids = {utterance.id for utterance in utterances}
         extra = augmented.read_augmented(manual_dir / "augmented", ids)
         _report_views([u for u in utterances if self._class_of(u)], extra)
