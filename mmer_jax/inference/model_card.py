@@ -3,7 +3,7 @@
 from importlib import metadata
 from pathlib import Path
 
-from mmer_jax.configuration import PROTOCOLS
+from mmer_jax.configuration import PROTOCOLS, datasets
 from mmer_jax.data.corpus import is_synthetic
 from mmer_jax.metrics import reliability
 from mmer_jax.reporting.report import TITLES
@@ -21,9 +21,8 @@ def markdown(model: LoadedModel) -> str:
 
     config, card = model.config, model.card
     synthetic = is_synthetic(config)
-    english = synthetic or config.data.dataset.startswith(
-        "iemocap"
-    )  # others may be in any language
+    # Others may be in any language.
+    english = synthetic or all(name.startswith("iemocap") for name in datasets(config))
     front = ModelCardData(
         license="other",
         library_name="mmer_jax",
@@ -33,7 +32,7 @@ def markdown(model: LoadedModel) -> str:
         base_model=card.get("encoders", hub_names(config)) or None,
     )
     modalities = {"audio": "speech", "text": "text"}
-    speech = f"the speech of {config.data.dataset}"
+    speech = f"the speech of {' and '.join(datasets(config))}"
     if english:
         manner = "synthesised" if synthetic else "acted"
         speech = f"{manner} English speech, recorded well, one speaker at a time,"
@@ -92,7 +91,7 @@ def _facts(model):
     selection = card.get("selection", config.selection)
     refit = ", then trained anew on those too" if config.refit else ""
     facts = {
-        "corpus": config.data.dataset,
+        "corpus": ", ".join(datasets(config)),
         "protocol": f"{PROTOCOLS.get(protocol, protocol)} left out of training and tested",
         "tested fold": card.get("fold"),
         "seed": card.get("seed"),
