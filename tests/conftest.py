@@ -117,11 +117,12 @@ def prepared_awkward(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def people(tmp_path_factory):
-    """A data_dir with `speech_emotion/people`: see `made_corpora.people`."""
+    """A data_dir with `speech_emotion/people` and `.../abroad`: see `made_corpora`."""
     from tests import made_corpora
 
     def make(folder):
-        made_corpora.prepare(folder, "people", made_corpora.people())
+        corpora = {"people": made_corpora.people(), "abroad": made_corpora.abroad()}
+        made_corpora.prepare(folder, corpora)
 
     return _shared(tmp_path_factory, "people", make)
 

@@ -4,7 +4,7 @@ import re
 from importlib import metadata
 from pathlib import Path
 
-from mmer_jax.configuration import PROTOCOLS
+from mmer_jax.configuration import PROTOCOLS, datasets
 from mmer_jax.data.corpus import is_synthetic
 from mmer_jax.metrics import reliability
 from mmer_jax.reporting.report import TITLES
@@ -22,7 +22,7 @@ def markdown(model: LoadedModel) -> str:
 
     config, card = model.config, model.card
     synthetic = is_synthetic(config)
-    acted = synthetic or config.data.dataset.startswith("iemocap")
+    acted = synthetic or all(name.startswith("iemocap") for name in datasets(config))
     languages = ["en"] if acted else card.get("languages", [])
     codes = [name for name in languages if re.fullmatch("[a-z]{2,3}", name)]  # as the hub has them
     front = ModelCardData(
@@ -34,7 +34,7 @@ def markdown(model: LoadedModel) -> str:
         base_model=card.get("encoders", hub_names(config)) or None,
     )
     modalities = {"audio": "speech", "text": "text"}
-    speech = f"the speech of {config.data.dataset}"
+    speech = f"the speech of {' and '.join(datasets(config))}"
     if languages:
         speech += f" (language{'s' if len(languages) > 1 else ''}: {', '.join(languages)})"
     if acted:
@@ -95,7 +95,7 @@ def _facts(model):
     selection = card.get("selection", config.selection)
     refit = ", then trained anew on those too" if config.refit else ""
     facts = {
-        "corpus": config.data.dataset,
+        "corpus": ", ".join(datasets(config)),
         "protocol": f"{PROTOCOLS.get(protocol, protocol)} left out of training and tested",
         "tested fold": card.get("fold"),
         "seed": card.get("seed"),

@@ -267,12 +267,13 @@ def initial_params(model: MMER, config, label_names: tuple[str, ...],
         )
     factory.check_params(model, found.params, source)
     fold, protocol = found.card.get("fold"), found.card.get("protocol")
-    same_data = fold is not None and found.config.data.dataset == config.data.dataset
+    theirs, ours = (configuration.datasets(c) for c in (found.config, config))
     tested = [(f.protocol, f.number) for f in folds.of_dataset(config)]
     other_groups = found.config.fold_count != config.fold_count
-    if same_data and (tested != [(protocol, fold)] or (protocol == "speakers" and other_groups)):
+    other_test = tested != [(protocol, fold)] or (protocol == "speakers" and other_groups)
+    if fold is not None and {*theirs} & {*ours} and (theirs != ours or other_test):
         print(
-            f"config.init_from={source} was trained on all of {config.data.dataset} but {protocol} "
+            f"config.init_from={source} was trained on all of {', '.join(theirs)} but {protocol} "
             f"{fold}: figures on anything else are too good, for it has seen what is tested.",
             flush=True,
         )

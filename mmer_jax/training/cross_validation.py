@@ -132,6 +132,10 @@ def _about_labels(trainer):
     if corpus.left_out:
         counts = ", ".join(f"{name} {count}" for name, count in corpus.left_out.items())
         yield f"Left out, for their labels are no classes: {counts}."
+    for name in dict.fromkeys(u.corpus for u in corpus.utterances if u.corpus):
+        labels = [corpus.label_names[u.label] for u in corpus.utterances if u.corpus == name]
+        counts = ", ".join(f"{label} {labels.count(label)}" for label in corpus.label_names)
+        yield f"{name}: {len(labels)} utterances: {counts}."
     for fold in folds.selected(corpus.utterances, config):
         try:
             split = trainer.split(fold)
@@ -309,6 +313,7 @@ def _rows(trainer, outputs, utterances, trained):
             seen=is_seen,
             recognized=words,
             transcript=u.transcript,
+            corpus=u.corpus,
         )
         for u, score, is_seen, words in zip(
             utterances, scores(outputs["logits"], trainer.label_names), seen, recognized

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from mmer_jax.data import corpus as data_corpus
+from mmer_jax.data import prepared as data_prepared
 from mmer_jax.data.corpus import Corpus
 from mmer_jax.errors import UserError
 
@@ -32,7 +33,6 @@ def test_reading_batches_imports_no_tensorflow(prepared):
 import sys
 from mmer_jax import configuration
 from mmer_jax.data import loader, text
-from mmer_jax.data import corpus as data_corpus
 from mmer_jax.data.corpus import Corpus
 from mmer_jax.data.preprocessing import Preprocessor
 corpus = Corpus({str(prepared / "tfds")!r})
@@ -143,13 +143,67 @@ def test_a_label_that_names_nothing_is_refused(people, labels, label_map, named)
         Corpus(str(people), PEOPLE, labels, label_map)
 
 
+BOTH = (PEOPLE, "speech_emotion/abroad")
+
+
+def test_several_corpora_never_mix_up(people):
+    parts = [Corpus(str(people), name) for name in BOTH]
+    corpus = Corpus(str(people), BOTH, (), {"froh": "hap"})
+    assert corpus.label_names == ("exc", "hap", "neu", "sad", "bored")
+    assert corpus.version == "people 1.0.0, abroad 1.0.0"
+    every = [(part, u) for part in parts for u in part.utterances]
+    assert len(corpus.utterances) == len(every) == 96 + 42
+    for i, (u, (part, alone)) in enumerate(zip(corpus.utterances, every)):
+        name = "people" if part is parts[0] else "abroad"
+        assert (u.index, u.corpus, u.id) == (i, name, f"{name}:{alone.id}")
+        assert u.speaker == f"{name}:{alone.speaker}" and u.session == u.dialog == ""
+        assert (u.language, u.transcript) == (alone.language, alone.transcript)
+        label = part.label_names[alone.label]
+        assert corpus.label_names[u.label] == {"froh": "hap"}.get(label, label)
+        if i % 20 == 0:
+            assert (corpus.recordings(u)[0] == part.recordings(alone)[0]).all()
+    assert len({u.speaker for u in corpus.utterances}) == 12 + 7
+
+
+def test_a_voice_of_one_corpus_is_no_speaker_of_another():
+    row = {"id": "u", "speaker": "3", "augmented": [(0, 9, "3"), (9, 8, "")]}
+    named = data_corpus._with_corpus(row, "people")
+    assert (named["id"], named["speaker"]) == ("people:u", "people:3")
+    assert named["augmented"] == [(0, 9, "people:3"), (9, 8, "")] and "session" not in named
+
+
+def test_corpora_that_can_not_be_joined_are_refused(people, tmp_path):
+    for name in ("people", "again"):
+        shutil.copytree(people / PEOPLE, tmp_path / "speech_emotion" / name)
+    with pytest.raises(UserError, match="96 utterances are in both again and people"):
+        Corpus(str(tmp_path), (PEOPLE, "speech_emotion/again"))
+    with pytest.raises(UserError, match="No utterance of speech_emotion/abroad.*bored, froh"):
+        Corpus(str(people), BOTH, ("exc", "neu"))
+    with pytest.raises(UserError, match="'calm'.*abroad.*exc, hap, neu, sad, bored, froh"):
+        Corpus(str(people), BOTH, (), {"calm": "neu"})
+
+
+def test_a_model_s_classes_may_be_lacking(people):
+    corpus = Corpus(str(people), BOTH[1], ("sad", "exc", "hap"), {"froh": "exc"}, given=True)
+    assert corpus.label_names == ("sad", "exc", "hap") and corpus.left_out == {"bored": 7}
+    lacking = Corpus(str(people), BOTH[1], ("sad", "exc", "hap"), given=True)
+    assert {u.label for u in lacking.utterances} == {0, 2}
+    for label_map, message in (
+        ({"bored": "calm"}, "maps to 'calm'.*the classes sad, exc, hap"),
+        ({"calm": "sad"}, "maps 'calm'"),
+        ({"hap": "sad", "froh": "sad"}, "Less than two"),
+    ):
+        with pytest.raises(UserError, match=message):
+            Corpus(str(people), BOTH[1], ("sad", "exc", "hap"), label_map, given=True)
+
+
 @pytest.fixture
 def copied(people, tmp_path):
     """A copy of it without an index."""
     shutil.copytree(people, tmp_path / "data")
     (folder,) = (tmp_path / "data").glob("speech_emotion/people/*.*.*")
     (folder / "index.json").unlink(missing_ok=True)
-    data_corpus._index.cache_clear()
+    data_prepared._index.cache_clear()
     return tmp_path / "data", folder / "index.json"
 
 
@@ -157,9 +211,9 @@ def test_the_index_is_made_once(copied, people, monkeypatch):
     data_dir, index = copied
     made = Corpus(str(data_dir), PEOPLE)
     assert index.exists() and made.utterances == Corpus(str(people), PEOPLE).utterances
-    data_corpus._index.cache_clear()
+    data_prepared._index.cache_clear()
     with monkeypatch.context() as patch:
-        patch.setattr(data_corpus, "_make_index", lambda _: pytest.fail("it was made again"))
+        patch.setattr(data_prepared, "_make_index", lambda _: pytest.fail("it was made again"))
         again = Corpus(str(data_dir), PEOPLE)
     assert again.utterances == made.utterances and again.label_names == made.label_names
     # Other shards are another dataset, and half an index is none.
@@ -168,7 +222,7 @@ def test_the_index_is_made_once(copied, people, monkeypatch):
         lambda: index.write_text(index.read_text()[:100]),
     ):
         change()
-        data_corpus._index.cache_clear()
+        data_prepared._index.cache_clear()
         assert Corpus(str(data_dir), PEOPLE).utterances == made.utterances
         assert json.loads(index.read_text())["files"].keys() >= {"features.json"}
 
@@ -179,7 +233,7 @@ def test_opening_reads_the_index_and_no_audio(copied):
     made = Corpus(str(data_dir), PEOPLE)
     for shard in index.parent.glob("*.array_record*"):
         shard.write_bytes(b"?" * shard.stat().st_size)
-    data_corpus._index.cache_clear()
+    data_prepared._index.cache_clear()
     again = Corpus(str(data_dir), PEOPLE)
     assert again.utterances == made.utterances and again.label_names == made.label_names
     with pytest.raises(Exception):  # noqa: B017 - of array_record
@@ -192,8 +246,8 @@ def test_a_dataset_that_can_only_be_read_has_its_index_in_memory(copied, monkeyp
     def refused(*_):
         raise OSError("read-only file system")
 
-    monkeypatch.setattr(data_corpus.files, "replace_file", refused)
+    monkeypatch.setattr(data_prepared.files, "replace_file", refused)
     corpus = Corpus(str(data_dir), PEOPLE)
     assert len(corpus.utterances) == 96 and not index.exists()
-    monkeypatch.setattr(data_corpus, "_make_index", lambda _: pytest.fail("it was made again"))
+    monkeypatch.setattr(data_prepared, "_make_index", lambda _: pytest.fail("it was made again"))
     assert Corpus(str(data_dir), PEOPLE).utterances == corpus.utterances
