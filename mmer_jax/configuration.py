@@ -26,6 +26,7 @@ PROTOCOLS = {
     "speakers": "a group of speakers",
     "fold": "one of the corpus' own folds",
     "split": "the corpus' own test part",
+    "corpus": "one of several corpora",
 }
 # Options that may differ between a run and its continuation: they move files or work, not numbers.
 NOT_IN_FINGERPRINT = (
@@ -35,7 +36,7 @@ NOT_IN_FINGERPRINT = (
 CHOICES = {
     "protocol": ("auto", *PROTOCOLS),
     "selection": ("heldout", "original"),
-    "heldout": ("auto", "dialog", "speaker", "session", "fold", "utterance"),
+    "heldout": ("auto", "dialog", "speaker", "session", "fold", "corpus", "utterance"),
     "data.normalize": ("auto", "utterance", "none"),
     "audio.family": encoders.names("audio"),
     "text.family": encoders.names("text"),
@@ -89,11 +90,13 @@ _LATER = {
     "model.pooling": "max",
     "fold_count": 5,
     "heldout": "auto",
+    "data.corpora": [],
     "data.labels": [],
     "data.label_map": {},
     "losses.ce.class_weights": "none",
     "data.cache_features": False,
     "audio.subsample": 1,
+    "losses.ctc.alphabet": "english",
 }
 _FORMS = {"literature": "standard", "released": "original"}
 # Old name -> new name, and old value -> new value; a value that isn't listed stays as it is.
@@ -122,7 +125,7 @@ def default() -> ml_collections.ConfigDict:
     c.seed = 0  # of weights, shuffling, dropout and what is held out
     c.seeds = ()  # runs the whole protocol once per seed, each in its own folder; (): `seed` alone
     # what a fold leaves out and tests: one session, one speaker, a group of speakers, the corpus'
-    # own fold, or the test part of its own split; auto: what the corpus has
+    # own fold, the test part of its own split, or one of several corpora; auto: what the corpus has
     c.protocol = "session"
     c.fold_count = 5  # groups that protocol=speakers divides the speakers into
     c.folds = ()  # numbers of the folds to run; (): all
@@ -130,8 +133,8 @@ def default() -> ml_collections.ConfigDict:
     c.selection_metric = "ua"  # what the epoch is chosen by: a metric, or loss
     c.refit = False  # afterwards train anew, on what was held out too, for the chosen steps
     c.exclude_seen_transcripts = False  # take out of training what the test side says word for word
-    # what is held out of training as a whole: dialog, speaker, session, fold or utterance; auto:
-    # the official validation part, or dialogs, or speakers, or utterances, what there is first
+    # what is held out of training as a whole: dialog, speaker, session, fold, corpus or utterance;
+    # auto: the official validation part, or dialogs, or speakers, or utterances, what is there
     c.heldout = "auto"
     c.heldout_fraction = 0.12  # share of the training utterances held out
 
@@ -142,6 +145,9 @@ def default() -> ml_collections.ConfigDict:
     c.data = data = ml_collections.ConfigDict()
     data.dir = "~/tensorflow_datasets"  # where `tfds build --data_dir` put the prepared dataset
     data.dataset = "iemocap/emotions4"  # the dataset's name below data.dir / its builder config
+    # several datasets of data.dir in data.dataset's place, for example ("speech_emotion/emodb",
+    # "speech_emotion/ravdess")
+    data.corpora = ()
     data.labels = ()  # the classes, in the order of tables and logits; (): all of the dataset
     # labels that count as another one, for example {"exc": "hap"}; before data.labels selects
     data.label_map = config_dict.create()
@@ -240,7 +246,12 @@ def validate(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
         if values.get(path) in renamed:
             values[path] = renamed[values[path]]
             config.update_from_flattened_dict({path: values[path]})
-    config.data.dataset = values["data.dataset"] = _whole_name(config.data.dataset)
+    config.data.corpora = corpora = tuple(map(_whole_name, config.data.corpora))
+    # Of several, data.dataset says nothing: it must not tell two equal configs apart.
+    config.data.dataset = _whole_name(corpora[0] if corpora else config.data.dataset)
+    if len(corpora) == 1:
+        config.data.corpora = ()
+    values |= {f"data.{name}": config.data[name] for name in ("corpora", "dataset")}
     # A file may add a key to a ConfigDict, and nothing would read it.
     for path in values.keys() - known:
         near = _RENAMED[path][:1] if path in _RENAMED else difflib.get_close_matches(path, known, 1)
@@ -285,6 +296,13 @@ def _clashes(c):
         yield (
             f"config.folds is {numbers!r}; expected different whole numbers from 1, for example "
             "--config.folds='(5,)', or () for all."
+        )
+    if _repeats(c.data.corpora):
+        yield f"config.data.corpora is {tuple(c.data.corpora)!r}; expected each dataset once."
+    if c.protocol == "corpus" and not c.data.corpora:
+        yield (
+            "config.protocol=corpus leaves one of several corpora out, and there is one, "
+            f"{c.data.dataset}. Name all by config.data.corpora, or use another protocol."
         )
     if _repeats(c.data.labels):
         yield f"config.data.labels is {tuple(c.data.labels)!r}; expected each label once."
@@ -389,6 +407,11 @@ def _unreadable(optimizer):
                 return f"{factor} is no factor"
     except (TypeError, ValueError, re.error) as e:
         return str(e)
+
+
+def datasets(config: ml_collections.ConfigDict) -> tuple[str, ...]:
+    """Names of the prepared datasets that a run is trained and tested on."""
+    return tuple(config.data.corpora) or (config.data.dataset,)
 
 
 def to_json(config: ml_collections.ConfigDict) -> dict:

@@ -1,6 +1,6 @@
 """Stored states of a frozen encoder: a flat file, memory-mapped, and the index that grows with it.
 
-    features/<dataset>/<version>/audio-<digest>/
+    features/<dataset>/audio-<digest>/
       index.jsonl   what the states are of; then, of each batch stored, [[key, frames], ...]
       states.bin    float16, one utterance after another, each [l, t, d] or [t, d]
 

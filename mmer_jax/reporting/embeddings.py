@@ -6,6 +6,7 @@ import jax
 import numpy as np
 
 from mmer_jax.data import preprocessing
+from mmer_jax.data.alphabet import Alphabet
 from mmer_jax.data.text import load_tokenizer
 from mmer_jax.errors import UserError
 from mmer_jax.models import factory
@@ -101,7 +102,7 @@ def open_fold(fold: FoldRun, data_dir: str = "", trainer: Trainer | None = None)
         config.data.dir = data_dir
     # Each prepares waveforms in one way; folds of different versions may differ in it.
     if trainer is None or trainer.config.data.normalize != config.data.normalize:
-        trainer = Trainer.for_corpus(config)
+        trainer = Trainer.for_corpus(config, Alphabet.from_json(fold.result.alphabet))
     trainer.reseed(config)
     state = trainer.initial_state(1) if params is None else trainer.trained_state(params)
     return trainer, state, _utterances(trainer.corpus, fold)

@@ -66,8 +66,8 @@ def stores(config, collator: loader.Collator, model: MMER, params: dict) -> dict
     for modality in configuration.cached_modalities(config):
         facts = _facts(config, collator, model, params, modality)
         folder = os.path.join(
-            os.path.expanduser(config.data.dir), "features", config.data.dataset,
-            collator.corpus.version, f"{modality}-{Store.digest(facts)}",
+            os.path.expanduser(config.data.dir), "features", "+".join(collator.corpus.datasets),
+            f"{modality}-{Store.digest(facts)}",
         )  # fmt: skip
         *layers, _, width = _shape(model, modality, factory.example_batch())[1:]
         found[modality] = Store(folder, facts, (*layers, width))
@@ -84,7 +84,7 @@ def _facts(config, collator, model, params, modality):
     }
     if modality == "audio":
         facts |= {
-            "corpus": [config.data.dataset, collator.corpus.version, collator.corpus.identity],
+            "corpus": collator.corpus.identity,
             "layers": model.layers,
             "subsample": model.subsample,
             "window": config.audio.window,
