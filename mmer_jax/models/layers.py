@@ -72,6 +72,33 @@ class WeightedSum(nn.Module):
         ).astype(states[0].dtype)
 
 
+def subsampled(x: jax.Array, mask: jax.Array, every: int) -> jax.Array:
+    """Means over `every` frames that follow each other, the last over those that are left.
+
+    Args:
+      x: [b, t, d].
+      mask: [b, t], 0 on padding, which enters no mean.
+      every: n.
+
+    Returns:
+      [b, ceil(t / n), d], 0 where a group is padding alone.
+    """
+    kept = _grouped((mask > 0)[..., None], every)
+    total = jnp.where(kept, _grouped(x.astype(jnp.float32), every), 0).sum(2)
+    return (total / jnp.maximum(kept.sum(2), 1)).astype(x.dtype)
+
+
+def subsampled_mask(mask: jax.Array, every: int) -> jax.Array:
+    """Whether a group of frames has any: [b, t] -> bool [b, ceil(t / n)]."""
+    return _grouped((mask > 0)[..., None], every).any((2, 3))
+
+
+def _grouped(x, every):
+    """[b, t, d] -> [b, ceil(t / n), n, d], filled with 0."""
+    x = jnp.pad(x, ((0, 0), (0, -x.shape[1] % every), (0, 0)))
+    return x.reshape(x.shape[0], -1, every, x.shape[2])
+
+
 def rematerialized(kind, remat: str, deterministic_at: int | None = None):
     """A module class, with `remat="layers"` one that stores its inputs alone for the gradient.
 
