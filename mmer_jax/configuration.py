@@ -26,6 +26,7 @@ PROTOCOLS = {
     "speakers": "a group of speakers",
     "fold": "one of the corpus' own folds",
     "split": "the corpus' own test part",
+    "corpus": "one of several corpora",
 }
 # Options that may differ between a run and its continuation: they move files or work, not numbers.
 NOT_IN_FINGERPRINT = (
@@ -35,7 +36,7 @@ NOT_IN_FINGERPRINT = (
 CHOICES = {
     "protocol": ("auto", *PROTOCOLS),
     "selection": ("heldout", "original"),
-    "heldout": ("auto", "dialog", "speaker", "session", "fold", "utterance"),
+    "heldout": ("auto", "dialog", "speaker", "session", "fold", "corpus", "utterance"),
     "data.normalize": ("auto", "utterance", "none"),
     "audio.family": encoders.names("audio"),
     "text.family": encoders.names("text"),
@@ -62,6 +63,7 @@ RANGES = {
     "data.max_padding": (0.001, 0.9),
     "data.threads": (1, 256),
     "data.prefetch": (1, 1024),
+    "audio.subsample": (1, 64),
     "text.max_tokens": (4, 512),
     "optimizer.warmup": (0.0, 1.0),
     "losses.memory.size": (0, 10**6),
@@ -85,12 +87,17 @@ _LATER = {
     "optimizer.groups": [],
     "audio.layers": "last",
     "audio.window": "utterance",
+    "audio.adapter": "",
     "model.pooling": "max",
     "fold_count": 5,
     "heldout": "auto",
+    "data.corpora": [],
     "data.labels": [],
     "data.label_map": {},
     "losses.ce.class_weights": "none",
+    "data.cache_features": False,
+    "audio.subsample": 1,
+    "losses.ctc.alphabet": "english",
 }
 _FORMS = {"literature": "standard", "released": "original"}
 # Old name -> new name, and old value -> new value; a value that isn't listed stays as it is.
@@ -119,7 +126,7 @@ def default() -> ml_collections.ConfigDict:
     c.seed = 0  # of weights, shuffling, dropout and what is held out
     c.seeds = ()  # runs the whole protocol once per seed, each in its own folder; (): `seed` alone
     # what a fold leaves out and tests: one session, one speaker, a group of speakers, the corpus'
-    # own fold, or the test part of its own split; auto: what the corpus has
+    # own fold, the test part of its own split, or one of several corpora; auto: what the corpus has
     c.protocol = "session"
     c.fold_count = 5  # groups that protocol=speakers divides the speakers into
     c.folds = ()  # numbers of the folds to run; (): all
@@ -127,8 +134,8 @@ def default() -> ml_collections.ConfigDict:
     c.selection_metric = "ua"  # what the epoch is chosen by: a metric, or loss
     c.refit = False  # afterwards train anew, on what was held out too, for the chosen steps
     c.exclude_seen_transcripts = False  # take out of training what the test side says word for word
-    # what is held out of training as a whole: dialog, speaker, session, fold or utterance; auto:
-    # the official validation part, or dialogs, or speakers, or utterances, what there is first
+    # what is held out of training as a whole: dialog, speaker, session, fold, corpus or utterance;
+    # auto: the official validation part, or dialogs, or speakers, or utterances, what is there
     c.heldout = "auto"
     c.heldout_fraction = 0.12  # share of the training utterances held out
 
@@ -139,6 +146,9 @@ def default() -> ml_collections.ConfigDict:
     c.data = data = ml_collections.ConfigDict()
     data.dir = "~/tensorflow_datasets"  # where `tfds build --data_dir` put the prepared dataset
     data.dataset = "iemocap/emotions4"  # the dataset's name below data.dir / its builder config
+    # several datasets of data.dir in data.dataset's place, for example ("speech_emotion/emodb",
+    # "speech_emotion/ravdess")
+    data.corpora = ()
     data.labels = ()  # the classes, in the order of tables and logits; (): all of the dataset
     # labels that count as another one, for example {"exc": "hap"}; before data.labels selects
     data.label_map = config_dict.create()
@@ -150,16 +160,23 @@ def default() -> ml_collections.ConfigDict:
     data.max_padding = 0.10  # share of the samples fed that may be padding where buckets is 0
     data.threads = 4  # loader threads
     data.prefetch = 8  # batches prepared ahead
+    # states of frozen encoders are computed once and stored in data.dir: docs/performance.md
+    data.cache_features = False
 
     c.audio = audio = ml_collections.ConfigDict()
-    audio.family = "wav2vec2"  # wav2vec2 (and HuBERT) on the waveform, whisper on log-mel
+    # of an encoder from scratch: wav2vec2 and its kin on the waveform, whisper on log-mel; a
+    # pretrained one brings its own
+    audio.family = "wav2vec2"
     audio.pretrained = ""  # hub name or folder in Hugging Face format; empty: from scratch
+    # language of adapters that the checkpoint has, as in MMS: eng; none: without its adapters
+    audio.adapter = ""
     audio.size = _size(768, 12, 12, 3072)  # of an encoder from scratch
     audio.conv_channels = 512  # wav2vec2's convolution channels, from scratch
     # which hidden states are read: last, a layer's number as text (0: what enters the first), or
     # weighted, a learned softmax-weighted sum of all
     audio.layers = "last"
     audio.window = "utterance"  # Whisper's: a recording's own frames; 30s: silence up to 30 s
+    audio.subsample = 1  # frames of 20 ms whose mean is one frame of the model's
 
     c.text = text = ml_collections.ConfigDict()
     text.family = "roberta"  # of an encoder from scratch; a pretrained one brings its own
@@ -234,7 +251,12 @@ def validate(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
         if values.get(path) in renamed:
             values[path] = renamed[values[path]]
             config.update_from_flattened_dict({path: values[path]})
-    config.data.dataset = values["data.dataset"] = _whole_name(config.data.dataset)
+    config.data.corpora = corpora = tuple(map(_whole_name, config.data.corpora))
+    # Of several, data.dataset says nothing: it must not tell two equal configs apart.
+    config.data.dataset = _whole_name(corpora[0] if corpora else config.data.dataset)
+    if len(corpora) == 1:
+        config.data.corpora = ()
+    values |= {f"data.{name}": config.data[name] for name in ("corpora", "dataset")}
     # A file may add a key to a ConfigDict, and nothing would read it.
     for path in values.keys() - known:
         near = _RENAMED[path][:1] if path in _RENAMED else difflib.get_close_matches(path, known, 1)
@@ -271,12 +293,31 @@ def _clashes(c):
             f"config.audio.layers is {c.audio.layers!r}; expected last, weighted or a layer's "
             'number as text, for example "3".'
         )
+    if not re.fullmatch(r"[\w-]*", c.audio.adapter):
+        yield (
+            f"config.audio.adapter is {c.audio.adapter!r}; expected a language as in the name of "
+            "the checkpoint's file, for example eng of adapter.eng.safetensors, or none."
+        )
+    if c.audio.adapter and "audio" in modalities and not c.audio.pretrained:
+        yield (
+            f"config.audio.adapter is {c.audio.adapter!r}, and an encoder from scratch has no "
+            "adapters. Name a checkpoint that has them in config.audio.pretrained."
+        )
     if c.mesh.data == 0:
         yield "config.mesh.data is 0; expected a number of devices, or -1 for all."
+    if c.data.cache_features:
+        yield from _uncacheable(c)
     if _repeats(numbers) or not all(isinstance(f, int) and f >= 1 for f in numbers):
         yield (
             f"config.folds is {numbers!r}; expected different whole numbers from 1, for example "
             "--config.folds='(5,)', or () for all."
+        )
+    if _repeats(c.data.corpora):
+        yield f"config.data.corpora is {tuple(c.data.corpora)!r}; expected each dataset once."
+    if c.protocol == "corpus" and not c.data.corpora:
+        yield (
+            "config.protocol=corpus leaves one of several corpora out, and there is one, "
+            f"{c.data.dataset}. Name all by config.data.corpora, or use another protocol."
         )
     if _repeats(c.data.labels):
         yield f"config.data.labels is {tuple(c.data.labels)!r}; expected each label once."
@@ -326,6 +367,47 @@ def _clashes(c):
         )
 
 
+def is_frozen(config: ml_collections.ConfigDict, part: str) -> bool:
+    """Whether the optimiser leaves the whole of a part alone, not some of its layers.
+
+    Args:
+      config: the whole config.
+      part: `audio_encoder` or `text_encoder`.
+    """
+    return any(re.fullmatch(pattern, f"{part}/any/path") for pattern in config.optimizer.frozen)
+
+
+def cached_modalities(config: ml_collections.ConfigDict) -> tuple[str, ...]:
+    """The modalities whose encoder's states are stored, see `config.data.cache_features`.
+
+    What a CTC head writes is new in every epoch: with `config.train.ctc_texts` the text encoder
+    computes as ever.
+    """
+    if not config.data.cache_features:
+        return ()
+    frozen = [m for m in config.model.modalities if is_frozen(config, f"{m}_encoder")]
+    return tuple(m for m in frozen if m == "audio" or not config.train.ctc_texts)
+
+
+def _uncacheable(c):
+    """Why nothing can be stored of what the encoders give, if it is so."""
+    if _unreadable(c.optimizer):
+        return
+    if not cached_modalities(c):
+        with_ctc = " (config.train.ctc_texts needs the text encoder itself)"
+        patterns = ", ".join(f"'{m}_encoder/.*'" for m in c.model.modalities)
+        yield (
+            "config.data.cache_features stores what a frozen encoder gives, and none is frozen as "
+            f"a whole{with_ctc if c.train.ctc_texts else ''}. Freeze one, "
+            f'--config.optimizer.frozen="({patterns},)", or leave cache_features off.'
+        )
+    if c.model.padding == "original" and "audio" in c.model.modalities:
+        yield (
+            "config.model.padding=original makes what the audio encoder gives depend on the batch, "
+            "so config.data.cache_features can't store it; use padding=masked or no cache."
+        )
+
+
 def _repeats(numbers):
     return len(set(numbers)) != len(numbers)
 
@@ -340,6 +422,11 @@ def _unreadable(optimizer):
                 return f"{factor} is no factor"
     except (TypeError, ValueError, re.error) as e:
         return str(e)
+
+
+def datasets(config: ml_collections.ConfigDict) -> tuple[str, ...]:
+    """Names of the prepared datasets that a run is trained and tested on."""
+    return tuple(config.data.corpora) or (config.data.dataset,)
 
 
 def to_json(config: ml_collections.ConfigDict) -> dict:

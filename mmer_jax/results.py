@@ -10,7 +10,7 @@ from mmer_jax.metrics import classification, reliability
 # What is held out of training for the choice of the epoch, in words; see `folds.Split.heldout`.
 HELDOUT = {
     "dialog": "held-out dialogs", "speaker": "held-out speakers", "session": "held-out sessions",
-    "fold": "held-out folds", "utterance": "held-out utterances",
+    "fold": "held-out folds", "corpus": "held-out corpora", "utterance": "held-out utterances",
     "validation": "the official validation part", "": "the test side",
 }  # fmt: skip
 
@@ -26,6 +26,8 @@ class PredictionRow:
       probabilities, logits: c numbers, of 6 digits.
       seen: whether a training utterance has the same words; None: not known.
       recognized: greedy transcript of the CTC head; None without a trained one.
+      corpus: of several, that of the utterance, whose name is then before those of the utterance,
+        its session, speaker and dialog.
     """
 
     utterance: str
@@ -39,6 +41,7 @@ class PredictionRow:
     seen: bool | None
     recognized: str | None
     transcript: str
+    corpus: str = ""
 
 
 def scores(logits: np.ndarray, label_names) -> list[dict]:
@@ -78,6 +81,8 @@ class FoldResult:
       dataset_version: of the TFDS builder.
       normalized: whether waveforms were; None: not recorded.
       pretrained: weights begun with, see `Trainer.pretrained`.
+      languages: that the trained utterances name; [] where they name none, or it is not recorded.
+      alphabet: characters of the CTC head; "" for the English ones.
       layer_weights: of the audio encoder's hidden states, in the order of its layers, 0 being what
         enters the first; None where they are not weighted.
       history: `step`, `epoch`, `score` and metrics of each epoch.
@@ -98,6 +103,8 @@ class FoldResult:
     dataset_version: str
     normalized: bool | None
     pretrained: dict
+    languages: list[str]
+    alphabet: str
     layer_weights: list[float] | None
     history: list[dict]
     predictions: list[PredictionRow]
@@ -115,7 +122,8 @@ class FoldResult:
         """
         values = {
             "dataset_version": "not recorded", "normalized": None, "pretrained": {},
-            "layer_weights": None, "protocol": config.protocol, "shared_speakers": [],
+            "languages": [], "alphabet": "", "layer_weights": None, "protocol": config.protocol,
+            "shared_speakers": [],
             "heldout": "dialog" if config.selection == "heldout" else "",
         } | stored  # fmt: skip
         if "text_sources" not in stored:
@@ -123,10 +131,10 @@ class FoldResult:
             values["temperature"] = None if refit else stored["temperature"]
             uses_text = "text" in config.model.modalities
             values["text_sources"] = reliability.of_old_run(values["temperature"], refit, uses_text)
+        usual = {"seen": None, "recognized": None, "corpus": ""}
         untrained = {} if config.losses.ctc.weight else {"recognized": None}
         values["predictions"] = [
-            _known(PredictionRow, {"seen": None, "recognized": None} | row | untrained)
-            for row in stored["predictions"]
+            _known(PredictionRow, usual | row | untrained) for row in stored["predictions"]
         ]
         return _known(cls, values)
 
@@ -178,6 +186,8 @@ class RunResult:
       intervals: see `intervals.estimate`.
       calibration: ECE and reliability, without and with the temperatures.
       recognition: error rates of the CTC head; None without a trained one.
+      corpora: of several, corpus -> metrics over its test utterances, `confusion` and
+        `utterances`; None for one.
       leakage: `share` of the utterances whose words occur in training, and the metrics of these,
         `seen`, and of the others, `unseen`, with `count`; None where it is not known.
       dataset_versions: of the folds.
@@ -202,6 +212,7 @@ class RunResult:
     intervals: dict
     calibration: dict
     recognition: dict | None
+    corpora: dict | None
     leakage: dict | None
     dataset_versions: list[str]
     pretrained: dict

@@ -4,6 +4,7 @@ Of a prepared dataset (`iemocap/emotions4`, `speech_emotion/ravdess`) it writes 
 beside it, which training and evaluation read; of recordings a line each.
 """
 
+import collections
 import contextlib
 import csv
 import io
@@ -46,7 +47,7 @@ def run(dataset: str, recognizer, data_dir: str = "~/tensorflow_datasets", out: 
     folder = transcripts.folder(data_dir, dataset, corpus.version)
     path = files.resolve(out or os.path.join(folder, recognizer.name + transcripts.SUFFIX))
     if files.exists(path):
-        there = transcripts.read(path, data_dir, dataset, corpus)
+        there = transcripts.read(path, data_dir, corpus)
         if there.recognizer != recognizer.settings:
             raise UserError(
                 f"{path} was written by {there.recognizer}. Name another file by --out."
@@ -84,31 +85,30 @@ def _row(utterance, transcript):
 
 def summary(path: str, dataset: str, data_dir: str) -> str:
     """What a transcript file holds, with error rates where the dataset has transcripts."""
-    from mmer_jax.data import text, transcripts
+    from mmer_jax.data import transcripts
     from mmer_jax.data.corpus import Corpus
     from mmer_jax.metrics import asr
 
     corpus = Corpus(data_dir, dataset)
-    found = transcripts.read(path, data_dir, dataset, corpus).transcripts
-    notes = [t.note for t in found.values() if t.note]
-    lines = [f"{n} of {len(found)} utterances: {note}" for note in sorted({*notes})
-             if (n := notes.count(note))]  # fmt: skip
-    pairs = [(u.transcript, found[u.id]) for u in corpus.utterances]
-    reference, written = [r for r, _ in pairs], [t for _, t in pairs]
-    rates = asr.error_rates(reference, [t.text for t in written], text.normalized)
+    found = transcripts.read(path, data_dir, corpus).transcripts
+    notes = collections.Counter(t.note for t in found.values() if t.note)
+    lines = [f"{n} of {len(found)} utterances: {note}" for note, n in sorted(notes.items())]
+    reference = [u.transcript for u in corpus.utterances]
+    written = [found[u.id] for u in corpus.utterances]
+    texts = [t.text for t in written]
+    rates = asr.recognizer_rates(reference, texts)
     if rates["wer"] is not None:
         lines.append(
             f"WER {100 * rates['wer']:.1f} %, CER {100 * rates['cer']:.1f} % over "
-            f"{rates['utterances']} utterances (without punctuation and case)"
+            f"{rates['utterances']} utterances, without case and punctuation"
         )
         lines += [
             f"  confidence {low:.1f} to {high:.1f}: WER {100 * part['wer']:.1f} % over "
             f"{part['utterances']} utterances"
             for low, high, part in asr.by_confidence(
-                reference, [t.text for t in written], [t.confidence for t in written],
-                text.normalized,
+                reference, texts, [t.confidence for t in written]
             )
-        ]  # fmt: skip
+        ]
     return "\n".join(lines)
 
 

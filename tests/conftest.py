@@ -42,12 +42,12 @@ def pytest_collection_modifyitems(items):
     items.sort(key=lambda x: (*LONGEST, x.path.stem).index(x.path.stem))
 
 
-def tfds_build(manual_dir, data_dir):
+def tfds_build(manual_dir, data_dir, config="emotions4"):
     """Prepares a tree as a user would."""
     subprocess.run(
         [
             *(sys.executable, "-m", "tensorflow_datasets.scripts.cli.main", "build"),
-            *("--config=emotions4", f"--manual_dir={manual_dir}", f"--data_dir={data_dir}"),
+            *(f"--config={config}", f"--manual_dir={manual_dir}", f"--data_dir={data_dir}"),
         ],
         cwd=ROOT / "datasets" / "iemocap",
         check=True,
@@ -117,11 +117,12 @@ def prepared_awkward(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def people(tmp_path_factory):
-    """A data_dir with `speech_emotion/people`: see `made_corpora.people`."""
+    """A data_dir with `speech_emotion/people` and `.../abroad`: see `made_corpora`."""
     from tests import made_corpora
 
     def make(folder):
-        made_corpora.prepare(folder, "people", made_corpora.people())
+        corpora = {"people": made_corpora.people(), "abroad": made_corpora.abroad()}
+        made_corpora.prepare(folder, corpora)
 
     return _shared(tmp_path_factory, "people", make)
 

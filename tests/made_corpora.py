@@ -1,7 +1,7 @@
 """Prepared datasets of made-up utterances, in the schema of datasets/speech_emotion.
 
 As a program it prepares one, for what prepares a dataset imports tensorflow:
-`made_corpora.py DATA_DIR NAME < rows.json`.
+`made_corpora.py DATA_DIR < corpora.json`.
 """
 
 import json
@@ -14,11 +14,11 @@ import numpy as np
 TEXTS = ("speaker", "session", "dialog", "language", "split", "fold", "transcript")
 
 
-def prepare(data_dir: pathlib.Path, name: str, rows: list[dict]) -> None:
-    """Prepares `speech_emotion/NAME`; a row has `label`, `samples`, and some of `TEXTS`."""
+def prepare(data_dir: pathlib.Path, corpora: dict[str, list[dict]]) -> None:
+    """Prepares `speech_emotion/NAME` of each; a row has `label`, `samples`, and some of `TEXTS`."""
     subprocess.run(
-        [sys.executable, __file__, data_dir, name],
-        input=json.dumps(rows), text=True, check=True, capture_output=True,
+        [sys.executable, __file__, data_dir],
+        input=json.dumps(corpora), text=True, check=True, capture_output=True,
     )  # fmt: skip
 
 
@@ -29,6 +29,16 @@ def people(speakers: int = 12) -> list[dict]:
         {"label": label, "speaker": str(s), "samples": int(rng.integers(4000, 8000)),
          "transcript": "Nothing new."}
         for s in range(1, 1 + speakers) for _ in range(2) for label in ("neu", "exc", "hap", "sad")
+    ]  # fmt: skip
+
+
+def abroad(speakers: int = 7) -> list[dict]:
+    """Other people called by the same numbers, who speak German, in moods of other names."""
+    return [
+        {"label": label, "speaker": str(s), "samples": 4000 + 100 * s + 10 * k, "language": "de",
+         "transcript": "Nichts Neues." if k else ""}
+        for s in range(1, 1 + speakers)
+        for k, label in enumerate(("froh", "hap", "sad", "hap", "sad", "bored"))
     ]  # fmt: skip
 
 
@@ -62,4 +72,5 @@ def _build(data_dir, name, rows):
 
 
 if __name__ == "__main__":
-    _build(sys.argv[1], sys.argv[2], json.load(sys.stdin))
+    for corpus, rows in json.load(sys.stdin).items():
+        _build(sys.argv[1], corpus, rows)

@@ -72,7 +72,7 @@ def test_an_old_config_with_a_renamed_option(name, normalization):
     old = OLD[name]["config"]
     assert old["losses"]["ctc"].keys() == {"weight", "form"}
     config = configuration.from_json(old)
-    assert config.losses.ctc.to_dict() == {"weight": 0.1, "normalization": normalization}
+    assert (config.losses.ctc.weight, config.losses.ctc.normalization) == (0.1, normalization)
     assert configuration.fingerprint(config) == OLD[name]["fingerprint"]
     selection = old["selection"].replace("published", "original")
     assert (config.selection, config.model.padding) == (
@@ -181,6 +181,24 @@ def test_an_old_dataset_is_named_in_one_option():
     assert arguments == [] and len(notices) == 1
 
 
+def test_several_corpora_replace_the_dataset():
+    a, b = load("demo").get_config(), load("demo").get_config()
+    a.data.corpora = b.data.corpora = ("x/one", "x/two")
+    b.data.dataset = "x/three"
+    for config in (a, b):
+        configuration.validate(config)
+    assert configuration.datasets(b) == ("x/one", "x/two")
+    assert configuration.fingerprint(a) == configuration.fingerprint(b)
+    plain = configuration.to_json(b)
+    assert configuration.datasets(configuration.from_json(plain)) == ("x/one", "x/two")
+    del plain["data"]["corpora"]  # as a version before wrote it
+    assert configuration.datasets(configuration.from_json(plain)) == ("x/one",)
+    one, other = load("demo").get_config(), load("demo").get_config()
+    one.data.corpora, other.data.dataset = ("x/one",), "x/one"
+    found = [configuration.to_json(configuration.validate(c)) for c in (one, other)]
+    assert found[0] == found[1] and found[0]["data"]["corpora"] == []
+
+
 def test_a_label_map_has_the_users_own_keys():
     config = load("demo").get_config()
     plain = configuration.fingerprint(config)
@@ -207,6 +225,8 @@ def test_an_option_that_is_gone_is_passed_over():
         ("folds", (0,)),
         ("folds", (1, 1)),
         ("data.labels", ("ang", "ang")),
+        ("data.corpora", ("x/one", "x/one")),
+        ("protocol", "corpus"),
         ("heldout", "room"),
         ("seeds", (0, 0)),
         ("seeds", (-1,)),

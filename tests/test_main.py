@@ -108,6 +108,36 @@ def test_a_table_of_ones_own_is_tested_by_groups_of_speakers(
     assert not runs.read(str(tmp_path)).missing
 
 
+def test_several_corpora_are_left_out_one_by_one(people, prepared, tiny_config, tmp_path, capsys):
+    config = tiny_config(prepared)
+    configuration.audio_only(config)
+    config.data.dir = str(people)
+    config.data.corpora = ("speech_emotion/people", "speech_emotion/abroad")
+    config.data.labels, config.data.label_map = ("hap", "sad"), {"froh": "hap", "exc": "hap"}
+    config.protocol, config.folds, config.train.epochs = "corpus", (), 1
+    table = main.run(config, str(tmp_path))
+    said = capsys.readouterr().out
+    assert "people: 72 utterances: hap 48, sad 24." in said
+    assert "abroad: 35 utterances: hap 21, sad 14." in said
+    found = runs.read(str(tmp_path))
+    assert [f.result.name for f in found.folds] == ["corpus 1 (abroad)", "corpus 2 (people)"]
+    assert [f.result.counts["test"] for f in found.folds] == [35, 72] and not found.missing
+    assert [f.result.shared_speakers for f in found.folds] == [[], []]
+    rows = list(csv.DictReader((tmp_path / "predictions.csv").open()))
+    for row in rows:
+        assert row["utterance"].startswith(row["corpus"]) and row["speaker"][:6] == row["corpus"]
+    for fold, name in zip(found.folds, ("abroad", "people")):
+        own = [r for r in rows if r["corpus"] == name]
+        rates = found.summary.corpora[name]
+        assert len(own) == rates["utterances"] == fold.result.counts["test"]
+        assert rates["confusion"] == fold.result.confusion.tolist()
+    assert "| corpus | WA | UA |" in table and "| abroad |" in table
+    assert found.summary.dataset_versions == ["people 1.0.0, abroad 1.0.0"]
+    assert "the speech of speech_emotion/people and speech_emotion/abroad" in model_card.markdown(
+        checkpoint_io.read(str(tmp_path / "fold1"))
+    )
+
+
 def test_an_awkward_tree_trains_the_same(prepared_awkward, tiny_config, tmp_path):
     main.run(tiny_config(prepared_awkward), str(tmp_path))
     check_outputs(tmp_path, 16)

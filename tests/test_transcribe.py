@@ -43,7 +43,7 @@ def written(whisper, corpus):
 
 def test_the_file_holds_every_utterance_and_what_it_was_made_with(written, corpus, whisper):
     recordings = Corpus(str(corpus))
-    found = transcripts.read("", str(corpus), DATASET, recordings)
+    found = transcripts.read("", str(corpus), recordings)
     assert list(found.transcripts) == [u.id for u in recordings.utterances]
     assert found.name == written.stem and found.recognizer["model"] == "whisper"
     assert str(corpus) not in written.read_text() and whisper not in written.read_text()
@@ -55,7 +55,7 @@ def test_the_file_holds_every_utterance_and_what_it_was_made_with(written, corpu
         assert found.transcripts[u.id].confidence == pytest.approx(t.confidence, rel=1e-4)
     # By its name, with and without the digest, and by its path.
     for name in (written.stem, "whisper", str(written)):
-        assert transcripts.read(name, str(corpus), DATASET, recordings) == found
+        assert transcripts.read(name, str(corpus), recordings) == found
 
 
 @pytest.mark.slow
@@ -91,17 +91,17 @@ def test_what_is_there_already_is_left(written, corpus, whisper, tmp_path, capsy
 def test_another_corpus_is_refused_with_the_command(written, prepared_awkward, corpus):
     other = Corpus(str(prepared_awkward / "tfds"))
     with pytest.raises(UserError, match=f"mmer_jax.transcribe {DATASET} --data_dir="):
-        transcripts.read(str(written), str(prepared_awkward / "tfds"), DATASET, other)
+        transcripts.read(str(written), str(prepared_awkward / "tfds"), other)
     for name in ("nothing", "", "/no/where.json"):
         with pytest.raises(UserError, match="mmer_jax.transcribe"):
-            transcripts.read(name, str(prepared_awkward / "tfds"), DATASET, other)
+            transcripts.read(name, str(prepared_awkward / "tfds"), other)
     copy = written.with_name("whisper-2.json")
     shutil.copy(written, copy)
     with pytest.raises(UserError, match="Name one"):
-        transcripts.read("whisper", str(corpus), DATASET, Corpus(str(corpus)))
+        transcripts.read("whisper", str(corpus), Corpus(str(corpus)))
     copy.write_text(written.read_text()[:-300])
     with pytest.raises(UserError, match="no whole transcript file"):
-        transcripts.read("whisper-2", str(corpus), DATASET, Corpus(str(corpus)))
+        transcripts.read("whisper-2", str(corpus), Corpus(str(corpus)))
     copy.unlink()
 
 

@@ -44,7 +44,7 @@ class Recognizer:
 
     Attributes:
       name: the model's name, the language and 8 digits of a digest over weights and settings.
-      settings: plain values: the model, its digest, and all that changes a transcript.
+      settings: plain values: `name`, the model, its digest, and all that changes a transcript.
 
     Raises:
       UserError: no such model, another kind of model, or a language that it does not know.
@@ -77,7 +77,7 @@ class Recognizer:
         self._options = _options(config, generation, len(self._prompt))
         folder = os.path.expanduser(source)
         known = pretrained.provenance(source)
-        self.settings = {
+        settings = {
             # Nothing of the machine it runs on: of a folder its name.
             "model": os.path.basename(os.path.abspath(folder)) if os.path.isdir(folder) else source,
             "sha256": known["sha256"],
@@ -86,10 +86,11 @@ class Recognizer:
             "no_speech": [NO_SPEECH, round(UNSURE, 6), SILENCE],
             "loop": [LONGEST_GROUP, REPEATS, LOOP_TOKENS],
         }
-        counted = {k: v for k, v in self.settings.items() if k != "model"}
+        counted = {k: v for k, v in settings.items() if k != "model"}
         digest = hashlib.sha256(json.dumps(counted, sort_keys=True).encode()).hexdigest()[:8]
-        parts = [os.path.basename(self.settings["model"]), language, digest]
+        parts = [os.path.basename(settings["model"]), language, digest]
         self.name = "-".join(filter(None, parts))
+        self.settings = {"name": self.name} | settings
 
     def transcribe(self, waves) -> list[Transcript]:
         """The transcript of each recording.

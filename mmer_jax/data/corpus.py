@@ -1,25 +1,16 @@
-"""A prepared dataset, read without tensorflow: an index of its utterances, audio on demand."""
+"""The corpus of a run: utterances of one prepared dataset or of several, audio on demand."""
 
 import collections
-import contextlib
 import dataclasses
-import functools
-import itertools
-import json
-import os
-import re
 
 import numpy as np
-import tqdm
-from etils import epath
 
-from mmer_jax import files
+from mmer_jax import configuration
+from mmer_jax.data.prepared import Prepared
 from mmer_jax.errors import UserError
 
-INDEX, FORMAT = "index.json", 1  # the index beside the shards; raised where an older one won't do
-# Columns that say who speaks, where, and which part of the corpus an utterance is of.
-GROUPS = ("speaker", "session", "dialog", "part", "fold", "language")
 _NO_MAJORITY = "xxx"  # IEMOCAP's word for raters who disagree: never a class
+_OWN = ("id", "speaker", "session", "dialog")  # names that mean something within one corpus alone
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,6 +38,8 @@ class Utterance:
       samples: of its recording, int16 at 16 kHz.
       part: of the corpus' own division: train, validation or test.
       fold: the corpus' own fold that tests it.
+      corpus: of several, the one that it is from, see `short_name`; its name and a colon are then
+        before `id`, `speaker`, `session` and `dialog`.
       aug_transcript: the same in other words; "" for none.
       augmented: its augmented recordings; of a training utterance those that may be drawn.
     """
@@ -62,6 +55,7 @@ class Utterance:
     part: str = ""
     fold: str = ""
     language: str = ""
+    corpus: str = ""
     aug_transcript: str = ""
     augmented: tuple[Recording, ...] = ()
 
@@ -84,163 +78,114 @@ class Utterance:
 
 
 class Corpus:
-    """The utterances of a prepared dataset, in its order, with random access to their audio.
+    """The utterances of prepared datasets, in their order, with random access to their audio.
 
     Args:
       data_dir: what `tfds build --data_dir` was given.
-      dataset: the dataset's name and builder config, as in `speech_emotion/ravdess`.
-      labels: the classes, in the order of the logits; (): all, in the dataset's order.
-      label_map: label of the dataset -> the class that it counts as; others keep their name.
+      datasets: the dataset's name and builder config, as in `speech_emotion/ravdess`; or several.
+      labels: the classes, in the order of the logits; (): all, in the datasets' order.
+      label_map: label of a dataset -> the class that it counts as; others keep their name.
+      given: whether `labels` are the classes of a model, of which the datasets may lack some.
 
     Attributes:
+      datasets: names of all.
+      version: of the dataset; of several each with its name.
+      versions: of each dataset, by its name.
+      identity: changes with any dataset's version, files or recordings.
       label_names: of the c classes.
       left_out: label -> number of its utterances, of those labels that are no class.
 
     Raises:
-      UserError: nothing prepared there, in a format without random access, or a label that the
-        dataset does not have.
+      UserError: nothing prepared there, in a format without random access, a label that no dataset
+        has, a dataset without any of the classes, or two with the same recordings.
     """
 
-    def __init__(self, data_dir: str, dataset: str = "iemocap/emotions4", labels=(),
-                 label_map=None):  # fmt: skip
-        self.folder = _find(data_dir, dataset)
-        self.version = os.path.basename(self.folder)
-        index = _index(self.folder, tuple(sorted(_sizes(self.folder).items())))
-        self._rows = [(split, row) for split, n in index["splits"].items() for row in range(n)]
-        classes = _classes(dataset, index["labels"], labels, dict(label_map or {}))
+    def __init__(self, data_dir: str, datasets="iemocap/emotions4", labels=(), label_map=None,
+                 given: bool = False):  # fmt: skip
+        self.datasets = (datasets,) if isinstance(datasets, str) else tuple(datasets)
+        self._parts = [Prepared(data_dir, name) for name in self.datasets]
+        classes = _classes(self._parts, labels, dict(label_map or {}), given)
         self.label_names = tuple(dict.fromkeys(classes.values())) if not labels else tuple(labels)
         numbers = {name: self.label_names.index(c) for name, c in classes.items()}
-        rows = index["utterances"]
-        self.utterances = tuple(
-            _utterance(i, row, numbers[row["label"]])
-            for i, row in enumerate(rows)
-            if row["label"] in numbers
-        )
-        others = (row["label"] for row in rows if row["label"] not in numbers)
-        self.left_out = dict(collections.Counter(others).most_common())
+        several, utterances, others = len(self._parts) > 1, [], collections.Counter()
+        self._places, versions = [], []  # (dataset, row) of each utterance of all
+        for part in self._parts:
+            name = short_name(part.name)
+            versions.append(f"{name} {part.version}" if several else part.version)
+            for row, facts in enumerate(part.rows):
+                if facts["label"] in numbers:
+                    facts = _with_corpus(facts, name) if several else facts
+                    label = numbers[facts["label"]]
+                    utterances.append(_utterance(len(self._places), facts, label))
+                else:
+                    others[facts["label"]] += 1
+                self._places.append((part, row))
+        self.version = ", ".join(versions)
+        self.versions = {part.name: part.version for part in self._parts}
+        self.identity = ", ".join(part.identity for part in self._parts)
+        self.utterances = tuple(utterances)
+        self.left_out = dict(others.most_common())
+        if several:
+            _check_apart(self.utterances)
 
     @classmethod
     def of(cls, config) -> "Corpus":
         """The corpus that a config names."""
         d = config.data
-        return cls(d.dir, d.dataset, tuple(d.labels), d.label_map)
+        return cls(d.dir, configuration.datasets(config), tuple(d.labels), d.label_map)
 
     def recordings(self, utterance: Utterance) -> tuple[np.ndarray, list[np.ndarray]]:
         """The utterance's int16 samples [n] and those of each of its augmented recordings."""
-        split, row = self._rows[utterance.index]
-        example = self._sources[split][row]
+        part, row = self._places[utterance.index]
+        example = part.example(row)
         augmented = np.asarray(example["augmented_audio"]) if utterance.augmented else ()
         others = [augmented[r.start : r.start + r.samples] for r in utterance.augmented]
         return np.asarray(example["audio"]), others
 
-    @functools.cached_property
-    def _sources(self):
-        """Split -> random access to its examples."""
-        builder = _builder(self.folder)
-        return {split: _source(builder, split) for split in dict.fromkeys(s for s, _ in self._rows)}
-
 
 def is_synthetic(config) -> bool:
     """Whether a run's corpus is the demo's."""
-    return config.data.dataset.startswith("demo") or config.name.startswith("demo")
+    if config.name.startswith("demo"):
+        return True
+    return all(name.startswith("demo") for name in configuration.datasets(config))
 
 
-def _find(data_dir, dataset):
-    """The folder of the newest version of a prepared dataset."""
-    data_dir, (name, _, builder_config) = os.path.expanduser(data_dir), dataset.partition("/")
-    folder = os.path.join(data_dir, name, builder_config)
-    with contextlib.suppress(OSError, IndexError):
-        names = (p.name for p in epath.Path(folder).iterdir())
-        # Nothing but a version: a folder 1.0.0_old beside it is somebody's own.
-        versions = [name for name in names if re.fullmatch(r"\d+\.\d+\.\d+", name)]
-        versions.sort(key=lambda name: [int(n) for n in name.split(".")])
-        newest = os.path.join(folder, versions[-1])
-        if files.exists(os.path.join(newest, "dataset_info.json")):
-            return newest
-    steps = f"""\
-  1. Put the corpus into a folder MANUAL (datasets/{name}/README.md says what goes where) and run
-       tfds build datasets/{name} --config={builder_config} --manual_dir=MANUAL --data_dir={data_dir}
-  2. If it is prepared elsewhere, say where: --config.data.dir=FOLDER"""  # noqa: E501
-    if name != "speech_emotion":
-        steps = f"""\
-  1. Without IEMOCAP, run the demo corpus instead: make demo
-  2. With IEMOCAP (ask for it at https://sail.usc.edu/iemocap/; the licence is free for research),
-     put IEMOCAP_full_release/ or its .tar.gz into a folder MANUAL and run
-       tfds build datasets/iemocap --manual_dir=MANUAL --data_dir={data_dir}
-  3. If it is prepared elsewhere, say where: --config.data.dir=FOLDER"""
-    raise UserError(f"No prepared dataset {dataset} in {data_dir} (config.data.dir).\n{steps}")
+def short_name(dataset: str) -> str:
+    """A dataset's name in tables: `ravdess` for `speech_emotion/ravdess`, others in full."""
+    return dataset.removeprefix("speech_emotion/")
 
 
-def _sizes(folder):
-    """Bytes of each file of a prepared dataset: other ones are another dataset."""
-    found = (p for p in epath.Path(folder).iterdir() if p.name != INDEX and p.name[0] != ".")
-    return {p.name: p.stat().length for p in found}
+def recording(name: str, speaker: str, transcript: str, corpus: str) -> tuple[str, str, str]:
+    """The same for two utterances that are the same recording, also in datasets of other configs.
+
+    Args:
+      name: the utterance's id.
+      speaker, transcript, corpus: see `Utterance`.
+    """
+    prefix = f"{corpus}:" if corpus else ""
+    return name.removeprefix(prefix), speaker.removeprefix(prefix), transcript
 
 
-@functools.lru_cache(maxsize=2)  # where it can't be stored, it is made once all the same
-def _index(folder, sizes):
-    """What `_make_index` gives: that of the last time, if the files are those it was made from."""
-    path, sizes = os.path.join(folder, INDEX), dict(sizes)
-    if files.exists(path):
-        with contextlib.suppress(ValueError):
-            stored = json.loads(files.read_text(path))
-            if (stored.get("format"), stored.get("files")) == (FORMAT, sizes):
-                return stored
-    index = {"format": FORMAT, "files": sizes} | _make_index(folder)
-    with contextlib.suppress(OSError):  # a dataset that can only be read
-        files.replace_file(path, json.dumps(index))
-    return index
-
-
-def _make_index(folder):
-    """Labels, number of examples by split, and utterances with the names of their labels."""
-    builder = _builder(folder)
-    features = builder.info.features
-    lacks = {"utterance", "audio", "label"} - features.keys()
-    if lacks:
+def _check_apart(utterances):
+    """Raises UserError if a recording is in two datasets: it would be trained on and tested."""
+    corpora = {}
+    for u in utterances:
+        key = recording(u.id, u.speaker, u.transcript, u.corpus)
+        corpora.setdefault(key, set()).add(u.corpus)
+    twice = [sorted(names) for names in corpora.values() if len(names) > 1]
+    if twice:
         raise UserError(
-            f"The dataset in {folder} has no {', '.join(sorted(lacks))}. Build it by one of the "
-            "builders in datasets/."
+            f"{len(twice)} utterances are in both {' and '.join(twice[0])} (the same id, speaker "
+            "and transcript): they would be trained on and tested. Name one of the two in "
+            "config.data.corpora."
         )
-    names = getattr(features["label"], "names", None)
-    splits = sorted(builder.info.splits, key=natural)
-    total = sum(builder.info.splits[s].num_examples for s in splits)
-    counts, rows = {}, []
-    with tqdm.tqdm(total=total, desc="indexing", unit=" utterances", disable=None) as bar:
-        for split in splits:
-            source = _source(builder, split)
-            counts[split] = len(source)
-            for example in source:
-                rows.append(_row(example, names, split))
-                bar.update()
-    labels = names or (builder.info.metadata or {}).get("labels")
-    labels = labels or sorted({row["label"] for row in rows})
-    return {"labels": list(labels), "splits": counts, "utterances": rows}
 
 
-def _row(example, names, split):
-    """An utterance's facts as JSON, without those that are empty."""
-
-    def text(name, default=""):
-        value = example.get(name, default)
-        return value.decode("utf-8") if isinstance(value, bytes) else str(value)
-
-    lengths = [int(n) for n in example.get("augmented_lengths", ())]
-    starts = itertools.accumulate(lengths[:-1], initial=0)
-    # Before version 1.1.0 of IEMOCAP's dataset nothing said whose voice it is.
-    voices = (str(v, "utf-8") for v in example.get("augmented_voice", [b""] * len(lengths)))
-    session = re.fullmatch(r"session(\d+)", split)
-    row = {
-        "id": text("utterance"),
-        "label": names[int(example["label"])] if names else text("label"),
-        "samples": len(example["audio"]),
-        "transcript": text("transcript"),
-        **{name: text("split" if name == "part" else name) for name in GROUPS},
-        "aug_transcript": text("augmented_transcript"),
-        "augmented": list(zip(starts, lengths, voices)),
-    }
-    row["session"] = row["session"] or (session[1] if session else "")  # IEMOCAP's: by its split
-    return {name: value for name, value in row.items() if value or name == "samples"}
+def _with_corpus(row, corpus):
+    """A row whose own names can't be taken for those of another corpus."""
+    named = {k: f"{corpus}:{row[k]}" for k in _OWN if k in row}
+    voices = [(*place, v and f"{corpus}:{v}") for *place, v in row.get("augmented", ())]
+    return row | named | {"corpus": corpus, "augmented": voices}
 
 
 def _utterance(index, row, label):
@@ -248,45 +193,42 @@ def _utterance(index, row, label):
     return Utterance(**row | {"index": index, "label": label, "augmented": augmented})
 
 
-def _classes(dataset, there, labels, label_map):
-    """Label of the dataset -> its class, of those that are one."""
-    there = [name for name in there if name != _NO_MAJORITY]
+def _classes(parts, labels, label_map, given):
+    """Label of the datasets -> its class, of those that are one."""
+    dataset, option = " and ".join(part.name for part in parts), "--" if given else "config.data."
+    there = dict.fromkeys(name for part in parts for name in part.labels if name != _NO_MAJORITY)
     classes = {name: label_map.get(name, name) for name in there}
     known = list(dict.fromkeys(classes.values()))
-    wrong = [f"config.data.label_map maps {x!r}" for x in label_map if x not in there]
-    wrong += [f"config.data.labels names {x!r}" for x in labels if x not in known]
+    wrong = [f"{option}label_map maps {x!r}" for x in label_map if x not in there]
+    if given:
+        mapped = dict.fromkeys(label_map.values())
+        wrong += [f"{option}label_map maps to {x!r}" for x in mapped if x not in labels]
+    else:
+        wrong += [f"{option}labels names {x!r}" for x in labels if x not in known]
     if wrong:
-        after = f", with the map {', '.join(known)}" if known != there else ""
+        after = f", with the map {', '.join(known)}" if known != [*there] else ""
+        model = f", and the model has the classes {', '.join(labels)}" if given else ""
         raise UserError(
-            f"{'; '.join(wrong)}: {dataset} has the labels {', '.join(there)}{after}. Name some of "
-            "these."
+            f"{'; '.join(wrong)}: {dataset} has the labels {', '.join(there)}{after}{model}. Name "
+            "some of these."
         )
     classes = {name: c for name, c in classes.items() if not labels or c in labels}
+    if given and len(set(classes.values())) < 2:
+        raise UserError(
+            f"Less than two of the model's classes ({', '.join(labels)}) are among the labels of "
+            f"{dataset} ({', '.join(there)}). Say what counts as what, for example "
+            f'--label_map=\'{{"{next(iter(there), "happy")}": "{labels[0]}"}}\'.'
+        )
     if len(set(classes.values())) < 2:
         raise UserError(
             f"Of the labels of {dataset} ({', '.join(there)}), config.data.labels and label_map "
             "leave less than two classes; name at least two."
         )
-    return classes
-
-
-def _builder(folder):
-    import tensorflow_datasets as tfds
-
-    return tfds.builder_from_directory(folder)
-
-
-def _source(builder, split):
-    try:
-        return builder.as_data_source(split)
-    except NotImplementedError as e:
+    empty = [p for p in parts if not any(row["label"] in classes for row in p.rows)]
+    if empty:
         raise UserError(
-            f"The dataset in {builder.data_dir} is stored as {builder.info.file_format}, which has "
-            f"no random access. Build it again with `tfds build datasets/{builder.name} "
-            "--overwrite --file_format=array_record`."
-        ) from e
-
-
-def natural(name: str) -> tuple:
-    """A key that sorts names as people do: 2 before 10."""
-    return [int(x) if i % 2 else x for i, x in enumerate(re.split(r"(\d+)", name))], name
+            f"No utterance of {empty[0].name} is of one of the classes "
+            f"{', '.join(dict.fromkeys(classes.values()))}: its labels are "
+            f"{', '.join(empty[0].labels)}. Map them by {option}label_map, or leave the corpus out."
+        )
+    return classes

@@ -8,13 +8,14 @@ import numpy as np
 from sklearn.model_selection import StratifiedGroupKFold
 
 from mmer_jax.data import text
-from mmer_jax.data.corpus import Corpus, Utterance, natural
+from mmer_jax.data.corpus import Corpus, Utterance
+from mmer_jax.data.prepared import natural
 from mmer_jax.errors import UserError
 
 # Protocol -> the attribute of utterances that it divides them by.
 _COLUMNS = {
     "session": "session", "speaker": "speaker", "speakers": "speaker", "fold": "fold",
-    "split": "part",
+    "split": "part", "corpus": "corpus",
 }  # fmt: skip
 _FEW = 10  # speakers, each of whom is left out in turn by protocol=auto
 _LISTED = 8  # names in a message
@@ -26,9 +27,9 @@ class Fold:
 
     Attributes:
       number: from 1; the group's own where the groups are called by whole numbers.
-      protocol: `session`, `speaker`, `speakers`, `fold` or `split`. With `speaker` the test
-        speaker's partner in the same conversations trains, as is the field's custom: the words said
-        to the test speaker are then known, and metrics are a little better for it.
+      protocol: `session`, `speaker`, `speakers`, `fold`, `split` or `corpus`. With `speaker` the
+        test speaker's partner in the same conversations trains, as is the field's custom: the words
+        said to the test speaker are then known, and metrics are a little better for it.
       groups: names of the sessions, speakers, folds or parts that are tested.
       name: for example `session 5`, `speaker 10 (Ses05M)`, `speakers 1 (03, 07)` or `test`.
     """
@@ -58,7 +59,7 @@ def make(utterances, config) -> tuple[Fold, ...]:
     if protocol == "speakers":
         return tuple(
             Fold(number, protocol, names, f"speakers {number} ({_listed(names)})")
-            for number, names in enumerate(_balanced(groups, config.fold_count), 1)
+            for number, names in enumerate(_balanced(utterances, config.fold_count), 1)
         )
     return tuple(
         Fold(number, protocol, (group,), _name(protocol, number, group))
@@ -85,9 +86,11 @@ def _check(protocol, groups, utterances):
     by = f"config.protocol={protocol} divides the corpus by the column `{column}`, "
     found = sorted(set(groups), key=natural)
     if unknown := groups.count(""):
+        lacking = {u.corpus for u, group in zip(utterances, groups) if not group} - {""}
+        of = f" ({', '.join(sorted(lacking, key=natural))})" if lacking else ""
         raise UserError(
-            f"{by}which is empty for {unknown} of {len(groups)} utterances. Fill it in and build "
-            "the dataset again, or use another protocol."
+            f"{by}which is empty for {unknown} of {len(groups)} utterances{of}. Fill it in and "
+            "build the dataset again, or use another protocol."
         )
     if protocol == "split" and not set(found) >= {"train", "test"}:
         raise UserError(f"{by}which has {_listed(found)}; expected train and test.")
@@ -109,12 +112,21 @@ def _check(protocol, groups, utterances):
             )
 
 
-def _balanced(speakers, count):
-    """The names of `count` groups of speakers, about equal in utterances: the largest go first."""
-    sizes = collections.Counter(speakers)
+def _balanced(utterances, count):
+    """The names of `count` groups of speakers, about equal in utterances: the largest go first.
+
+    Of several corpora, each is divided about equally.
+    """
+    sizes = collections.Counter(u.speaker for u in utterances)
+    corpus = {u.speaker: u.corpus for u in utterances}
     groups = [[] for _ in range(min(count, len(sizes)))]
     for name in sorted(sizes, key=lambda name: (-sizes[name], natural(name))):
-        min(groups, key=lambda group: sum(map(sizes.get, group))).append(name)
+
+        def size(group, of=corpus[name]):
+            same = sum(sizes[other] for other in group if corpus[other] == of)
+            return same, sum(map(sizes.get, group))
+
+        min(groups, key=size).append(name)
     return [tuple(sorted(group, key=natural)) for group in groups]
 
 
@@ -171,8 +183,9 @@ class Split:
     Attributes:
       train, test: of the two sides.
       validation: those that the epoch is chosen on.
-      heldout: what was held out of training for that: `dialog`, `speaker`, `session`, `fold` or
-        `utterance`, `validation` for the corpus' own part; "" where the epoch is chosen on `test`.
+      heldout: what was held out of training for that: `dialog`, `speaker`, `session`, `fold`,
+        `corpus` or `utterance`, `validation` for the corpus' own part; "" where the epoch is chosen
+        on `test`.
     """
 
     train: tuple[Utterance, ...]
@@ -242,10 +255,11 @@ def split(corpus: Corpus, fold: Fold, config) -> Split:
 
 def _heldout_unit(train, fold, wanted):
     """What is held out, see `Split.heldout`; `auto` is the most independent that there is."""
-    values = {c: {getattr(u, c) for u in train} for c in ("part", "dialog", "speaker")}
     if wanted != "auto":
         return wanted
-    if fold.protocol == "split" and "validation" in values["part"]:
+    values = {c: {getattr(u, c) for u in train} for c in ("corpus", "dialog", "speaker")}
+    official = {u.corpus for u in train if u.part == "validation"}
+    if fold.protocol == "split" and official == values["corpus"]:
         return "validation"
     if "" not in values["dialog"] and len(values["dialog"]) > 1:
         return "dialog"
@@ -265,7 +279,9 @@ def _held_out(train, unit, fraction, seed) -> frozenset[int]:
     if unit == "validation":
         return frozenset(u.index for u in train if u.part == unit)
     units = np.array([u.id if unit == "utterance" else getattr(u, unit) for u in train])
-    labels = np.array([u.label for u in train])
+    # Of several corpora each has its share.
+    corpora = sorted({u.corpus for u in train})
+    labels = np.array([u.label + 1000 * corpora.index(u.corpus) for u in train])
     count, unknown = len(set(units)), int((units == "").sum())
     if count < 2 or unknown:
         raise UserError(

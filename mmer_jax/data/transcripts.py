@@ -9,6 +9,7 @@ import tempfile
 from etils import epath
 
 from mmer_jax import files
+from mmer_jax.data.corpus import short_name
 from mmer_jax.errors import UserError
 
 FORMAT, FOLDER, SUFFIX = 1, "transcripts", ".json"
@@ -33,14 +34,14 @@ class Transcript:
 
 
 @dataclasses.dataclass(frozen=True)
-class TranscriptFile:
-    """A transcript file's content.
+class Transcripts:
+    """What one recogniser wrote for a corpus.
 
     Attributes:
-      name: of the file without its suffix: the recogniser's, see `Recognizer.name`.
+      name: the recogniser's, see `Recognizer.name`.
       recognizer: the model, its digest and the settings.
       transcripts: by utterance id.
-      sha256: of the file.
+      sha256: of the files.
     """
 
     name: str
@@ -59,48 +60,66 @@ def folder(data_dir: str, dataset: str, version: str) -> str:
     return os.path.join(os.path.expanduser(data_dir), FOLDER, *dataset.split("/"), version)
 
 
-def read(name: str, data_dir: str, dataset: str, corpus) -> TranscriptFile:
-    """A corpus's transcript file.
+def read(name: str, data_dir: str, corpus) -> Transcripts:
+    """The transcripts of a corpus, from the file of each of its datasets.
 
     Args:
-      name: of a file beside the corpus, without its suffix or, where that says which, without its
-        digest; or a path; "": the only one beside it.
-      data_dir, dataset: of the corpus.
+      name: of a file beside a dataset, without its suffix or, where that says which, without its
+        digest; or a path; "": the only one there.
+      data_dir: where the datasets are.
       corpus: a `Corpus`.
 
     Raises:
-      UserError: no such file, or one that was made for another corpus.
+      UserError: no such file, or one that was made for another corpus or by another recogniser.
     """
-    path = _find(name, data_dir, dataset, corpus.version)
-    again = f"Write it again: {command(data_dir, dataset)}"
+    transcripts, digest, recognizers = {}, hashlib.sha256(), {}
+    for dataset, version in corpus.versions.items():
+        path = _find(name, data_dir, dataset, version)
+        data, recognizer, found = _read(path, f"Write it again: {command(data_dir, dataset)}")
+        prefix = f"{short_name(dataset)}:" if len(corpus.versions) > 1 else ""
+        utterances = [u for u in corpus.utterances if not prefix or u.id.startswith(prefix)]
+        _check_corpus(path, data_dir, f"{dataset} {version}", found, prefix, utterances)
+        transcripts |= {f"{prefix}{key}": transcript for key, (_, transcript) in found.items()}
+        digest.update(data.encode())
+        recognizers[path] = recognizer
+    if any(r != recognizer for r in recognizers.values()):
+        raise UserError(
+            f"The transcript files {', '.join(recognizers)} are not of one recogniser with the "
+            "same settings. Write them all with the same."
+        )
+    return Transcripts(recognizer["name"], recognizer, transcripts, digest.hexdigest())
+
+
+def _read(path, again):
+    """(text of the file, recogniser, utterance id -> (samples, Transcript))."""
     try:
         data = files.read_text(path)
         stored = json.loads(data)
         rows = {row.pop("id"): row for row in stored["utterances"]}
-        samples = {key: row.pop("samples") for key, row in rows.items()}
-        transcripts = {key: Transcript(**row) for key, row in rows.items()}
-        made_for = f"{stored['dataset']} {stored['version']}"
-        recognizer = dict(stored["recognizer"])
+        found = {key: (row.pop("samples"), Transcript(**row)) for key, row in rows.items()}
+        recognizer = stored["recognizer"]
+        if not isinstance(recognizer["name"], str):
+            raise ValueError("no name")
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as e:
         raise UserError(f"{path} is no whole transcript file ({e!r:.150}). {again}") from e
-    wrong = [u.id for u in corpus.utterances if samples.get(u.id) != u.samples]
+    return data, recognizer, found
+
+
+def _check_corpus(path, data_dir, dataset, found, prefix, utterances):
+    lengths = {f"{prefix}{key}": samples for key, (samples, _) in found.items()}
+    wrong = [u.id for u in utterances if lengths.get(u.id) != u.samples]
     if wrong:
         raise UserError(
-            f"{path} was written for {made_for}, and not for {dataset} {corpus.version} as it is "
-            f"in {data_dir}: {len(wrong)} of {len(corpus.utterances)} utterances ({wrong[0]}, ...) "
-            f"are not in it, or of another length. {again}"
+            f"{path} was written for another corpus than {dataset} in {data_dir}: {len(wrong)} of "
+            f"{len(utterances)} utterances ({wrong[0]}, ...) are not in it, or of another length. "
+            f"Write one for this: {command(data_dir, dataset.split()[0])}"
         )
-    digest = hashlib.sha256(data.encode()).hexdigest()
-    stem = os.path.basename(path).removesuffix(SUFFIX)
-    return TranscriptFile(stem, recognizer, transcripts, digest)
 
 
-def of_config(config, corpus) -> TranscriptFile | None:
-    """That of `config.data.asr_transcripts`; None where it names none."""
+def of_config(config, corpus) -> Transcripts | None:
+    """Those of `config.data.asr_transcripts`; None where it names none."""
     data = config.data
-    if not data.asr_transcripts:
-        return None
-    return read(data.asr_transcripts, data.dir, data.dataset, corpus)
+    return read(data.asr_transcripts, data.dir, corpus) if data.asr_transcripts else None
 
 
 def command(data_dir: str, dataset: str, model: str = "openai/whisper-base.en") -> str:

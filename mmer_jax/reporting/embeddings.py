@@ -6,9 +6,10 @@ import jax
 import numpy as np
 
 from mmer_jax.data import preprocessing
+from mmer_jax.data.alphabet import Alphabet
 from mmer_jax.data.text import load_tokenizer
 from mmer_jax.errors import UserError
-from mmer_jax.models import encoders, factory
+from mmer_jax.models import factory
 from mmer_jax.runs import FoldRun
 from mmer_jax.training import checkpoint, evaluation
 from mmer_jax.training.trainer import Trainer
@@ -101,7 +102,7 @@ def open_fold(fold: FoldRun, data_dir: str = "", trainer: Trainer | None = None)
         config.data.dir = data_dir
     # Each prepares waveforms in one way; folds of different versions may differ in it.
     if trainer is None or trainer.config.data.normalize != config.data.normalize:
-        trainer = Trainer.for_corpus(config)
+        trainer = Trainer.for_corpus(config, Alphabet.from_json(fold.result.alphabet))
     trainer.reseed(config)
     state = trainer.initial_state(1) if params is None else trainer.trained_state(params)
     return trainer, state, _utterances(trainer.corpus, fold)
@@ -128,7 +129,7 @@ def _attention(trainer, utterance, weights):
     wave = preprocessing.to_float(
         trainer.corpus.recordings(utterance)[0][: preprocessor.max_samples]
     )
-    frame = encoders.frame(trainer.model.audio_encoder) / preprocessing.SAMPLE_RATE
+    frame = trainer.model.frame_samples / preprocessing.SAMPLE_RATE
     return Attention(utterance.id, weights[: len(ids)], tokens, wave, frame)
 
 

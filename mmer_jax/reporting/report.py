@@ -14,6 +14,8 @@ import markupsafe
 import numpy as np
 
 from mmer_jax import configuration, files, processes, runs
+from mmer_jax.data.alphabet import Alphabet
+from mmer_jax.data.prepared import natural
 from mmer_jax.metrics import METRICS, asr, calibration, classification, intervals, jackknife
 from mmer_jax.metrics.reliability import TEXT_SOURCES
 from mmer_jax.reporting import plots
@@ -98,6 +100,7 @@ def summarize(config, results: list[FoldResult], text_source: str = "gold", seco
         intervals=intervals.estimate(results),
         calibration=_calibration(results),
         recognition=recognition_of(results),
+        corpora=_by_corpus(results),
         leakage=_leakage(results),
         dataset_versions=sorted({r.dataset_version for r in results}),
         pretrained=next((r.pretrained for r in results if r.pretrained), {}),
@@ -163,7 +166,23 @@ def recognition_of(results: list[FoldResult]) -> dict | None:
     rows = [p for r in results for p in r.predictions]
     if any(p.recognized is None for p in rows):
         return None
-    return asr.error_rates([p.transcript for p in rows], [p.recognized for p in rows])
+    alphabet = Alphabet.from_json(results[0].alphabet)
+    return asr.error_rates([p.transcript for p in rows], [p.recognized for p in rows], alphabet)
+
+
+def _by_corpus(results):
+    """See `RunResult.corpora`."""
+    corpora = [p.corpus for r in results for p in r.predictions]
+    if not any(corpora):
+        return None
+    different = {p.utterance: p.corpus for r in results for p in r.predictions}
+    found = {}
+    for name in sorted({*corpora}, key=natural):
+        counts = _confusion(results, [corpus == name for corpus in corpora])
+        count = sum(corpus == name for corpus in different.values())
+        rates = classification.rates(counts)
+        found[name] = {"utterances": count, **rates, "confusion": counts.tolist()}
+    return found
 
 
 def _leakage(results):
@@ -172,16 +191,21 @@ def _leakage(results):
     if None in seen:
         return None
     seen = np.array(seen, bool)
-    label = np.concatenate([r.labels for r in results])
-    predicted = np.concatenate([r.predicted for r in results])
     parts = {"share": float(seen.mean()), "seen": None, "unseen": None}
     for name, rows in (("seen", seen), ("unseen", ~seen)):
         if rows.any():
-            counts = classification.confusion(
-                label[rows], predicted[rows], len(results[0].label_names)
-            )
-            parts[name] = {"count": int(rows.sum()), **classification.rates(counts)}
+            rates = classification.rates(_confusion(results, rows))
+            parts[name] = {"count": int(rows.sum()), **rates}
     return parts
+
+
+def _confusion(results, rows):
+    """Confusion [c, c] of some of all predictions, a bool for each."""
+    label, predicted = (
+        np.concatenate([getattr(r, name) for r in results])[np.array(rows)]
+        for name in ("labels", "predicted")
+    )
+    return classification.confusion(label, predicted, len(results[0].label_names))
 
 
 def versions() -> dict:
@@ -197,6 +221,8 @@ def predictions_csv(results: list[FoldResult]) -> str:
     writer = csv.writer(out, lineterminator="\n")
     names = results[0].label_names
     known = ["utterance", "session", "speaker", "dialog", "label", "prediction"]
+    if any(p.corpus for r in results for p in r.predictions):
+        known.insert(0, "corpus")
     writer.writerow(["seed", "fold", *known, *(f"p_{n}" for n in names), "seen", "recognized"])
     for result in results:
         for p in result.predictions:
@@ -230,6 +256,7 @@ def markdown(summary: RunResult, floors=()) -> str:
         fold_table=table([*head, "utterances", "epoch"], _fold_rows(summary)),
         interval_table=table(["", *TITLES.values()], rows),
         has_dash=any("-" in row for row in rows),
+        corpus_table=_corpus_table(summary.corpora or {}, names),
         layer_weights=_layer_weights(summary.folds),
         floor_table=floor_table(floors) if floors else "",
         highest=max(((rates["ua"]["mean"], title) for title, rates in floors.items()),
@@ -275,6 +302,16 @@ def _fold_rows(summary):
     metrics = [spread(summary.mean[name]) for name in METRICS]
     tested = str(sum(seeds[-1]["counts"]["test"] for seeds in folds.values()))
     return [*rows, ["all", *metrics, *map(percent, summary.pooled["recall"]), tested, ""]]
+
+
+def _corpus_table(corpora, label_names):
+    rows = [
+        [name, *(percent(rates[k]) for k in METRICS), *map(percent, rates["recall"]),
+         str(rates["utterances"])]
+        for name, rates in corpora.items()
+    ]  # fmt: skip
+    recalls = (f"recall {name}" for name in label_names)
+    return table(["corpus", *TITLES.values(), *recalls, "utterances"], rows)
 
 
 def _interval_rows(estimate):

@@ -221,6 +221,69 @@ def test_speakers_of_both_sides_are_known_where_the_corpus_divides_them():
     assert split(nameless, 1, "fold").shared_speakers is None
 
 
+def union(**groups):
+    """Three corpora: of 24, 10 and 4 speakers, with the classes of `made`."""
+    every = []
+    for name, speakers in (("a", 24), ("b", 10), ("c", 4)):
+        for u in made(speakers, **groups):
+            speaker = f"{name}:{u.speaker}"
+            named = {"id": f"{name}:{u.id}", "speaker": speaker, "corpus": name}
+            every.append(dataclasses.replace(u, index=len(every), **named))
+    return every
+
+
+@pytest.mark.parametrize("protocol", [*COLUMNS, "corpus"])
+def test_no_speaker_of_three_corpora_is_on_both_sides(protocol):
+    every = union(**COLUMNS.get(protocol, {}))
+    if protocol == "session":
+        every = [dataclasses.replace(u, session=f"{u.corpus}:{u.session}") for u in every]
+    config, tested = config_of(protocol=protocol), []
+    for fold in folds.make(every, config):
+        p = folds.split(corpus_of(every), fold, config)
+        sides = [{u.speaker for u in us} for us in (p.train, p.validation, p.test)]
+        assert not sides[2] & (sides[0] | sides[1]) and not sides[0] & sides[1]
+        tested += [u.index for u in p.test]
+        # What is held out is of all that train but c, four speakers.
+        training = {u.corpus for u in p.train}
+        assert {u.corpus for u in p.validation} >= training - {"c"}
+    assert protocol == "split" or sorted(tested) == [u.index for u in every]
+
+
+def test_each_corpus_can_be_left_out_or_held_out():
+    every = union()
+    assert [f.name for f in make(every, "corpus")] == [
+        "corpus 1 (a)", "corpus 2 (b)", "corpus 3 (c)"
+    ]  # fmt: skip
+    p = split(every, 2, "corpus", heldout="corpus")
+    corpora = [{u.corpus for u in us} for us in (p.train, p.validation, p.test)]
+    assert p.heldout == "corpus" and corpora[2] == {"b"}
+    assert sorted(map(sorted, corpora[:2])) == [["a"], ["c"]]
+
+
+def test_groups_of_speakers_have_a_part_of_each_corpus():
+    every, found = union(), make(union(), "speakers")
+    for name, least in (("a", 4), ("b", 2), ("c", 0)):
+        counts = [sum(s.startswith(name) for s in f.groups) for f in found]
+        assert min(counts) == least and max(counts) <= least + 1
+    sizes = [sum(map(f.tests, every)) for f in found]
+    assert max(sizes) < 1.3 * min(sizes)
+
+
+def test_what_some_corpora_do_not_say_is_named():
+    every = [dataclasses.replace(u, fold="1" if u.corpus == "b" else "") for u in union()]
+    with pytest.raises(UserError, match=r"empty for \d+ of \d+ utterances \(a, c\)"):
+        make(every, "fold")
+    assert make(every, "auto")[0].protocol == "speakers"
+
+
+def test_a_validation_part_of_some_corpora_alone_does_not_choose():
+    every = [
+        dataclasses.replace(u, part="train" if u.corpus == "a" and u.part != "test" else u.part)
+        for u in union(**COLUMNS["split"])
+    ]
+    assert split(every, 1, "split").heldout == "speaker"
+
+
 @pytest.mark.parametrize(
     "protocol, groups, message",
     [
