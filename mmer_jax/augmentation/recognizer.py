@@ -17,7 +17,7 @@ import numpy as np
 from mmer_jax.data import bucketing, preprocessing, text
 from mmer_jax.data.transcripts import Transcript
 from mmer_jax.errors import UserError
-from mmer_jax.models.encoders import pretrained
+from mmer_jax.models.encoders import pretrained, weight_files
 from mmer_jax.models.encoders.whisper import HOP, WhisperEncoder, log_mel
 
 # Whisper's own rule: nobody speaks where that is probable and what was written is not.
@@ -76,7 +76,7 @@ class Recognizer:
         self._score = jax.jit(self._probabilities)
         self._options = _options(config, generation, len(self._prompt))
         folder = os.path.expanduser(source)
-        known = pretrained.provenance(source)
+        known = weight_files.provenance(source)
         settings = {
             # Nothing of the machine it runs on: of a folder its name.
             "model": os.path.basename(os.path.abspath(folder)) if os.path.isdir(folder) else source,
