@@ -58,17 +58,22 @@ class Trainer:
         self.eval_step = self.make_forward(("logits", "symbols"))
 
     @classmethod
-    def for_corpus(cls, config) -> "Trainer":
+    def for_corpus(cls, config, corpus: Corpus | None = None) -> "Trainer":
         """Reads the corpus that the config names, and its tokenizer, for training and evaluation.
+
+        Args:
+          config: of the run.
+          corpus: another, all of which is evaluated; None: the config's.
 
         Raises:
           UserError: no dataset, no tokenizer, or options that don't go together.
         """
-        corpus = Corpus.of(config)
+        sides = None if corpus is None else [corpus.utterances]
+        corpus = corpus or Corpus.of(config)
         tokenizer = text.read_tokenizer(config)
-        two_views = bool(losses.of_two_views(config.losses))
+        two_views = sides is None and bool(losses.of_two_views(config.losses))
         preprocessor = factory.preprocessor(config, tokenizer)
-        collator = loader.Collator(config, corpus, preprocessor, two_views)
+        collator = loader.Collator(config, corpus, preprocessor, two_views, sides)
         vocab_size = tokenizer.vocab_size if tokenizer else 1
         trainer = cls(config, corpus.label_names, vocab_size, collator)
         sharding.check_batch_size("data.eval_batch_size", config.data.eval_batch_size, trainer.mesh)
