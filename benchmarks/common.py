@@ -18,8 +18,8 @@ import numpy as np
 from transformers import RobertaConfig, Wav2Vec2Config
 
 from mmer_jax import configuration
+from mmer_jax.data.alphabet import ENGLISH
 from mmer_jax.data.preprocessing import SAMPLE_RATE
-from mmer_jax.data.text import CTC_SYMBOLS
 from mmer_jax.models import factory
 from mmer_jax.training.trainer import Trainer
 
@@ -28,7 +28,7 @@ PACKAGES = ("jax", "jaxlib", "flax", "numpy", "torch", "transformers")
 GIB = 2**30
 FROZEN = ("audio_encoder/feature_extractor/.*", "text_encoder/.*")  # as in configs/iemocap.py
 LABELS = ("angry", "happy", "neutral", "sad")
-CLASSES, SYMBOLS, TINY_VOCABULARY = len(LABELS), len(CTC_SYMBOLS), 1000
+CLASSES, SYMBOLS, TINY_VOCABULARY = len(LABELS), len(ENGLISH.symbols), 1000
 # Speech: about 3 tokens and 14 characters a second.
 TOKENS_PER_SECOND, SYMBOLS_PER_SECOND = 3.2, 14
 # IEMOCAP's four classes: log-normal with this median and sigma (mean 4.55 s, 95 % below 11.06 s).

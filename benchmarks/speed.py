@@ -37,7 +37,8 @@ import soundfile
 
 from benchmarks import common
 from mmer_jax.data import bucketing
-from mmer_jax.data.text import Tokenizer, ctc_text
+from mmer_jax.data.alphabet import ENGLISH
+from mmer_jax.data.text import Tokenizer
 from mmer_jax.inference import audio_io
 from mmer_jax.inference.predictor import Predictor
 from mmer_jax.models.mmer import make_forward
@@ -138,7 +139,7 @@ class TorchSide:
     def _written(self, frames, mask):
         best = self.model.ctc(frames).argmax(-1)
         symbols = (self._torch.unique_consecutive(row[m]) for row, m in zip(best, mask))
-        return [ctc_text(row.tolist()).lower() for row in symbols]
+        return [ENGLISH.decode(row.tolist()).lower() for row in symbols]
 
 
 def _model(flags):

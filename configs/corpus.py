@@ -4,6 +4,7 @@
   python -m mmer_jax.main --config=configs/corpus.py:ravdess     RAVDESS, EmoBox's six folds
   python -m mmer_jax.main --config=configs/corpus.py:emodb       EmoDB, German, ten speakers
   python -m mmer_jax.main --config=configs/corpus.py:crema_d     CREMA-D, five groups of speakers
+  python -m mmer_jax.main --config=configs/corpus.py:crema_d_voted   its voted emotions
   python -m mmer_jax.main --config=configs/corpus.py:savee       SAVEE, four speakers
   python -m mmer_jax.main --config=configs/corpus.py:tess        TESS, two speakers
   python -m mmer_jax.main --config=configs/corpus.py:meld        MELD, its own test part
@@ -21,11 +22,14 @@ Measured results are in docs/results.md; where a corpus is not there, nothing wa
 from mmer_jax import configuration
 
 # Whose words are the same in every emotion.
-SPOKEN_ALIKE = ("ravdess", "emodb", "crema_d", "savee", "tess", "esd_en", "esd_zh")
-# Without transcripts, or in an alphabet that the CTC head does not write.
-UNSPELT = ("emodb", "savee", "esd_zh")
+SPOKEN_ALIKE = (
+    "ravdess", "emodb", "crema_d", "crema_d_voted", "savee", "tess", "esd_en", "esd_zh"
+)  # fmt: skip
+WITHOUT_TRANSCRIPTS = ("savee",)
+# In a language with characters that the English alphabet lacks.
+OWN_ALPHABET = ("emodb", "esd_zh")
 # With classes of which some are many times larger than others.
-UNEVEN = ("table", "meld")
+UNEVEN = ("table", "meld", "crema_d_voted")
 VARIANTS = ("table", *SPOKEN_ALIKE, "meld")
 
 
@@ -43,8 +47,10 @@ def get_config(variant: str = "table"):
         c.losses.acl.weight = 0.0  # none of them has augmented views
     if variant in SPOKEN_ALIKE:
         configuration.audio_only(c)
-    if variant in UNSPELT:
+    if variant in WITHOUT_TRANSCRIPTS:
         c.losses.ctc.weight = 0.0
+    if variant in OWN_ALPHABET:
+        c.losses.ctc.alphabet = "corpus"
     if variant in UNEVEN:
         c.losses.ce.class_weights = "balanced"
     return c

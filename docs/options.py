@@ -25,6 +25,8 @@ PARTS = {
     "of the n that are trained on",
     "normalization": "of -log p(transcript): `utterance` averages it over utterances, `symbol` "
     "divides each by its symbols first, `sum` adds it up over the batch",
+    "alphabet": "`english`, wav2vec2's 32 symbols, or `corpus`, the characters that the corpus' "
+    "transcripts have, for other languages",
     "form": "`standard`, as the field has it, or `original`, as the authors' code does",
     "temperature": "divides the similarities",
     "width": "width of its states",

@@ -93,6 +93,7 @@ _LATER = {
     "data.labels": [],
     "data.label_map": {},
     "losses.ce.class_weights": "none",
+    "losses.ctc.alphabet": "english",
 }
 _FORMS = {"literature": "standard", "released": "original"}
 # Old name -> new name, and old value -> new value; a value that isn't listed stays as it is.

@@ -81,6 +81,8 @@ class FoldResult:
       dataset_version: of the TFDS builder.
       normalized: whether waveforms were; None: not recorded.
       pretrained: weights begun with, see `Trainer.pretrained`.
+      languages: that the trained utterances name; [] where they name none, or it is not recorded.
+      alphabet: characters of the CTC head; "" for the English ones.
       layer_weights: of the audio encoder's hidden states, in the order of its layers, 0 being what
         enters the first; None where they are not weighted.
       history: `step`, `epoch`, `score` and metrics of each epoch.
@@ -101,6 +103,8 @@ class FoldResult:
     dataset_version: str
     normalized: bool | None
     pretrained: dict
+    languages: list[str]
+    alphabet: str
     layer_weights: list[float] | None
     history: list[dict]
     predictions: list[PredictionRow]
@@ -118,7 +122,8 @@ class FoldResult:
         """
         values = {
             "dataset_version": "not recorded", "normalized": None, "pretrained": {},
-            "layer_weights": None, "protocol": config.protocol, "shared_speakers": [],
+            "languages": [], "alphabet": "", "layer_weights": None, "protocol": config.protocol,
+            "shared_speakers": [],
             "heldout": "dialog" if config.selection == "heldout" else "",
         } | stored  # fmt: skip
         if "text_sources" not in stored:

@@ -42,12 +42,12 @@ def pytest_collection_modifyitems(items):
     items.sort(key=lambda x: (*LONGEST, x.path.stem).index(x.path.stem))
 
 
-def tfds_build(manual_dir, data_dir):
+def tfds_build(manual_dir, data_dir, config="emotions4"):
     """Prepares a tree as a user would."""
     subprocess.run(
         [
             *(sys.executable, "-m", "tensorflow_datasets.scripts.cli.main", "build"),
-            *("--config=emotions4", f"--manual_dir={manual_dir}", f"--data_dir={data_dir}"),
+            *(f"--config={config}", f"--manual_dir={manual_dir}", f"--data_dir={data_dir}"),
         ],
         cwd=ROOT / "datasets" / "iemocap",
         check=True,

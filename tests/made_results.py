@@ -18,8 +18,8 @@ def fold_result(label_names, rows, fold: int = 1, seed: int = 0, **values) -> Fo
         "name": f"session {fold}", "protocol": "session", "heldout": "dialog",
         "shared_speakers": [], "counts": {"train": 8, "select": 2, "test": len(rows)},
         "chosen": {"epoch": 3, "step": 30}, "temperature": 2.0, "text_sources": {},
-        "dataset_version": "1.0.0", "normalized": True, "pretrained": {}, "layer_weights": None,
-        "history": [],
+        "dataset_version": "1.0.0", "normalized": True, "pretrained": {}, "languages": [],
+        "alphabet": "", "layer_weights": None, "history": [],
     }  # fmt: skip
     return FoldResult(
         fold=fold, seed=seed, label_names=label_names, predictions=rows, **usual | values

@@ -68,6 +68,8 @@ RUN = {
         "tests/benchmarks/test_speed.py::test_a_command_of_two_checkouts",
     "python -m benchmarks.padding":
         "tests/benchmarks/test_padding.py::test_the_command_writes_its_results",
+    "python -m benchmarks.opening":
+        "tests/benchmarks/test_opening.py::test_the_command_writes_what_it_found",
     "python -m benchmarks.memory":
         "tests/benchmarks/test_memory.py::test_the_command_writes_what_it_found",
     "python -m benchmarks.intervals":

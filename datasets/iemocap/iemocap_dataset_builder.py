@@ -2,6 +2,7 @@
 
 import dataclasses
 import pathlib
+import sys
 from collections.abc import Iterator
 
 import numpy as np
@@ -35,8 +36,9 @@ class IemocapConfig(tfds.core.BuilderConfig):
 class Builder(tfds.core.GeneratorBasedBuilder):
     """IEMOCAP from the licensed release in `manual_dir`."""
 
-    VERSION = tfds.core.Version("1.1.0")
+    VERSION = tfds.core.Version("2.0.0")
     RELEASE_NOTES = {
+        "2.0.0": "Labels by name; session, language, split and fold, as speech_emotion has them.",
         "1.1.0": "Whose voice each augmented recording has.",
         "1.0.0": "Two configs, a split a session, optional augmented view.",
     }
@@ -67,30 +69,37 @@ class Builder(tfds.core.GeneratorBasedBuilder):
         # As bytes: TFDS keeps the numbers of a plain tensor as varints, up to 10 bytes each.
         wav = tfds.features.Tensor(shape=(None,), dtype=np.int16, encoding="bytes")
         features = {
+            # As datasets/speech_emotion has them.
+            "utterance": text(),
             "audio": wav,
             "transcript": text(),
-            "label": tfds.features.ClassLabel(names=self.builder_config.labels),
-            "valence": scalar(np.float32),
-            "activation": scalar(np.float32),
-            "dominance": scalar(np.float32),
+            "label": text(),
             "speaker": text(),
-            "gender": tfds.features.ClassLabel(names=["F", "M"]),
+            "session": text(),
             "dialog": text(),
-            "style": tfds.features.ClassLabel(names=["improvised", "scripted"]),
-            "start": scalar(np.float32),
-            "end": scalar(np.float32),
-            "utterance": text(),
+            "language": text(),
+            "split": text(),
+            "fold": text(),
             "augmented_transcript": text(),
             # All of them in a row: a ragged sequence would need tensorflow to be read.
             "augmented_audio": wav,
             "augmented_lengths": tfds.features.Tensor(shape=(None,), dtype=np.int32),
             "augmented_voice": tfds.features.Sequence(text()),
+            # Of IEMOCAP alone.
+            "valence": scalar(np.float32),
+            "activation": scalar(np.float32),
+            "dominance": scalar(np.float32),
+            "gender": tfds.features.ClassLabel(names=["F", "M"]),
+            "style": tfds.features.ClassLabel(names=["improvised", "scripted"]),
+            "start": scalar(np.float32),
+            "end": scalar(np.float32),
         }
         return self.dataset_info_from_configs(
             features=tfds.features.FeaturesDict(features),
             supervised_keys=("audio", "label"),
             homepage=files.REQUEST_URL,
             disable_shuffling=True,  # In order of id. Readers shuffle, by index.
+            metadata=tfds.core.MetadataDict(labels=list(self.builder_config.labels)),
         )
 
     def _split_generators(self, dl_manager) -> dict[str, Iterator]:
@@ -98,6 +107,8 @@ class Builder(tfds.core.GeneratorBasedBuilder):
         source = files.find_release(manual_dir)
         utterances = release.read_release(source)
         _report(utterances, source)
+        found = {self._class_of(utterance) for utterance in utterances}
+        self.info.metadata["labels"] = [x for x in self.builder_config.labels if x in found]
         ids = {utterance.id for utterance in utterances}
         extra = augmented.read_augmented(manual_dir / "augmented", ids)
         _report_views([u for u in utterances if self._class_of(u)], extra)
@@ -121,23 +132,27 @@ class Builder(tfds.core.GeneratorBasedBuilder):
             yield (
                 index,
                 {
+                    "utterance": utterance.id,
                     "audio": audio.decode(source.read(utterance.wav)),
                     "transcript": utterance.transcript,
                     "label": self._class_of(utterance),
-                    "valence": utterance.valence,
-                    "activation": utterance.activation,
-                    "dominance": utterance.dominance,
                     "speaker": utterance.speaker,
-                    "gender": utterance.gender,
+                    "session": str(utterance.session),
                     "dialog": utterance.dialog,
-                    "style": utterance.style,
-                    "start": utterance.start,
-                    "end": utterance.end,
-                    "utterance": utterance.id,
+                    "language": "en",
+                    "split": "",  # it has no official division
+                    "fold": "",
                     "augmented_transcript": extra.texts.get(utterance.id, ""),
                     "augmented_audio": np.concatenate([np.zeros(0, np.int16), *spoken]),
                     "augmented_lengths": np.array([len(wav) for wav in spoken], np.int32),
                     "augmented_voice": [extra.voices.get(path, "") for path in paths],
+                    "valence": utterance.valence,
+                    "activation": utterance.activation,
+                    "dominance": utterance.dominance,
+                    "gender": utterance.gender,
+                    "style": utterance.style,
+                    "start": utterance.start,
+                    "end": utterance.end,
                 },
             )
 
@@ -190,3 +205,14 @@ def _report_views(utterances: list[release.Utterance], extra: augmented.Augmente
             "%d of %d augmented recordings do not say whose voice they have; a column `voice` in "
             "the table would.", voices.count(None), len(voices),
         )  # fmt: skip
+
+
+def _message_alone(kind, error, trace, default=sys.excepthook):
+    """Ends a program at a user's mistake without a traceback, `tfds build` among them."""
+    if isinstance(error, ReleaseError):
+        print(f"\n{error}", file=sys.stderr)
+    else:
+        default(kind, error, trace)
+
+
+sys.excepthook = _message_alone

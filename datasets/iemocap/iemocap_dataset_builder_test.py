@@ -61,9 +61,9 @@ def examples(prepared):
 
 
 def test_default_is_four_emotions_with_random_access(prepared):
-    assert prepared.info.full_name == "iemocap/emotions4/1.1.0"
+    assert prepared.info.full_name == "iemocap/emotions4/2.0.0"
     assert prepared.info.file_format is tfds.core.FileFormat.ARRAY_RECORD
-    assert prepared.info.features["label"].names == ["ang", "hap", "neu", "sad"]
+    assert prepared.info.metadata["labels"] == ["ang", "hap", "neu", "sad"]
 
 
 def test_examples_are_in_order_of_id(examples):
@@ -72,14 +72,18 @@ def test_examples_are_in_order_of_id(examples):
 
 def test_features(examples):
     example = examples["Ses05M_script01_1b_M000"]
-    found = {name: example[name] for name in ("label", "gender", "style", "speaker", "dialog")}
-    assert found == {
-        "label": 1,  # exc is merged into hap.
+    expected = {
+        "label": b"hap",  # exc is merged into it.
         "gender": 1,
         "style": 1,
         "speaker": b"Ses05M",
+        "session": b"5",
         "dialog": b"Ses05M_script01_1b",
+        "language": b"en",
+        "split": b"",
+        "fold": b"",
     }
+    assert {name: example[name] for name in expected} == expected
     assert example["valence"] == example["activation"] - 1 == 2.0
     samples = 16_000 * (example["end"] - example["start"])
     assert len(example["audio"]) == pytest.approx(samples, abs=3)
@@ -175,6 +179,16 @@ def test_no_release_says_where_to_get_it(made, tmp_path):
         prepare(tmp_path / "data", manual_dir)
     for part in (str(manual_dir), "https://sail.usc.edu/iemocap/", "tfds build datasets/iemocap"):
         assert part in str(error.value)
+
+
+def test_a_users_mistake_ends_without_a_traceback(capsys):
+    said = []
+    for error in (ReleaseError("Unpack it again."), ValueError("ours")):
+        iemocap_dataset_builder._message_alone(
+            type(error), error, None, default=lambda *told: said.append(told[1])
+        )
+    assert capsys.readouterr().err == "\nUnpack it again.\n"
+    assert [str(error) for error in said] == ["ours"]
 
 
 if __name__ == "__main__":

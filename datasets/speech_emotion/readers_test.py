@@ -1,6 +1,7 @@
 """Each corpus' reader on a tree of its own names and quirks."""
 
 import collections
+import importlib.util
 import pathlib
 import shutil
 
@@ -276,3 +277,10 @@ def test_utterances_can_be_left_out_by_name(tree):
     (folder / "left_out.txt").write_text("DC_a99\n")
     with pytest.raises(CorpusError, match="no utterance 'DC_a99'"):
         rows.leave_out(found, folder)
+
+
+def test_every_corpus_has_a_config_to_train_it():
+    path = pathlib.Path(__file__).parents[2] / "configs" / "corpus.py"
+    spec = importlib.util.spec_from_file_location("corpus", path)
+    spec.loader.exec_module(corpus := importlib.util.module_from_spec(spec))
+    assert set(corpus.VARIANTS) == set(READERS)

@@ -11,7 +11,6 @@ import numpy as np
 from mmer_jax.data import bucketing, folds
 from mmer_jax.data.corpus import Corpus
 from mmer_jax.data.preprocessing import Preprocessor
-from mmer_jax.data.text import ctc_targets
 
 
 def draw_recording(utterance, seed_epoch) -> int:
@@ -117,13 +116,14 @@ class Collator:
     def _smallest_shapes(self):
         """Samples, tokens and symbols of each utterance, in as small a bucket as may hold it."""
         utterances, ids = self.corpus.utterances, self.preprocessor.text_ids
+        encode = self.preprocessor.alphabet.encode
         tokens = [
             max(len(ids(t)) for t in (u.transcript, u.aug_transcript)[: 1 + self.augmented])
             for u in utterances
         ]
         # Evaluation feeds the original view alone.
         samples = self.view_lengths(utterances).max(1)
-        return samples, tokens, [len(ctc_targets(u.transcript)) for u in utterances]
+        return samples, tokens, [len(encode(u.transcript)) for u in utterances]
 
     def view_lengths(self, utterances, seed_epoch=None) -> np.ndarray:
         """Samples, after the cut, of the v views of n utterances in a pass: int [n, v].

@@ -4,8 +4,9 @@ import dataclasses
 
 import numpy as np
 
+from mmer_jax.data.alphabet import ENGLISH, Alphabet
 from mmer_jax.data.bucketing import Bucket
-from mmer_jax.data.text import Tokenizer, ctc_targets
+from mmer_jax.data.text import Tokenizer
 
 SAMPLE_RATE = 16_000
 
@@ -39,11 +40,13 @@ class Preprocessor:
       tokenizer: None where the model reads no text.
       max_samples: longer recordings are cut, and their CTC loss is masked.
       normalized: whether waveforms get zero mean and unit variance.
+      alphabet: of the CTC loss's targets.
     """
 
     tokenizer: Tokenizer | None
     max_samples: int
     normalized: bool
+    alphabet: Alphabet = ENGLISH
 
     def audio(self, wave: np.ndarray) -> np.ndarray:
         """int16 or float32 [n] -> float32 [<= max_samples], cut and normalised.
@@ -76,7 +79,7 @@ class Preprocessor:
         if text is not None:
             example["text_ids"] = self.text_ids(text)
         if transcript is not None:
-            example["transcript"] = ctc_targets(transcript)
+            example["transcript"] = self.alphabet.encode(transcript)
             example["ctc_valid"] = len(wave) <= self.max_samples and len(example["transcript"]) > 0
         return example
 

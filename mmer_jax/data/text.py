@@ -1,4 +1,4 @@
-"""Transcripts: cleaning, tokens for the text encoder, symbols for CTC."""
+"""Transcripts: cleaned, compared, and as tokens of the text encoder."""
 
 import functools
 import hashlib
@@ -11,10 +11,6 @@ import numpy as np
 
 from mmer_jax.errors import UserError, first_line
 
-# wav2vec2's character vocabulary (facebook/wav2vec2-base-960h); the CTC blank is <pad> = 0.
-CTC_SYMBOLS = ("<pad>", "<s>", "</s>", "<unk>", "|", *"ETAONIHSRDLUMWCFGYPBVK'XJQZ")
-CTC_BLANK = 0
-_CTC_IDS = {symbol: i for i, symbol in enumerate(CTC_SYMBOLS)}
 _EVENT = re.compile(r"\[[A-Z_ ]+\]")  # [LAUGHTER], [BREATHING], [GARBAGE], ...
 _BRACKETS = re.compile(r"\[[^\]]*\]|\([^)]*\)")
 # Of a tokenizer: tokenizer.json doesn't say which of its tokens have these parts.
@@ -50,22 +46,6 @@ def normalized(transcript: str) -> str:
 def spoken(transcripts) -> frozenset[str]:
     """The transcripts, normalised, without the empty ones."""
     return frozenset(normalized(t) for t in transcripts) - {""}
-
-
-def ctc_targets(text: str) -> np.ndarray:
-    """Characters of the upper-cased transcript as int32 [u] ids, words parted by `|`.
-
-    Accents are dropped (é -> E); what the vocabulary lacks (digits, punctuation) is left out.
-    """
-    plain = unicodedata.normalize("NFKD", clean(text)).upper()
-    words = ("".join(ch for ch in word if ch in _CTC_IDS) for word in re.split(r"[\s|-]+", plain))
-    symbols = "|".join(word for word in words if word)
-    return np.array([_CTC_IDS[symbol] for symbol in symbols], np.int32)
-
-
-def ctc_text(ids) -> str:
-    """The inverse of `ctc_targets` for a sequence without blanks and repeats."""
-    return "".join(CTC_SYMBOLS[i] for i in ids if i > 3).replace("|", " ").strip()
 
 
 class Tokenizer:

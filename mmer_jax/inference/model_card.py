@@ -1,5 +1,6 @@
 """The README.md of a model folder; its words are in `templates/model_card.md.j2`."""
 
+import re
 from importlib import metadata
 from pathlib import Path
 
@@ -21,19 +22,22 @@ def markdown(model: LoadedModel) -> str:
 
     config, card = model.config, model.card
     synthetic = is_synthetic(config)
-    # Others may be in any language.
-    english = synthetic or all(name.startswith("iemocap") for name in datasets(config))
+    acted = synthetic or all(name.startswith("iemocap") for name in datasets(config))
+    languages = ["en"] if acted else card.get("languages", [])
+    codes = [name for name in languages if re.fullmatch("[a-z]{2,3}", name)]  # as the hub has them
     front = ModelCardData(
         license="other",
         library_name="mmer_jax",
         pipeline_tag="audio-classification",
-        language="en" if english else None,
+        language=codes[0] if len(codes) == 1 else codes or None,
         tags=["speech-emotion-recognition", "mmer", "jax"],
         base_model=card.get("encoders", hub_names(config)) or None,
     )
     modalities = {"audio": "speech", "text": "text"}
     speech = f"the speech of {' and '.join(datasets(config))}"
-    if english:
+    if languages:
+        speech += f" (language{'s' if len(languages) > 1 else ''}: {', '.join(languages)})"
+    if acted:
         manner = "synthesised" if synthetic else "acted"
         speech = f"{manner} English speech, recorded well, one speaker at a time,"
     return str(ModelCard.from_template(
@@ -67,15 +71,15 @@ def _text_rows(model):
     names = {"gold": "the transcript", "ctc": "its own (CTC)", "none": "none"}
     rows = []
     for source, figures in model.measured.items():
-        ua, low, wer = (
+        ua, low, wer, cer = (
             "" if (x := figures.get(k)) is None else f"{100 * x:.1f}"
-            for k in ("ua", "ua_low", "wer")
+            for k in ("ua", "ua_low", "wer", "cer")
         )
         if reliability.near_chance(figures, len(model.label_names)):
             ua += ", **hardly better than guessing**"
         name = names.get(source, source) if model.uses_text else "none, it reads no text"
         t = figures.get("temperature")
-        rows.append([name, ua, low, wer, "not calibrated" if t is None else f"{t:.4g}"])
+        rows.append([name, ua, low, wer, cer, "not calibrated" if t is None else f"{t:.4g}"])
     return rows
 
 

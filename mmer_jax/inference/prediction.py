@@ -85,7 +85,8 @@ class Prediction:
       speech: whether there is any; None where nobody looked: the model reads text alone, or
         `detect_speech=False`.
       held_out: what was measured on held-out dialogs with this text source: `ua`, `ua_low` (the
-        lower end of its 95 % interval), `utterances`, `wer`, `temperature`; {} where nothing was.
+        lower end of its 95 % interval), `utterances`, `wer`, `cer`, `temperature`; {} where nothing
+        was.
       warning: why the label is not to be relied upon: no speech, or hardly better than guessing
         with this text source; "" where neither is so.
     """

@@ -9,9 +9,8 @@ from collections.abc import Iterable, Iterator
 import jax
 import numpy as np
 
-from mmer_jax.data import bucketing
+from mmer_jax.data import alphabet, bucketing
 from mmer_jax.data.preprocessing import SAMPLE_RATE
-from mmer_jax.data.text import CTC_BLANK, ctc_text
 from mmer_jax.errors import UserError
 from mmer_jax.inference import audio_io
 from mmer_jax.inference.prediction import Prediction, Span, Window, windows
@@ -275,7 +274,7 @@ class Predictor:
         host = jax.device_get((encoded["log_probs"], encoded["audio_mask"]))
         for row, log_probs, mask in zip(rows, *host):
             if row.job.text is None:
-                row.text = transcribe(log_probs[mask])
+                row.text = transcribe(log_probs[mask], self.model.alphabet)
                 row.log_probs = log_probs[mask][row.span.own_frames(frame)]
 
     def _finished(self, job):
@@ -313,7 +312,8 @@ class Predictor:
         spoken = [row for row in job.rows if row.speech is not False]
         if len(job.rows) == 1 or not spoken:
             return spoken[0].text if spoken else ""
-        return transcribe(np.concatenate([row.log_probs for row in spoken]))
+        log_probs = np.concatenate([row.log_probs for row in spoken])
+        return transcribe(log_probs, self.model.alphabet)
 
     def _labelled(self, logits, temperature, speech):
         """(label, probabilities); of a stretch without speech nothing is said."""
@@ -344,10 +344,10 @@ def _mean(rows):
     return (weights / weights.sum()) @ np.stack([row.logits for row in rows])
 
 
-def transcribe(log_probs: np.ndarray) -> str:
+def transcribe(log_probs: np.ndarray, symbols: alphabet.Alphabet = alphabet.ENGLISH) -> str:
     """The greedy transcript, in lower case, of CTC log-probabilities [t, v]."""
     path = log_probs.argmax(-1)
-    return ctc_text(path[np.diff(path, prepend=CTC_BLANK) != 0]).lower()
+    return symbols.decode(path[np.diff(path, prepend=alphabet.BLANK) != 0]).lower()
 
 
 def _paired(audio, text):

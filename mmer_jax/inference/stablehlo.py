@@ -177,6 +177,7 @@ def _index(model, programs):
         "temperature": model.text_sources.get("gold", {}).get("temperature"),
         "text_sources": model.measured,
         "sample_rate": SAMPLE_RATE if model.uses_audio else None,
+        "symbols": [] if model.lacks_ctc else list(model.alphabet.symbols),
         "normalized": model.preprocessor.normalized if model.uses_audio else None,
         "programs": programs,
     }

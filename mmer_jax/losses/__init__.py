@@ -15,7 +15,8 @@ class Loss:
     Its function takes the arrays of `reads` and `batch` in their order, then its options by name,
     and returns unreduced values and a bool mask of one shape. `losses/total.py` takes the mean over
     the mask; the sum where the loss has an option `normalization` and it is `sum`. Where it has
-    `class_weights` and they are `balanced`, each row counts by `class_weight` in the batch.
+    `class_weights` and they are `balanced`, each row counts by `class_weight` in the batch. An
+    option `alphabet` says what the transcripts are made of, see `data/alphabet.py`.
 
     Attributes:
       title: what it trains, for tables and curves; its short form is the name in capitals.
@@ -60,8 +61,11 @@ LOSSES = {
         function="mmer_jax.losses.per_row:ctc",
         reads=("ctc_logits", "audio_mask"),
         batch=("transcript", "transcript_length", "ctc_valid"),
-        options={"weight": 0.1, "normalization": "utterance"},
-        choices={"normalization": ("utterance", "symbol", "sum")},
+        options={"weight": 0.1, "normalization": "utterance", "alphabet": "english"},
+        choices={
+            "normalization": ("utterance", "symbol", "sum"),
+            "alphabet": ("english", "corpus"),
+        },
         original_options={"normalization": "sum"},
     ),
     "scl": Loss(

@@ -17,6 +17,8 @@ EMBEDDINGS = tuple(
     dict.fromkeys(x for loss in registry.LOSSES.values() if loss.between_rows for x in loss.reads)
 )
 
+NOT_OF_FUNCTION = ("weight", "form", "class_weights", "alphabet")  # options used elsewhere
+
 
 def total_loss(out: dict, batch: dict, losses, memory=None) -> tuple[jax.Array, dict]:
     """L = sum of w_k L_k over the losses k of a batch, in MMER: CE, CTC, SCL and ACL.
@@ -72,7 +74,7 @@ def _compute(between_rows, out, batch, losses, memory=None):
 def _values(loss, out, batch, options, memory):
     original = options.get("form") == "original"
     arrays = [out[x] for x in loss.reads] + [batch[x] for x in loss.batch]
-    settings = {k: v for k, v in options.items() if k not in ("weight", "form", "class_weights")}
+    settings = {k: v for k, v in options.items() if k not in NOT_OF_FUNCTION}
     if memory and loss.memory_bank and not original:
         settings |= {"memory": memory, "index": batch["index"]}
     function = pkgutil.resolve_name(loss.original if original else loss.function)

@@ -2,20 +2,23 @@
 
 import jiwer
 
-from mmer_jax.data.text import ctc_targets, ctc_text
+from mmer_jax.data.alphabet import ENGLISH, Alphabet
 
 
-def error_rates(reference, hypothesis) -> dict:
-    """WER and CER over all utterances, in the CTC alphabet (capitals, apostrophe, space).
+def error_rates(reference, hypothesis, alphabet: Alphabet = ENGLISH) -> dict:
+    """WER and CER over all utterances, of texts without case and punctuation.
+
+    A word is what stands between spaces: of a language that is written without them, CER counts.
 
     Args:
       reference: transcripts; an empty one can't be missed and is left out.
       hypothesis: what was recognised, in the same order.
+      alphabet: that it was recognised in, see `Alphabet.reference`.
 
     Returns:
       `wer`, `cer` (None where there is no transcript), `utterances`, how many were compared.
     """
-    spelled = [ctc_text(ctc_targets(t)).strip() for t in reference]
+    spelled = [alphabet.reference(t) for t in reference]
     pairs = [(r, h.strip()) for r, h in zip(spelled, hypothesis) if r]
     if not pairs:
         return {"wer": None, "cer": None, "utterances": 0}

@@ -7,7 +7,7 @@ TEXT_SOURCES = {
 }
 # A prediction's `text_source` -> the name under which a fold's result holds its metrics.
 MEASURED = {"given": "gold", "ctc": "ctc", "none": "none"}
-NUMBERS = ("temperature", "ua", "ua_low", "utterances", "wer")
+NUMBERS = ("temperature", "ua", "ua_low", "utterances", "wer", "cer")
 _WITH = {
     "given": "with a correct transcript", "ctc": "with its own transcript", "none": "without words"
 }  # fmt: skip

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from mmer_jax.data.alphabet import ENGLISH, Alphabet
 from mmer_jax.data.preprocessing import SAMPLE_RATE, Preprocessor
 from mmer_jax.errors import UserError
 from mmer_jax.models.encoders import ENCODERS, names, pretrained
@@ -81,7 +82,8 @@ def _encoder_config(config, modality, vocab_size=None):
     return hf
 
 
-def preprocessor(config, tokenizer, model: MMER | None = None) -> Preprocessor:
+def preprocessor(config, tokenizer, model: MMER | None = None,
+                 alphabet: Alphabet = ENGLISH) -> Preprocessor:  # fmt: skip
     """What makes a model's inputs.
 
     Args:
@@ -89,15 +91,16 @@ def preprocessor(config, tokenizer, model: MMER | None = None) -> Preprocessor:
       tokenizer: None for a model of speech alone.
       model: a trained one: audio is cut where its positions end, too, and one that uses none gets
         none. None: before training, which refuses positions that don't suffice, see `check_limits`.
+      alphabet: of the CTC head.
 
     Raises:
       UserError: see `normalizes`.
     """
     if model is not None and model.audio_encoder is None:
-        return Preprocessor(tokenizer, 0, False)
+        return Preprocessor(tokenizer, 0, False, alphabet)
     longest = round(config.data.max_seconds * SAMPLE_RATE)
     longest = min(longest, _longest_audio(model) or longest)
-    return Preprocessor(tokenizer, longest, normalizes(config, model))
+    return Preprocessor(tokenizer, longest, normalizes(config, model), alphabet)
 
 
 def normalizes(config, model: MMER | None = None) -> bool:

@@ -126,19 +126,19 @@ def facts(run: Run, corpus: Corpus, label_map, text_source: str, results) -> dic
       probabilities, None for one model.
     """
     utterances, config = corpus.utterances, run.config
-    there = {u.label for u in utterances}
+    there, trained_on = {u.label for u in utterances}, configuration.datasets(config)
+    # IEMOCAP's older datasets do not say it.
+    english = {"en"} if all(name.startswith("iemocap/") for name in trained_on) else set()
     about = {
         "dataset": corpus.datasets[0],
         "version": corpus.version,
-        "trained_on": list(configuration.datasets(config)),
+        "trained_on": list(trained_on),
         "utterances": len(utterances),
         "label_map": dict(label_map or {}),
         "left_out": corpus.left_out,
         "missing": [n for i, n in enumerate(corpus.label_names) if i not in there],
         "languages": sorted({u.language for u in utterances} - {""}, key=natural),
-        "trained_languages": sorted(
-            {x for r in results for x in getattr(r, "languages", ())}, key=natural
-        ),
+        "trained_languages": sorted(english.union(*(r.languages for r in results)), key=natural),
     }
     notes = _notes(about, config, utterances, text_source)
     return about | {"notes": list(notes), "ensemble": _ensemble(results)}

@@ -6,6 +6,7 @@ import jax
 import numpy as np
 
 from mmer_jax.data import preprocessing
+from mmer_jax.data.alphabet import Alphabet
 from mmer_jax.data.corpus import Corpus
 from mmer_jax.data.text import load_tokenizer
 from mmer_jax.errors import UserError
@@ -106,7 +107,8 @@ def open_fold(fold: FoldRun, data_dir: str = "", trainer: Trainer | None = None,
         config.data.corpora, config.data.dataset = (), corpus.datasets[0]
     # Each prepares waveforms in one way; folds of different versions may differ in it.
     if trainer is None or trainer.config.data.normalize != config.data.normalize:
-        trainer = Trainer.for_corpus(config, corpus)
+        alphabet = Alphabet.from_json(fold.result.alphabet)
+        trainer = Trainer.for_corpus(config, alphabet, corpus)
     trainer.reseed(config)
     state = trainer.initial_state(1) if params is None else trainer.trained_state(params)
     return trainer, state, corpus.utterances if corpus else _utterances(trainer.corpus, fold)

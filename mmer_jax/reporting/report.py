@@ -14,6 +14,7 @@ import markupsafe
 import numpy as np
 
 from mmer_jax import configuration, files, processes, runs
+from mmer_jax.data.alphabet import Alphabet
 from mmer_jax.data.prepared import natural
 from mmer_jax.metrics import METRICS, asr, calibration, classification, intervals, jackknife
 from mmer_jax.metrics.reliability import TEXT_SOURCES
@@ -168,7 +169,8 @@ def recognition_of(results: list[FoldResult]) -> dict | None:
     rows = [p for r in results for p in r.predictions]
     if any(p.recognized is None for p in rows):
         return None
-    return asr.error_rates([p.transcript for p in rows], [p.recognized for p in rows])
+    alphabet = Alphabet.from_json(results[0].alphabet)
+    return asr.error_rates([p.transcript for p in rows], [p.recognized for p in rows], alphabet)
 
 
 def _by_corpus(results):

@@ -18,8 +18,9 @@ from huggingface_hub import snapshot_download
 from mmer_jax import configuration, files, runs
 from mmer_jax.convert import original
 from mmer_jax.data import folds
+from mmer_jax.data.alphabet import ENGLISH, Alphabet
 from mmer_jax.data.preprocessing import Preprocessor
-from mmer_jax.data.text import CTC_SYMBOLS, Tokenizer, read_tokenizer
+from mmer_jax.data.text import Tokenizer, read_tokenizer
 from mmer_jax.errors import UserError, first_line
 from mmer_jax.metrics import classification, reliability
 from mmer_jax.models import factory, storage
@@ -28,7 +29,6 @@ from mmer_jax.models.storage import AGAIN
 from mmer_jax.training import checkpoint
 
 FORMAT = 1  # of a model folder; raised when an older version could not read it
-SYMBOLS = len(CTC_SYMBOLS)
 PARAMS, CONFIG, CARD = "model.safetensors", "config.json", "README.md"
 EXPECTED = (
     f"a finished fold of a run (runs/demo/fold5), a model folder ({CONFIG} and {PARAMS}), a folder "
@@ -50,11 +50,13 @@ class LoadedModel:
       label_names: of the c classes, in the order of the logits.
       text_sources: what was measured on held-out dialogs, for each text that the model was tested
         with: `gold` (the transcripts), `ctc` and `none` -> `temperature`, `ua`, `ua_low`,
-        `utterances`, `wer`, each None or lacking where unknown; {} where nothing was held out.
+        `utterances`, `wer`, `cer`, each None or lacking where unknown; {} where nothing was held
+        out.
       tokenizer: None for a model of speech alone.
       card: what is known of the run: `fold`, `seed`, `fingerprint`, `rates`, `protocol`,
-        `heldout`, `selection`, `name`, and `encoders`, hub names of those it began with; {} where
-        nothing is.
+        `heldout`, `selection`, `name`, `languages` of its corpus, and `encoders`, hub names of
+        those it began with; {} where nothing is.
+      alphabet: of the CTC head.
     """
 
     source: str
@@ -65,6 +67,7 @@ class LoadedModel:
     text_sources: dict
     tokenizer: Tokenizer | None
     card: dict
+    alphabet: Alphabet = ENGLISH
 
     @property
     def uses_audio(self) -> bool:
@@ -79,7 +82,7 @@ class LoadedModel:
     @property
     def preprocessor(self) -> Preprocessor:
         """Makes its inputs as evaluation does."""
-        return factory.preprocessor(self.config, self.tokenizer, self.model)
+        return factory.preprocessor(self.config, self.tokenizer, self.model, self.alphabet)
 
     @property
     def measured(self) -> dict:
@@ -97,7 +100,7 @@ class LoadedModel:
             return "reads text alone"
         if not self.config.losses.ctc.weight:
             return "was trained without CTC, so it can't write down what is said"
-        if self.model.symbols != SYMBOLS:
+        if self.model.symbols != len(self.alphabet.symbols):
             return f"has a CTC head of {self.model.symbols} unknown symbols"
         return ""
 
@@ -130,7 +133,7 @@ def read(name: str, tokenizer: str = "") -> LoadedModel:
         config.text.tokenizer = tokenizer or config.text.tokenizer
         card = {name: config[name] for name in ("name", "protocol", "selection")}
         symbols = len(params["ctc"]["linear"]["bias"])
-        return _loaded(folder, config, params, original.LABELS, {}, card, symbols)
+        return _loaded(folder, config, params, original.LABELS, {}, card, symbols=symbols)
     found = runs.fold_folders(folder)
     if len(found) == 1:
         return read_fold(found[0])
@@ -181,12 +184,14 @@ def read_fold(folder: str) -> LoadedModel:
         **{name: getattr(result, name) for name in ("protocol", "heldout", "fold")},
         "seed": result.seed,
         "fingerprint": configuration.fingerprint(config),
+        "languages": result.languages,
         "encoders": hub_names(config),
         "rates": classification.rates(result.confusion),
     }
     config, params = checkpoint.read_params(fold)
     config = factory.as_trained(config, result.normalized)
-    return _loaded(folder, config, params, result.label_names, result.text_sources, card)
+    return _loaded(folder, config, params, result.label_names, result.text_sources, card,
+                   Alphabet.from_json(result.alphabet))  # fmt: skip
 
 
 def hub_names(config) -> list[str]:
@@ -195,17 +200,22 @@ def hub_names(config) -> list[str]:
     return [n for n in named if re.fullmatch(r"[\w-][\w.-]*(/[\w-][\w.-]*)?", n)]
 
 
-def _loaded(source, config, params, label_names, text_sources, card, symbols=SYMBOLS):
+def _loaded(source, config, params, label_names, text_sources, card, alphabet=ENGLISH,
+            symbols=None):  # fmt: skip
     """A LoadedModel; without parameters, with those that its training started from."""
     tokenizer, names = read_tokenizer(config), tuple(label_names)
-    model = build(config, len(names), tokenizer, symbols)
+    model = build(config, len(names), tokenizer, symbols or len(alphabet.symbols))
     if params is None:
-        params = initial_params(model, config, names)
+        params = initial_params(model, config, names, alphabet)
     factory.check_params(model, params, source)
-    return LoadedModel(source, config, model, params, names, text_sources, tokenizer, card)
+    return LoadedModel(
+        source, config, model, params, names, text_sources, tokenizer, card, alphabet
+    )
 
 
-def build(config, classes: int, tokenizer: Tokenizer | None, symbols: int = SYMBOLS) -> MMER:
+def build(
+    config, classes: int, tokenizer: Tokenizer | None, symbols: int = len(ENGLISH.symbols)
+) -> MMER:
     """The module of a run's config.
 
     Args:
@@ -223,7 +233,8 @@ def build(config, classes: int, tokenizer: Tokenizer | None, symbols: int = SYMB
     return model
 
 
-def initial_params(model: MMER, config, label_names: tuple[str, ...]) -> dict:
+def initial_params(model: MMER, config, label_names: tuple[str, ...],
+                   alphabet: Alphabet = ENGLISH) -> dict:  # fmt: skip
     """The parameters that a training starts from, as host arrays; fresh ones by default.
 
     With `config.init_from` those of the model that `read` finds there. Every shape must be the
@@ -233,6 +244,7 @@ def initial_params(model: MMER, config, label_names: tuple[str, ...]) -> dict:
       model: the Flax module.
       config: of the run.
       label_names: of the c classes, in the order of the logits.
+      alphabet: of the CTC head.
 
     Raises:
       UserError: no model is there, or another than the config describes.
@@ -247,6 +259,11 @@ def initial_params(model: MMER, config, label_names: tuple[str, ...]) -> dict:
             f"config.init_from={source} has {len(names)} classes ({', '.join(names)}), the dataset "
             f"{len(label_names)} ({', '.join(label_names)}). Start from a model of the same "
             "classes, or from none: --config.init_from=''."
+        )
+    if found.alphabet != alphabet:  # the corpus' own is taken from there, see `Trainer.for_corpus`
+        raise UserError(
+            f"config.init_from={source} writes the characters of another corpus, and this run the "
+            "English ones. Take its own: --config.losses.ctc.alphabet=corpus."
         )
     factory.check_params(model, found.params, source)
     fold, protocol = found.card.get("fold"), found.card.get("protocol")
@@ -314,6 +331,7 @@ def _description(model):
         # The transcripts' alone: what older versions read.
         "temperature": model.text_sources.get("gold", {}).get("temperature"),
         "text_sources": model.text_sources,
+        "alphabet": model.alphabet.to_json(),
         "card": model.card,
         "sizes": {
             "classes": m.classes,
@@ -336,8 +354,9 @@ def _read_model_folder(folder):
         raise UserError(f"{path} has text_sources={sources!r:.200}, which can't be. {AGAIN}")
     flat, _ = storage.read_params(os.path.join(folder, PARAMS), AGAIN)
     params = traverse_util.unflatten_dict(flat, sep="/")
+    alphabet, symbols = Alphabet.from_json(stored.get("alphabet")), stored["sizes"]["symbols"]
     return _loaded(folder, config, params, stored["label_names"], sources, stored["card"],
-                   stored["sizes"]["symbols"])  # fmt: skip
+                   alphabet, symbols)  # fmt: skip
 
 
 def _stored(path):
@@ -361,6 +380,8 @@ def _stored(path):
     wrong = [key for key, kind in kinds.items() if not isinstance(stored.get(key), kind)]
     if not wrong and not isinstance(stored["sizes"].get("symbols"), int):
         wrong = ["sizes"]
+    if not isinstance(stored.get("alphabet", ""), str):
+        wrong.append("alphabet")
     if wrong:
         found = "; ".join(f"{key}={stored.get(key)!r}" for key in wrong)
         raise UserError(f"{path} has {found:.200}, which can't be. {AGAIN}")

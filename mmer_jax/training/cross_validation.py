@@ -7,6 +7,7 @@ import jax
 
 from mmer_jax import configuration, files, losses, processes, runs
 from mmer_jax.data import folds, text
+from mmer_jax.data.alphabet import Alphabet
 from mmer_jax.data.corpus import Corpus
 from mmer_jax.data.folds import Fold
 from mmer_jax.data.preprocessing import SAMPLE_RATE
@@ -18,6 +19,8 @@ from mmer_jax.training.evaluation import measure_heldout, predict
 from mmer_jax.training.loop import selected, train
 from mmer_jax.training.optimizer import merge
 from mmer_jax.training.trainer import Trainer
+
+MOST_LACKING = 0.02  # share of the transcripts' letters that CTC may leave out without a warning
 
 
 def run(config, workdir: str, on_fold=None) -> tuple[list[FoldResult], bool]:
@@ -44,7 +47,7 @@ def run(config, workdir: str, on_fold=None) -> tuple[list[FoldResult], bool]:
             place = os.path.join(folder, f"fold{number}")
             result = _read_finished(place, one)
             if result is None:
-                trainer = trainer or make_trainer(one)
+                trainer = trainer or make_trainer(one, *_stored_alphabet(workdir))
                 trainer.reseed(one)
                 _check_input(trainer, workdir)
                 result = run_fold(trainer, fold, place, workdir)
@@ -89,14 +92,22 @@ def _read_finished(folder, config):
     return runs.read_result(folder, config)
 
 
-def make_trainer(config) -> Trainer:
+def _stored_alphabet(workdir):
+    """[] or that of the finished folds, which is that of all."""
+    return [Alphabet.from_json(f.result.alphabet) for f in runs.finished_folds(workdir)[:1]]
+
+
+def make_trainer(config, alphabet: Alphabet | None = None) -> Trainer:
     """A trainer of the config's corpus; says what it found in the corpus.
+
+    Args:
+      config, alphabet: see `Trainer.for_corpus`.
 
     Raises:
       UserError: see `Trainer.for_corpus`; or some of the config's folds can't be run: names all.
     """
     print("reading the corpus and building the model ...", flush=True)
-    trainer = Trainer.for_corpus(config)
+    trainer = Trainer.for_corpus(config, alphabet)
     f = trainer.collator
     edges = ", ".join(f"{n / SAMPLE_RATE:.1f}" for n in f.edges)
     print(
@@ -104,7 +115,7 @@ def make_trainer(config) -> Trainer:
         f"{100 * f.choice.padding:.1f} % padding; running on {processes.hardware()}",
         flush=True,
     )
-    for line in (*_about_labels(trainer), *_about_views(config, f)):
+    for line in (*_about_labels(trainer), *_about_letters(trainer), *_about_views(config, f)):
         print(line, flush=True)
     limit = config.data.max_padding
     if not config.data.buckets and not f.choice.reached:
@@ -145,6 +156,28 @@ def _about_labels(trainer):
         raise UserError("\n".join(problems))
     if few:
         yield f"Test utterances, too few to say anything of the class: {'; '.join(few)}."
+
+
+def _about_letters(trainer):
+    """What the CTC head can't write of the transcripts, line by line."""
+    if not trainer.config.losses.ctc.weight or "audio" not in trainer.config.model.modalities:
+        return
+    transcripts = [u.transcript for u in trainer.corpus.utterances]
+    lacking, share = trainer.alphabet.lacking(transcripts)
+    shown = " ".join(list(lacking)[:10]) + (" ..." if len(lacking) > 10 else "")
+    if not trainer.alphabet.is_english:
+        left_out = f"; left out: {len(lacking)} rare ones ({shown}), " if lacking else ""
+        part = f"{100 * share:.2g} % of the text" if lacking else ""
+        yield (
+            f"CTC writes {len(trainer.alphabet.characters)} characters, those of the transcripts"
+            f"{left_out}{part}."
+        )
+    elif share > MOST_LACKING:
+        yield (
+            f"Warning: {100 * share:.0f} % of the transcripts' letters and digits are not in the "
+            f"English alphabet that CTC writes ({shown}) and are left out. The corpus' own "
+            "characters: --config.losses.ctc.alphabet=corpus."
+        )
 
 
 def _about_views(config, collator):
@@ -248,6 +281,8 @@ def run_fold(trainer: Trainer, fold: Fold, folder: str, top: str) -> FoldResult:
         dataset_version=trainer.corpus.version,
         normalized=trainer.collator.preprocessor.normalized,
         pretrained=trainer.pretrained,
+        languages=sorted({u.language for u in split.train} - {""}),
+        alphabet=trainer.alphabet.to_json(),
         layer_weights=_layer_weights(state),
         history=history,
         predictions=predictions,
@@ -273,9 +308,8 @@ def prediction_rows(trainer: Trainer, outputs: dict, utterances,
     seen = recognized = [None] * len(utterances)
     if outputs["recognized"] and config.losses.ctc.weight:
         recognized = outputs["recognized"]
-    if (
-        trained is not None and not config.init_from
-    ):  # what another model was trained on is not known
+    # What another model was trained on is not known.
+    if trained is not None and not config.init_from:
         known = folds.training_texts(trained, trainer.collator.augmented)
         seen = [text.normalized(u.transcript) in known for u in utterances]
     return [

@@ -3,7 +3,7 @@
 import jax
 import numpy as np
 
-from mmer_jax.data import loader, text
+from mmer_jax.data import loader
 from mmer_jax.metrics import asr, calibration, classification, reliability
 from mmer_jax.training import sharding
 from mmer_jax.training.optimizer import merge
@@ -31,7 +31,7 @@ def predict(trainer: Trainer, state, utterances, texts=None) -> dict:
         logits[indices[indices >= 0]] = out["logits"][indices >= 0]
         for index, symbols in zip(indices, out.get("symbols", ())):
             if index >= 0:
-                recognized[index] = text.ctc_text(symbols)
+                recognized[index] = trainer.alphabet.decode(symbols)
     return {"logits": logits, "recognized": recognized if "symbols" in out else None}
 
 
@@ -65,8 +65,8 @@ def measure_heldout(trainer: Trainer, state, utterances) -> dict[str, dict]:
 
     Returns:
       By source (`reliability.text_sources`, in that order): `temperature`, `ua`, `ua_low` (see
-      `calibration.ua_lower_bound`), `utterances`, how many, and `wer` of the text that was read,
-      None where it is not the CTC head's.
+      `calibration.ua_lower_bound`), `utterances`, how many, and `wer` and `cer` of the text that
+      was read, None where it is not the CTC head's.
     """
     usual, *others = reliability.text_sources(trainer.config)
     plain = predict(trainer, state, utterances)
@@ -78,7 +78,8 @@ def measure_heldout(trainer: Trainer, state, utterances) -> dict[str, dict]:
         )
     if "ctc" in measured:
         transcripts = [u.transcript for u in utterances]
-        measured["ctc"]["wer"] = asr.error_rates(transcripts, plain["recognized"])["wer"]
+        rates = asr.error_rates(transcripts, plain["recognized"], trainer.alphabet)
+        measured["ctc"] |= {name: rates[name] for name in ("wer", "cer")}
     return measured
 
 
@@ -91,4 +92,5 @@ def _metrics(logits, utterances):
         "ua_low": calibration.ua_lower_bound(matrix),
         "utterances": len(label),
         "wer": None,
+        "cer": None,
     }

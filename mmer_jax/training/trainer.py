@@ -6,7 +6,9 @@ import jax
 
 from mmer_jax import losses
 from mmer_jax.data import folds, loader, text
+from mmer_jax.data.alphabet import ENGLISH, Alphabet
 from mmer_jax.data.corpus import Corpus
+from mmer_jax.errors import UserError
 from mmer_jax.losses import memory_bank
 from mmer_jax.models import factory, storage
 from mmer_jax.models.mmer import make_forward
@@ -26,6 +28,7 @@ class Trainer:
     Attributes:
       model: the Flax module.
       tokenizer: the collator's; None without one, and for a model of speech alone.
+      alphabet: of the CTC head: the collator's; English without one.
       optimizer: see `make_optimizer`.
       mesh, shapes, shardings: all devices; each leaf of the state, and where it lies on them.
       train_step: jitted (state, batch) -> (state, metrics), see `make_train_step`.
@@ -40,10 +43,11 @@ class Trainer:
 
     def __init__(self, config, label_names, vocab_size: int, collator=None):
         self.config, self.label_names, self.collator = config, tuple(label_names), collator
-        self.model = model = factory.build_model(
-            config, len(self.label_names), len(text.CTC_SYMBOLS), vocab_size
-        )
         self.tokenizer = collator.preprocessor.tokenizer if collator else None
+        self.alphabet = collator.preprocessor.alphabet if collator else ENGLISH
+        self.model = model = factory.build_model(
+            config, len(self.label_names), len(self.alphabet.symbols), vocab_size
+        )
         # Now, for it refuses a tokenizer that no finished fold could keep.
         self._tokenizer_digest = self.tokenizer.digest() if self.tokenizer else None
         self.pretrained, self._params = {}, None
@@ -58,11 +62,14 @@ class Trainer:
         self.eval_step = self.make_forward(("logits", "symbols"))
 
     @classmethod
-    def for_corpus(cls, config, corpus: Corpus | None = None) -> "Trainer":
+    def for_corpus(cls, config, alphabet: Alphabet | None = None,
+                   corpus: Corpus | None = None) -> "Trainer":  # fmt: skip
         """Reads the corpus that the config names, and its tokenizer, for training and evaluation.
 
         Args:
           config: of the run.
+          alphabet: that of its finished folds; None: as `config.losses.ctc.alphabet` says. The
+            corpus' own is of all its transcripts, one for all folds, or that of `init_from`.
           corpus: another, all of which is evaluated; None: the config's.
 
         Raises:
@@ -72,7 +79,8 @@ class Trainer:
         corpus = corpus or Corpus.of(config)
         tokenizer = text.read_tokenizer(config)
         two_views = sides is None and bool(losses.of_two_views(config.losses))
-        preprocessor = factory.preprocessor(config, tokenizer)
+        alphabet = alphabet or _alphabet(config, corpus)
+        preprocessor = factory.preprocessor(config, tokenizer, alphabet=alphabet)
         collator = loader.Collator(config, corpus, preprocessor, two_views, sides)
         vocab_size = tokenizer.vocab_size if tokenizer else 1
         trainer = cls(config, corpus.label_names, vocab_size, collator)
@@ -141,7 +149,9 @@ class Trainer:
 
     def _configured_params(self):
         if self._params is None:
-            self._params = checkpoint_io.initial_params(self.model, self.config, self.label_names)
+            self._params = checkpoint_io.initial_params(
+                self.model, self.config, self.label_names, self.alphabet
+            )
             self.pretrained = self._provenance()
         return self._params
 
@@ -176,3 +186,27 @@ class Trainer:
         return step.initial_state(
             trained, frozen, self.optimizer, total_steps, past, c.seed, groups
         )
+
+
+def _alphabet(config, corpus):
+    """The characters of the CTC head of a run that begins."""
+    if config.losses.ctc.alphabet == "english":
+        return ENGLISH
+    if config.init_from:
+        found = checkpoint_io.read(config.init_from, config.text.tokenizer).alphabet
+        if found.is_english:
+            raise UserError(
+                f"config.losses.ctc.alphabet is corpus, and config.init_from={config.init_from} "
+                "writes the English alphabet. Set --config.losses.ctc.alphabet=english."
+            )
+        return found
+    if not config.losses.ctc.weight or "audio" not in config.model.modalities:
+        return ENGLISH  # of a head that is not trained, or not there
+    alphabet = Alphabet.of_transcripts(u.transcript for u in corpus.utterances)
+    if not alphabet.characters:
+        raise UserError(
+            "config.losses.ctc.alphabet is corpus, and no two transcripts of "
+            f"{', '.join(corpus.datasets)} share a character: there is nothing to write. Build it "
+            "with transcripts, or train without CTC: --config.losses.ctc.weight=0.0."
+        )
+    return alphabet

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 from mmer_jax.data import corpus as data_corpus
@@ -47,19 +48,37 @@ assert "tensorflow" not in sys.modules, "tensorflow was imported"
     assert done.returncode == 0, done.stderr
 
 
-def test_a_dataset_of_the_version_before_is_read_with_unknown_voices(prepared, tmp_path):
-    shutil.copytree(prepared / "tfds", tmp_path / "tfds")
-    (folder,) = (tmp_path / "tfds" / "iemocap" / "emotions4").iterdir()
-    features = json.loads((folder / "features.json").read_text())
-    del features["featuresDict"]["features"]["augmented_voice"]
-    (folder / "features.json").write_text(json.dumps(features))
-    before = folder.rename(folder.with_name("1.0.0"))
-    info = json.loads((before / "dataset_info.json").read_text())
-    (before / "dataset_info.json").write_text(json.dumps(info | {"version": "1.0.0"}))
-    old, new = Corpus(str(tmp_path / "tfds")), Corpus(str(prepared / "tfds"))
+OLD = """
+import sys
+import tensorflow_datasets as tfds
+new = tfds.builder_from_directory(sys.argv[1])
+features = dict(new.info.features)
+for name in ("session", "language", "split", "fold", "augmented_voice"):
+    del features[name]
+names = new.info.metadata["labels"]
+features["label"] = tfds.features.ClassLabel(names=names)
+def example(x):
+    return {k: names.index(x[k].decode()) if k == "label" else x[k] for k in features}
+tfds.dataset_builders.store_as_tfds_dataset(
+    "iemocap", "1.0.0", tfds.features.FeaturesDict(features),
+    {s: [(i, example(x)) for i, x in enumerate(new.as_data_source(s))] for s in new.info.splits},
+    config="emotions4", data_dir=sys.argv[2], file_format="array_record", disable_shuffling=True,
+)
+"""
+
+
+def test_a_dataset_of_an_older_version_is_the_same_with_unknown_voices(prepared, tmp_path):
+    (folder,) = (prepared / "tfds" / "iemocap" / "emotions4").iterdir()
+    subprocess.run([sys.executable, "-c", OLD, folder, tmp_path], check=True, capture_output=True)
+    old, new = Corpus(str(tmp_path)), Corpus(str(prepared / "tfds"))
+    assert (old.version, new.version) == ("1.0.0", "2.0.0")
+    assert old.label_names == new.label_names and len(old.utterances) == len(new.utterances)
     for u, now in zip(old.utterances, new.utterances):
         assert {r.voice for r in u.augmented} == {""}
-        assert dataclasses.replace(u, augmented=now.augmented) == now
+        assert dataclasses.replace(u, augmented=now.augmented, language="en") == now
+    np.testing.assert_array_equal(
+        old.recordings(old.utterances[-1])[0], new.recordings(new.utterances[-1])[0]
+    )
 
 
 def test_no_dataset_is_a_way_to_one(tmp_path):
@@ -206,6 +225,19 @@ def test_the_index_is_made_once(copied, people, monkeypatch):
         data_prepared._index.cache_clear()
         assert Corpus(str(data_dir), PEOPLE).utterances == made.utterances
         assert json.loads(index.read_text())["files"].keys() >= {"features.json"}
+
+
+def test_opening_reads_the_index_and_no_audio(copied):
+    """However many utterances there are: shards that nobody can read any more don't matter."""
+    data_dir, index = copied
+    made = Corpus(str(data_dir), PEOPLE)
+    for shard in index.parent.glob("*.array_record*"):
+        shard.write_bytes(b"?" * shard.stat().st_size)
+    data_prepared._index.cache_clear()
+    again = Corpus(str(data_dir), PEOPLE)
+    assert again.utterances == made.utterances and again.label_names == made.label_names
+    with pytest.raises(Exception):  # noqa: B017 - of array_record
+        again.recordings(again.utterances[0])
 
 
 def test_a_dataset_that_can_only_be_read_has_its_index_in_memory(copied, monkeypatch):

@@ -1,4 +1,4 @@
-"""Cleaning, CTC symbols and tokens of transcripts."""
+"""Cleaning and tokens of transcripts."""
 
 import json
 
@@ -28,12 +28,6 @@ def test_clean_can_keep_events():
     assert text.clean("[LAUGHTER] Yeah", keep_events=True) == "[LAUGHTER] Yeah"
 
 
-def test_the_vocabulary_is_wav2vec2s():
-    assert len(text.CTC_SYMBOLS) == 32
-    known = {"<pad>": 0, "|": 4, "E": 5, "'": 27, "Z": 31}
-    assert {s: text.CTC_SYMBOLS.index(s) for s in known} == known
-
-
 @pytest.mark.parametrize(
     "raw, kept, taken_out",
     [
@@ -46,22 +40,6 @@ def test_the_vocabulary_is_wav2vec2s():
 def test_brackets_are_kept_or_taken_out(raw, kept, taken_out):
     assert text.clean(raw) == kept
     assert text.clean(raw, keep_brackets=False) == taken_out
-
-
-@pytest.mark.parametrize(
-    "raw, spelled",
-    [
-        ("Excuse me.", "EXCUSE ME"),
-        ("[LAUGHTER] It's O.K.", "IT'S OK"),
-        ("caf\u00e9 -- well-known", "CAFE WELL KNOWN"),
-        ("12 [GARBAGE] ...", ""),
-        ("", ""),
-    ],
-)
-def test_ctc_targets_spell_the_transcript(raw, spelled):
-    ids = text.ctc_targets(raw)
-    assert text.ctc_text(ids) == spelled
-    assert not (ids == text.CTC_BLANK).any()
 
 
 def test_tokenizer_cuts_and_keeps_special_tokens(prepared):

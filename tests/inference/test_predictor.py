@@ -145,7 +145,8 @@ def test_the_text_of_windows_says_nothing_twice(random_model, monkeypatch):
     predictor = Predictor(random_model)
     seen = []
     monkeypatch.setattr(
-        "mmer_jax.inference.predictor.transcribe", lambda log_probs: seen.append(log_probs) or "x"
+        "mmer_jax.inference.predictor.transcribe",
+        lambda log_probs, _: seen.append(log_probs) or "x",
     )
     found = predictor.predict(wave(2.3))
     assert found.text_source == "ctc" and len(found.timeline) == 4

@@ -96,7 +96,7 @@ def test_windows_without_speech_weigh_nothing(predictor):
 
 
 def test_windows_without_speech_show_no_words_of_the_models_own(predictor, monkeypatch):
-    monkeypatch.setattr("mmer_jax.inference.predictor.transcribe", lambda log_probs: "you")
+    monkeypatch.setattr("mmer_jax.inference.predictor.transcribe", lambda *_: "you")
     wave = np.concatenate([np.zeros(5 * RATE), odd.voice(2.0)[:, 0]])
     found = predictor.predict(wave, rate=RATE)
     assert {(w.speech, w.text) for w in found.timeline} == {(False, ""), (True, "you")}
