@@ -10,7 +10,7 @@ from mmer_jax.data.alphabet import Alphabet
 from mmer_jax.data.corpus import Corpus
 from mmer_jax.data.text import load_tokenizer
 from mmer_jax.errors import UserError
-from mmer_jax.models import encoders, factory
+from mmer_jax.models import factory
 from mmer_jax.runs import FoldRun
 from mmer_jax.training import checkpoint, evaluation
 from mmer_jax.training.trainer import Trainer
@@ -135,7 +135,7 @@ def _attention(trainer, utterance, weights):
     wave = preprocessing.to_float(
         trainer.corpus.recordings(utterance)[0][: preprocessor.max_samples]
     )
-    frame = encoders.frame(trainer.model.audio_encoder) / preprocessing.SAMPLE_RATE
+    frame = trainer.model.frame_samples / preprocessing.SAMPLE_RATE
     return Attention(utterance.id, weights[: len(ids)], tokens, wave, frame)
 
 

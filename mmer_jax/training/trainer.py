@@ -4,7 +4,7 @@ import functools
 
 import jax
 
-from mmer_jax import losses
+from mmer_jax import configuration, losses
 from mmer_jax.data import folds, loader, text
 from mmer_jax.data.alphabet import ENGLISH, Alphabet
 from mmer_jax.data.corpus import Corpus
@@ -12,7 +12,7 @@ from mmer_jax.errors import UserError
 from mmer_jax.losses import memory_bank
 from mmer_jax.models import factory, storage
 from mmer_jax.models.mmer import make_forward
-from mmer_jax.training import checkpoint_io, sharding, step
+from mmer_jax.training import checkpoint_io, features, sharding, step
 from mmer_jax.training.optimizer import make_optimizer, merge, split_frozen
 
 
@@ -86,6 +86,8 @@ class Trainer:
         trainer = cls(config, corpus.label_names, vocab_size, collator)
         sharding.check_batch_size("data.eval_batch_size", config.data.eval_batch_size, trainer.mesh)
         factory.check_limits(trainer.model, config, tokenizer, collator.edges[-1])
+        if "audio" in configuration.cached_modalities(config):
+            collator.buckets = features.with_frames(trainer.model, collator.buckets)
         return trainer
 
     @property
@@ -169,11 +171,15 @@ class Trainer:
         return origin
 
     def _distribute(self, params):
+        """Parameters on the mesh, and with them what batches hold of the frozen encoders."""
         trained, frozen = self._split(params)
-        return (
-            sharding.distribute(trained, self.shardings.params),
-            sharding.distribute(frozen, self.shardings.frozen),
-        )
+        trained = sharding.distribute(trained, self.shardings.params)
+        frozen = sharding.distribute(frozen, self.shardings.frozen)
+        if self.collator and self.config.data.cache_features:
+            stores = features.stores(self.config, self.collator, self.model, params)
+            features.fill(self.config, self.collator, self.model, frozen, self.mesh, stores)
+            self.collator.features = stores
+        return trained, frozen
 
     def _split(self, params):
         options = self.config.optimizer

@@ -25,7 +25,7 @@ def config(prepared, tiny_config, tmp_path_factory):
         row | {"transcript": TEXTS[i % 3], "language": "ru"}
         for i, row in enumerate(made_corpora.people(4))
     ]
-    made_corpora.prepare(data_dir, "russian", rows)
+    made_corpora.prepare(data_dir, {"russian": rows})
 
     def make(alphabet="corpus"):
         c = tiny_config(prepared)
