@@ -30,7 +30,9 @@ def load(name: str, **options):
     Args:
       name: a finished fold of a run, a model folder, a converted checkpoint, or the name of a
         model on the Hugging Face hub (`owner/name`).
-      **options: of `mmer_jax.inference.predictor.Predictor`: `batch_sizes`, `detect_speech`.
+      **options: of `mmer_jax.inference.predictor.Predictor`: `batch_sizes`, `detect_speech`,
+        `transcriber`. The latter may also be the name or folder of a Whisper model, such as
+        `openai/whisper-base.en`, with `language` where that is multilingual.
 
     Raises:
       mmer_jax.errors.UserError: there is no such model; says what was found.
@@ -48,4 +50,14 @@ def load(name: str, **options):
     removed = [x for x in ("decoder", "beam_width") if options.pop(x, None)]
     if removed:
         logging.warning("%s: the beam search was removed; texts are greedy.", ", ".join(removed))
-    return Predictor(checkpoint_io.read(name), **options)
+    model, language = checkpoint_io.read(name), options.pop("language", "")
+    if isinstance(options.get("transcriber"), str | os.PathLike):
+        options["transcriber"] = _recognizer(os.fspath(options["transcriber"]), language)
+    return Predictor(model, **options)
+
+
+def _recognizer(name, language):
+    """The `Recognizer` of a name; None for ""."""
+    from mmer_jax.augmentation.recognizer import Recognizer
+
+    return Recognizer(name, language) if name else None

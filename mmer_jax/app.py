@@ -54,7 +54,8 @@ def build(gradio, predictor):
     from mmer_jax.inference import app_views
 
     model = predictor.model
-    optional = not model.lacks_ctc
+    optional = not predictor.lacks_text
+    writer = predictor.transcriber.name if predictor.transcriber else "the model"
     kept = round(60 * KEPT_MINUTES)
     with gradio.Blocks(
         title="Emotion in speech", analytics_enabled=False, delete_cache=(-(-kept // 10), kept)
@@ -69,7 +70,7 @@ def build(gradio, predictor):
                 )  # fmt: skip
                 text = gradio.Textbox(
                     label="What is said (optional)" if optional else "What is said",
-                    info="Left empty, the model writes it itself." if optional else None,
+                    info=f"Left empty, {writer} writes it." if optional else None,
                     lines=2, max_lines=8, max_length=5000, visible=model.uses_text,
                 )  # fmt: skip
                 alone = gradio.Checkbox(
@@ -106,7 +107,8 @@ def upload_class(gradio):
     return Upload
 
 
-def serve(name: str, host: str = "127.0.0.1", port: int = 7860, max_mb: float = 25.0) -> None:
+def serve(name: str, host: str = "127.0.0.1", port: int = 7860, max_mb: float = 25.0,
+          transcriber: str = "", language: str = "") -> None:  # fmt: skip
     """Serves the page until the process is told to stop.
 
     Args:
@@ -114,6 +116,7 @@ def serve(name: str, host: str = "127.0.0.1", port: int = 7860, max_mb: float = 
       host: address to listen on.
       port: of it.
       max_mb: of an uploaded recording.
+      transcriber, language: see `mmer_jax.load`.
 
     Raises:
       UserError: no such model, no Gradio, or the port is taken.
@@ -129,7 +132,8 @@ def serve(name: str, host: str = "127.0.0.1", port: int = 7860, max_mb: float = 
         gradio = _gradio()
         print(f"loading {name} ...", flush=True)
         cli.cache_compilations()
-        blocks = build(gradio, mmer_jax.load(name))
+        predictor = mmer_jax.load(name, transcriber=transcriber, language=language)
+        blocks = build(gradio, predictor)
         # Before the folder goes, which a late upload would miss.
         stack.callback(blocks.close, verbose=False)
         launch(gradio, blocks, host, port, max_mb)
@@ -223,6 +227,7 @@ def _parser():
         "--max-mb", type=_up_to(1000, float), default=25.0,
         help="of an uploaded recording; default: 25",
     )  # fmt: skip
+    cli.add_transcriber(parser)
     return parser
 
 
@@ -242,7 +247,7 @@ def main(argv: list[str] | None = None) -> int:
 
     def work():
         try:
-            serve(args.model, args.host, args.port, args.max_mb)
+            serve(args.model, args.host, args.port, args.max_mb, args.transcriber, args.language)
         except KeyboardInterrupt:  # its proper end
             print("\nstopped; uploaded recordings are removed.", file=sys.stderr)
 

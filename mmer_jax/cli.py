@@ -31,6 +31,20 @@ class Parser(argparse.ArgumentParser):
         sys.exit(1)
 
 
+def add_transcriber(parser: argparse.ArgumentParser) -> None:
+    """Adds the options that name a speech recogniser."""
+    parser.add_argument(
+        "--transcriber",
+        default="",
+        metavar="MODEL",
+        help="a Whisper model that writes the texts that are not given: a name on the Hugging Face "
+        "hub (openai/whisper-base.en), or a folder; default: the model's own CTC head",
+    )
+    parser.add_argument(
+        "--language", default="", help="what a multilingual transcriber hears: de, german, ..."
+    )
+
+
 def check_python() -> None:
     """Ends the program with one message where this Python can't run the package, now or later."""
     if sys.version_info < (3, 10):  # noqa: UP036 - it is here to be told

@@ -73,6 +73,7 @@ RANGES = {
     "train.accumulation": (1, 65536),
     "train.text_dropout": (0.0, 1.0),
     "train.ctc_texts": (0.0, 1.0),
+    "train.asr_texts": (0.0, 1.0),
     "train.log_every": (1, 10**9),
     "mesh.data": (-1, 65536),
     "mesh.fsdp": (1, 65536),
@@ -81,6 +82,8 @@ RANGES = {
 # Options that came after the first fingerprints, and the value that changes nothing.
 _LATER = {
     "train.ctc_texts": 0.0,
+    "train.asr_texts": 0.0,
+    "data.asr_transcripts": "",
     "train.accumulation": 1,
     "text.keep_brackets": True,
     "model.precision": "default",
@@ -88,6 +91,7 @@ _LATER = {
     "audio.layers": "last",
     "audio.window": "utterance",
     "audio.adapter": "",
+    "audio.ctc_head": False,
     "model.pooling": "max",
     "fold_count": 5,
     "heldout": "auto",
@@ -160,6 +164,9 @@ def default() -> ml_collections.ConfigDict:
     data.max_padding = 0.10  # share of the samples fed that may be padding where buckets is 0
     data.threads = 4  # loader threads
     data.prefetch = 8  # batches prepared ahead
+    # what a recogniser wrote (python -m mmer_jax.transcribe): the transcript file's name beside the
+    # dataset, with or without its digest, or a path; empty: none
+    data.asr_transcripts = ""
     # states of frozen encoders are computed once and stored in data.dir: docs/performance.md
     data.cache_features = False
 
@@ -170,6 +177,7 @@ def default() -> ml_collections.ConfigDict:
     audio.pretrained = ""  # hub name or folder in Hugging Face format; empty: from scratch
     # language of adapters that the checkpoint has, as in MMS: eng; none: without its adapters
     audio.adapter = ""
+    audio.ctc_head = False  # begins with the checkpoint's own CTC head: wav2vec2-base-960h has one
     audio.size = _size(768, 12, 12, 3072)  # of an encoder from scratch
     audio.conv_channels = 512  # wav2vec2's convolution channels, from scratch
     # which hidden states are read: last, a layer's number as text (0: what enters the first), or
@@ -231,6 +239,7 @@ def default() -> ml_collections.ConfigDict:
     train.text_dropout = 0.0  # share of the training utterances that come without their words
     # share that comes with what the CTC head writes, from the second epoch on
     train.ctc_texts = 0.0
+    train.asr_texts = 0.0  # share that comes with data.asr_transcripts
     train.log_every = 20  # steps between two lines of metrics
 
     c.mesh = mesh = ml_collections.ConfigDict()
@@ -303,6 +312,15 @@ def _clashes(c):
             f"config.audio.adapter is {c.audio.adapter!r}, and an encoder from scratch has no "
             "adapters. Name a checkpoint that has them in config.audio.pretrained."
         )
+    if c.audio.ctc_head and "audio" in modalities:
+        needed = {"audio.pretrained": bool(c.audio.pretrained), "audio.layers=last":
+                  c.audio.layers == "last", "audio.subsample=1": c.audio.subsample == 1,
+                  "audio.adapter=''": not c.audio.adapter}  # fmt: skip
+        if lacks := [f"config.{name}" for name, fits in needed.items() if not fits]:
+            yield (
+                "config.audio.ctc_head takes over a checkpoint's head, which reads its last layer's "
+                f"frames; it needs {', '.join(lacks)}. Set them so, or ctc_head to False."
+            )
     if c.mesh.data == 0:
         yield "config.mesh.data is 0; expected a number of devices, or -1 for all."
     if c.data.cache_features:
@@ -350,10 +368,21 @@ def _clashes(c):
             f"config.data.batch_size is {c.data.batch_size}, which config.train.chunk_size "
             f"({train.chunk_size}) does not divide; change one of them."
         )
-    if train.text_dropout + train.ctc_texts > 1:
+    if train.text_dropout + train.ctc_texts + train.asr_texts > 1:
         yield (
-            f"config.train.text_dropout ({train.text_dropout}) and config.train.ctc_texts "
-            f"({train.ctc_texts}) are shares of the same utterances; together they are above 1."
+            f"config.train.text_dropout ({train.text_dropout}), config.train.ctc_texts "
+            f"({train.ctc_texts}) and config.train.asr_texts ({train.asr_texts}) are shares of the "
+            "same utterances; together they are above 1."
+        )
+    if train.asr_texts and "text" not in modalities:
+        yield (
+            "config.train.asr_texts feeds the text branch with a recogniser's transcripts, and "
+            f"config.model.modalities is {modalities!r}. Set it to 0, or use text."
+        )
+    if train.asr_texts and not c.data.asr_transcripts:
+        yield (
+            "config.train.asr_texts is set and config.data.asr_transcripts names no transcript "
+            "file. Write one with `python -m mmer_jax.transcribe` and name it."
         )
     if train.ctc_texts and modalities != MODALITIES:
         yield (
@@ -570,6 +599,7 @@ def check_variant(file: str, variant: str, variants) -> str:
 
 def audio_only(c: ml_collections.ConfigDict) -> None:
     """Speech alone: no text encoder, no fusion; the losses stay."""
+    c.train.asr_texts = 0.0
     _one_modality(c, "audio", "text_encoder")
 
 

@@ -16,18 +16,21 @@ from mmer_jax.metrics import reliability
 
 
 def run(workdir: str, text_source: str = "", data_dir: str = "", data: str = "",
-        label_map: dict[str, str] | None = None) -> str:  # fmt: skip
+        label_map: dict[str, str] | None = None, transcripts: str = "") -> str:  # fmt: skip
     """Writes the results to `folder(...)` of the workdir; what the command does, for notebooks.
 
     Args:
       workdir: of a finished run of `mmer_jax.main`.
-      text_source: what the model reads: `gold`, `ctc` or `none`, see `reliability.TEXT_SOURCES`;
-        empty: `ctc`, or on another corpus its transcripts where there are some.
+      text_source: what the model reads: `gold`, `asr`, `ctc` or `none`, see
+        `reliability.TEXT_SOURCES`; empty: `ctc`, or on another corpus its transcripts where there
+        are some.
       data_dir: where the prepared dataset is now; empty: where the run had it.
       data: name and builder config of another corpus, as in `speech_emotion/emodb`, all of which
         every finished fold's model is tested on; empty: the run's own test utterances.
       label_map: label of that corpus -> class of the run; others keep their name, and utterances
         whose label is then no class are left out.
+      transcripts: of `asr`, which transcript file, see `transcripts.read`; empty: that of the run,
+        or the only one beside the corpus.
 
     Returns:
       The table of results.md.
@@ -40,6 +43,8 @@ def run(workdir: str, text_source: str = "", data_dir: str = "", data: str = "",
 
     if label_map and not data:
         raise UserError("--label_map is of another corpus; name it by --data.")
+    if transcripts and text_source != "asr":
+        raise UserError("--transcripts is what --text_source=asr reads; give both or neither.")
     finished = runs.read(workdir)
     if text_source or not data:
         _check(finished.config, text_source or "ctc")
@@ -47,16 +52,33 @@ def run(workdir: str, text_source: str = "", data_dir: str = "", data: str = "",
 
     cli.cache_compilations()
     began, tested_on, source = time.monotonic(), None, text_source or "ctc"
+    place = data_dir or finished.config.data.dir
     if data:
         corpus = across.open_corpus(finished, data, data_dir, label_map)
         source = across.resolve_text_source(finished.config, corpus, text_source)
-        results = across.test(finished, corpus, source)
+        asr = _transcripts(source, transcripts, place, corpus)
+        results = across.test(finished, corpus, source, asr)
         tested_on = across.facts(finished, corpus, label_map, source, results)
     else:
-        results = test(finished, source, data_dir)
+        asr = _transcripts(source, transcripts, place, config=finished.config)
+        results = test(finished, source, data_dir, asr)
     out, seconds = folder(workdir, text_source, data), time.monotonic() - began
     hardware = processes.hardware()
-    return report.write(finished.config, results, out, seconds, hardware, source, tested_on)
+    return report.write(finished.config, results, out, seconds, hardware, source, tested_on, asr)
+
+
+def _transcripts(source, name, data_dir, corpus=None, config=None):
+    """The recogniser's, of a corpus or that of a run; None with another source."""
+    if source != "asr":
+        return None
+    from mmer_jax.data import transcripts
+    from mmer_jax.data.corpus import Corpus
+
+    if config is not None:
+        config = config.copy_and_resolve_references()
+        config.data.dir, name = data_dir, name or config.data.asr_transcripts
+        corpus = Corpus.of(config)
+    return transcripts.read(name, data_dir, corpus)
 
 
 def folder(workdir: str, text_source: str = "", data: str = "") -> str:
@@ -69,13 +91,14 @@ def folder(workdir: str, text_source: str = "", data: str = "") -> str:
     return os.path.join(files.resolve(workdir), *parts)
 
 
-def test(finished, text_source: str, data_dir: str = "") -> list:
+def test(finished, text_source: str, data_dir: str = "", asr=None) -> list:
     """Results of every finished fold with other texts, from the checkpoints tested before.
 
     Args:
       finished: see `runs.read`.
-      text_source: one of `reliability.text_sources` of its config.
+      text_source: one of `reliability.text_sources` of its config, or `asr`.
       data_dir: see `run`.
+      asr: the corpus' `Transcripts`, read with the source `asr`.
 
     Returns:
       `FoldResult`s; `temperature` is that of the source, None where the run fitted none for it.
@@ -93,13 +116,15 @@ def test(finished, text_source: str, data_dir: str = "") -> list:
         print(f"seed {result.seed}, fold {result.fold} ...", flush=True)
         trainer, state, utterances = embeddings.open_fold(fold, data_dir, trainer)
         recognized = [p.recognized for p in result.predictions]
-        texts = reliability.texts(text_source, utterances, recognized)
+        texts = reliability.texts(text_source, utterances, recognized, asr and asr.texts)
         logits = predict(trainer, state, utterances, texts)["logits"]
         new = scores(logits, result.label_names)
+        name = asr.name if asr else ""
+        held_out = reliability.held_out(result.text_sources, text_source, True, name)
         results.append(dataclasses.replace(
             result,
             predictions=[dataclasses.replace(p, **s) for p, s in zip(result.predictions, new)],
-            temperature=result.text_sources.get(text_source, {}).get("temperature"),
+            temperature=held_out.get("temperature"),
         ))  # fmt: skip
     return results
 
@@ -111,11 +136,11 @@ def _check(config, source):
         raise UserError(f"--text_source is {source!r}; the choices are: {', '.join(choices)}.")
     if "text" not in config.model.modalities:
         raise UserError("This run's model reads no text: its results are the same without.")
-    if source not in reliability.text_sources(config):
+    if source not in ("asr", *reliability.text_sources(config)):
         reason = "has text alone and so no CTC head to write a transcript"
         if "audio" in config.model.modalities:
             reason = "was trained without CTC, so it can't write a transcript"
-        raise UserError(f"This run's model {reason}; the choices for it are: gold, none.")
+        raise UserError(f"This run's model {reason}; the choices for it are: gold, asr, none.")
 
 
 def _label_map(text):
@@ -138,8 +163,14 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "--text_source",
         default="",
-        help="what the model reads: gold, ctc or none; default ctc, with --data gold where the "
-        "corpus has transcripts",
+        help="what the model reads: gold, asr, ctc or none; default ctc, with --data gold where "
+        "the corpus has transcripts",
+    )
+    parser.add_argument(
+        "--transcripts",
+        default="",
+        help="with asr, the transcript file that mmer_jax.transcribe wrote: its name beside the "
+        "corpus, or a path; default: the run's, or the only one there",
     )
     parser.add_argument(
         "--data_dir", default="", help="where the prepared dataset is, if not where the run had it"

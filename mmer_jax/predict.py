@@ -25,12 +25,18 @@ def _predict(args):
     cli.cache_compilations()
     _say(f"loading {args.checkpoint} ...")
     model = checkpoint_io.read(args.checkpoint)
-    predictor = Predictor(model, (1, args.batch_size), detect_speech=not args.assume_speech)
+    transcriber = None
+    if args.transcriber:
+        from mmer_jax.augmentation.recognizer import Recognizer
+
+        _say(f"loading {args.transcriber} ...")
+        transcriber = Recognizer(args.transcriber, args.language, args.batch_size)
+    predictor = Predictor(model, (1, args.batch_size), not args.assume_speech, transcriber)
     writer = tables.WRITERS[form](model.label_names)
     if not args.out:
         return _write_all(predictor, items, writer, None)
     file = tables.ResumableFile(
-        args.out, writer, _made_with(args, form, checkpoint_io.digest(model))
+        args.out, writer, _made_with(args, form, checkpoint_io.digest(model), transcriber)
     )
     with contextlib.closing(file):
         left = file.left(items)
@@ -95,7 +101,7 @@ def _say(text):
     print(text, file=sys.stderr, flush=True)
 
 
-def _made_with(args, form, model):
+def _made_with(args, form, model, transcriber):
     """The model and the options that change a prediction or the file's form."""
     return {
         "model": model,
@@ -104,6 +110,7 @@ def _made_with(args, form, model):
         "no_text": args.no_text,
         "decoder": "greedy",  # of an earlier version's file it may be another
         "assume_speech": args.assume_speech,
+        "transcriber": transcriber.name if transcriber else None,  # as in files of before it came
     }
 
 
@@ -129,12 +136,14 @@ def _parser():
         "seconds)",
     )
     parser.add_argument(
-        "--text", help="what is said in the files; default: the model writes it itself"
+        "--text",
+        help="what is said in the files; default: the transcriber or the model itself writes it",
     )
     parser.add_argument("--no-text", action="store_true", help="speech alone, whatever is said")
     parser.add_argument(
         "--assume-speech", action="store_true", help="predict recordings without speech as well"
     )
+    cli.add_transcriber(parser)
     parser.add_argument("--decoder", "--beam-width", dest="removed", help=argparse.SUPPRESS)
     parser.add_argument(
         "--format",

@@ -194,6 +194,8 @@ class RunResult:
       pretrained: see `FoldResult`.
       text_source: the text that the model was given, see `reliability.TEXT_SOURCES`.
       tested_on: of another corpus than the run's, see `across.facts`; None for its own.
+      asr_transcripts: what the source `asr` read: `recognizer`, `sha256` of the files, and error
+        rates over the test utterances; None with another source.
       seconds, hardware, versions: of the computation.
     """
 
@@ -220,6 +222,7 @@ class RunResult:
     config: dict
     text_source: str
     tested_on: dict | None
+    asr_transcripts: dict | None
     seconds: float
     hardware: str
     versions: dict[str, str]

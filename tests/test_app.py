@@ -117,8 +117,9 @@ def test_every_mistake_is_a_message_in_the_page(ask, tmp_path, monkeypatch, caps
 
 
 def test_the_text_that_is_asked_for(folder, model):
-    def requested(text, alone, of=model):
-        return app_views.requested_text(of, text, alone)
+    def requested(text, alone, of=model, transcriber=None):
+        predictor = Predictor(of, transcriber=transcriber)
+        return app_views.requested_text(predictor, text, alone)
 
     assert requested(" told ", False) == "told" and requested("told", True) == ""
     assert requested("", False) is None and requested(None, False) is None
@@ -126,6 +127,7 @@ def test_the_text_that_is_asked_for(folder, model):
     with pytest.raises(UserError, match="can't write down"):
         requested("", False, without)
     assert requested("", True, without) == ""
+    assert requested("", False, without, object()) is None
     audio, text = tiny_models.made(folder, "audio"), tiny_models.made(folder, "text")
     assert requested("told", False, audio) == ""
     assert requested("told", True, text) == "told"
@@ -162,15 +164,18 @@ def test_no_emotion_is_named_without_speech_or_near_chance(predictor, ask, tmp_p
 
 
 def test_the_source_of_the_text(predictor, folder):
-    assert "As you typed" in shown(predictor, prediction("told", "given"))
+    assert "As you typed" in shown(predictor, prediction("told", "gold"))
+    sure = {"recognizer": "tiny-1", "confidence": 0.875, "no_speech": 0.1, "note": ""}
+    asr = dataclasses.replace(prediction("told", "asr"), recognition=sure)
+    assert "tiny-1, 88 % sure" in shown(predictor, asr)
     assert "model itself" in shown(predictor, prediction("told", "ctc"))
-    assert "recognised no words" in shown(predictor, prediction("", "ctc"))
+    assert "No words were recognised" in shown(predictor, prediction("", "ctc"))
     assert "read no text" in shown(predictor, prediction())
 
 
 def test_texts_from_outside_are_shown_as_they_are(predictor):
     evil = "<script>${x}</script> `{{y}}`"
-    for text in (shown(predictor, prediction(evil, "given")), app_views.result("failure", evil)):
+    for text in (shown(predictor, prediction(evil, "gold")), app_views.result("failure", evil)):
         assert "<script" not in text and not set("$`{}") & set(text)
 
 
@@ -180,7 +185,7 @@ def test_the_timeline(predictor):
     text = shown(predictor, found, True)
     assert "0:00.0–0:09.0" in text and "0:15.0–0:24.0" in text
     assert text.count("told you") == 4 and len(pngs(text)) == 2
-    given = shown(predictor, prediction("told you", "given", 3), True)
+    given = shown(predictor, prediction("told you", "gold", 3), True)
     assert given.count("told you") == 1
     quiet = dataclasses.replace(found.timeline[0], label=None, probabilities={}, speech=False)
     text = shown(predictor, dataclasses.replace(found, timeline=(quiet, *found.timeline[1:])), True)

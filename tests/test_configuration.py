@@ -52,6 +52,8 @@ def test_the_fingerprint_ignores_where_files_lie_and_the_seed():
     "path, value",
     [
         ("train.ctc_texts", 0.5),
+        ("train.asr_texts", 0.5),
+        ("data.asr_transcripts", "whisper-base.en"),
         ("model.precision", "float32"),
         ("optimizer.groups", ((".*", 0.1),)),
     ],
@@ -250,6 +252,9 @@ def test_a_wrong_value_is_named(option, value):
     "options, message",
     [
         ({"train.ctc_texts": 0.6, "train.text_dropout": 0.5}, "together they are above 1"),
+        ({"train.asr_texts": 0.6, "train.ctc_texts": 0.5}, "together they are above 1"),
+        ({"train.asr_texts": 0.5}, "python -m mmer_jax.transcribe"),
+        ({"train.asr_texts": 0.5, "model.modalities": ("audio",)}, "text branch"),
         ({"train.ctc_texts": 0.5, "losses.ctc.weight": 0.0}, "Give it a weight"),
         ({"train.ctc_texts": 0.5, "model.modalities": ("audio",)}, "needs speech and text"),
     ],

@@ -106,8 +106,12 @@ def test_the_command_writes_what_it_read_beside_the_figures(run, capsys):
 
 
 def test_what_cannot_be_tested_so_is_one_message(run, unimodal_run, tmp_path, capsys):
+    assert evaluate.main([str(run), "--text_source=given"]) == 1
+    assert "the choices are: gold, asr, ctc, none" in capsys.readouterr().err
     assert evaluate.main([str(run), "--text_source=asr"]) == 1
-    assert "the choices are: gold, ctc, none" in capsys.readouterr().err
+    assert "python -m mmer_jax.transcribe iemocap/emotions4" in capsys.readouterr().err
+    assert evaluate.main([str(run), "--transcripts=x"]) == 1
+    assert "--text_source=asr" in capsys.readouterr().err
     assert evaluate.main([str(tmp_path / "nowhere")]) == 1
     assert evaluate.main([str(unimodal_run("text"))]) == 1
     assert "no CTC head" in capsys.readouterr().err

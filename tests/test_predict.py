@@ -75,11 +75,11 @@ def test_texts_of_a_table_reach_the_model(tiny_folder, speech, tmp_path, capsys,
     out = tmp_path / "o.jsonl"
     assert predict.main([tiny_folder, str(table), f"--out={out}"]) == 0
     rows = [json.loads(x) for x in lines(out)]
-    assert [r["text_source"] for r in rows] == ["given", "ctc", "given"]
+    assert [r["text_source"] for r in rows] == ["gold", "ctc", "gold"]
     assert "not read: more" in caplog.text
     assert rows[0]["text"] == "it was you" and rows[2]["text"] == "two\nlines"
     for options, sources in (
-        (["--text=lady"], ["given"] * 3), (["--no-text"], ["none"] * 3), ([], None)
+        (["--text=lady"], ["gold"] * 3), (["--no-text"], ["none"] * 3), ([], None)
     ):  # fmt: skip
         capsys.readouterr()
         assert predict.main([tiny_folder, str(table), "--format=csv", *options]) == 0

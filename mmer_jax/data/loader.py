@@ -22,7 +22,7 @@ def draw_recording(utterance, seed_epoch) -> int:
     return int(np.random.default_rng((*seed_epoch, utterance.index)).integers(count))
 
 
-def draw_text(utterance, seed_epoch, nothing: float, recognized: float, asr_transcripts) -> str:
+def draw_text(utterance, seed_epoch, shares, ctc_transcripts, asr_transcripts) -> str:
     """What the original view of an utterance reads in a pass.
 
     The augmented view keeps its words: with the augmented contrastive loss, what voice and poor
@@ -31,16 +31,20 @@ def draw_text(utterance, seed_epoch, nothing: float, recognized: float, asr_tran
     Args:
       utterance: of the corpus.
       seed_epoch: (seed, epoch).
-      nothing: share of the utterances that read an empty text.
-      recognized: share that read their ASR transcript.
-      asr_transcripts: by id; an utterance that is not in it keeps its transcript.
+      shares: of the utterances that read an empty text, what the CTC head wrote, and what a
+        recogniser wrote.
+      ctc_transcripts: by id; an utterance that is not in it keeps its transcript.
+      asr_transcripts: by id, of all.
     """
     # Not the rng of `draw_recording`: which one comes must not depend on these options.
     draw = np.random.default_rng((*seed_epoch, utterance.index, 1)).random()
+    nothing, ctc, asr = shares
     if draw < nothing:
         return ""
-    if draw < nothing + recognized:
-        return asr_transcripts.get(utterance.id, utterance.transcript)
+    if draw < nothing + ctc:
+        return ctc_transcripts.get(utterance.id, utterance.transcript)
+    if draw < nothing + ctc + asr:
+        return asr_transcripts[utterance.id]
     return utterance.transcript
 
 
@@ -56,8 +60,10 @@ class Collator:
       preprocessor: of the model's inputs.
       two_views: whether any of the run's losses reads the augmented view.
       training_sides: of the folds, lists of utterances; None: of those of the config's protocol.
+      asr_transcripts: utterance id -> what a recogniser wrote; None where none did.
 
     Attributes:
+      asr_transcripts: as given, or {}.
       augmented: whether training batches carry the augmented view: none does where no utterance
         that is trained on has one for the model's modalities.
       choice: the `bucketing.Choice` of the edges, for the worst of the folds' training sets.
@@ -68,10 +74,12 @@ class Collator:
     """
 
     def __init__(self, config, corpus: Corpus, preprocessor: Preprocessor, two_views: bool,
-                 training_sides=None):  # fmt: skip
+                 training_sides=None, asr_transcripts=None):  # fmt: skip
         self.corpus, self.preprocessor = corpus, preprocessor
+        self.asr_transcripts = asr_transcripts or {}
         self._modalities = tuple(config.model.modalities)
-        self._text_shares = config.train.text_dropout, config.train.ctc_texts
+        train = config.train
+        self._text_shares = train.text_dropout, train.ctc_texts, train.asr_texts
         self._balanced = config.losses.ce.class_weights == "balanced"
         sets = training_sides
         if sets is None:
@@ -122,8 +130,12 @@ class Collator:
         """Samples, tokens and symbols of each utterance, in as small a bucket as may hold it."""
         utterances, ids = self.corpus.utterances, self.preprocessor.text_ids
         encode = self.preprocessor.alphabet.encode
+        asr = self.asr_transcripts if self._text_shares[-1] else {}
         tokens = [
-            max(len(ids(t)) for t in (u.transcript, u.aug_transcript)[: 1 + self.augmented])
+            max(
+                len(ids(t))
+                for t in (u.transcript, asr.get(u.id, ""), u.aug_transcript)[: 2 + self.augmented]
+            )
             for u in utterances
         ]
         # Evaluation feeds the original view alone.
@@ -162,7 +174,7 @@ class Collator:
             evaluation, of the original view alone.
           rows: slice or indices of the b rows to load; None: all.
           texts: utterance id -> what evaluation reads in its transcript's place, and training's
-            ASR transcripts.
+            transcripts by the CTC head.
           features: see `features_for`; None: none are read.
 
         Returns:
@@ -189,7 +201,7 @@ class Collator:
         if seed_epoch is None:
             text = texts.get(u.id, u.transcript)
         else:
-            text = draw_text(u, seed_epoch, *self._text_shares, texts)
+            text = draw_text(u, seed_epoch, self._text_shares, texts, self.asr_transcripts)
         example = p.example(own, text, u.transcript, u.samples)
         example |= {"label": np.int32(u.label), "index": np.int32(u.index)}
         if stored:

@@ -55,7 +55,7 @@ def answer(predictor, path: str | None, text: str, speech_alone: bool) -> str:
     """
     try:
         model = predictor.model
-        text = requested_text(model, text, speech_alone)
+        text = requested_text(predictor, text, speech_alone)
         wave = _read(path) if model.uses_audio else None
         prediction = predictor.predict(None if wave is None else (wave, SAMPLE_RATE), text)
         return shown(predictor, prediction, wave)
@@ -67,19 +67,19 @@ def answer(predictor, path: str | None, text: str, speech_alone: bool) -> str:
         return result("failure", message)
 
 
-def requested_text(model, text: str | None, speech_alone: bool) -> str | None:
+def requested_text(predictor, text: str | None, speech_alone: bool) -> str | None:
     """The form's text as `Predictor.predict` takes it.
 
     Raises:
       UserError: no text where the model can't do without.
     """
-    text = (text or "").strip()
+    text, model = (text or "").strip(), predictor.model
     if not model.uses_text or (speech_alone and model.uses_audio):
         return ""
-    if not text and model.lacks_ctc:
+    if not text and predictor.lacks_text:
         tick = ", or tick “speech alone”" if model.uses_audio else ""
         raise UserError(
-            f"There is no text yet, and this model {model.lacks_ctc}. Type what is said{tick}."
+            f"There is no text yet, and this model {predictor.lacks_text}. Type what is said{tick}."
         )
     return text or None
 
@@ -120,7 +120,7 @@ def _timeline(prediction, wave, titles):
         for (start, end), w in zip(spans, windows)
     ]  # fmt: skip
     # A given text is the same in every window.
-    columns = 4 if prediction.text_source == "ctc" else 3
+    columns = 4 if prediction.text_source in ("asr", "ctc") else 3
     return {
         "image": plots.image(plots.waveform_png(wave, colours, titles.values())),
         "head": ["time", "emotion", "probability", "transcript"][:columns],

@@ -78,6 +78,7 @@ def _text_rows(model):
         if reliability.near_chance(figures, len(model.label_names)):
             ua += ", **hardly better than guessing**"
         name = names.get(source, source) if model.uses_text else "none, it reads no text"
+        name = f"a recogniser's ({figures.get('recognizer')})" if source == "asr" else name
         t = figures.get("temperature")
         rows.append([name, ua, low, wer, cer, "not calibrated" if t is None else f"{t:.4g}"])
     return rows

@@ -49,7 +49,7 @@ class Window:
       label: the most probable class; None without speech.
       probabilities: of the classes by name, with the temperature of the whole prediction; {}
         without speech.
-      text: input of the text branch; "" without speech, where the CTC head wrote it.
+      text: input of the text branch; "" without speech, where it was recognised.
       speech: whether there is speech in the part that it answers for; None where nobody looked.
     """
 
@@ -74,9 +74,9 @@ class Prediction:
       logits: float32 [c], before any temperature; of several windows the mean of those with
         speech, each weighted with the seconds it answers for. Mean logits and mean
         log-probabilities are the same prediction: they differ by a constant.
-      text: the given one, or what the CTC head wrote where there is speech, or "", also for a given
-        one without a word, such as [LAUGHTER].
-      text_source: `given`, `ctc` or `none`.
+      text: the given one, or what the recogniser or else the CTC head wrote where there is speech,
+        or "", also for a given one without a word, such as [LAUGHTER].
+      text_source: `gold`, a given text; `asr`, a recogniser's; `ctc`; or `none`.
       seconds: of the recording.
       timeline: the windows, one for a recording no longer than a window.
       timings: seconds of `read` (and resample), `speech` (look for it), `encode`, `text`
@@ -87,6 +87,8 @@ class Prediction:
       held_out: what was measured on held-out dialogs with this text source: `ua`, `ua_low` (the
         lower end of its 95 % interval), `utterances`, `wer`, `cer`, `temperature`; {} where nothing
         was.
+      recognition: of a recogniser's text: its name, `recognizer`, and `confidence`, `no_speech` and
+        `note` of the transcript, see `data.transcripts.Transcript`; {} with another source.
       warning: why the label is not to be relied upon: no speech, or hardly better than guessing
         with this text source; "" where neither is so.
     """
@@ -103,6 +105,7 @@ class Prediction:
     speech: bool | None = None
     held_out: dict = dataclasses.field(default_factory=dict)
     warning: str = ""
+    recognition: dict = dataclasses.field(default_factory=dict)
 
     def as_dict(self) -> dict:
         """The same as plain values, for JSON."""

@@ -11,6 +11,7 @@ import numpy as np
 
 from mmer_jax.data import alphabet, bucketing
 from mmer_jax.data.preprocessing import SAMPLE_RATE
+from mmer_jax.data.transcripts import Transcript
 from mmer_jax.errors import UserError
 from mmer_jax.inference import audio_io
 from mmer_jax.inference.prediction import Prediction, Span, Window, windows
@@ -28,11 +29,17 @@ _MARGIN = SAMPLE_RATE // 2
 
 @dataclasses.dataclass
 class _Job:
-    """One recording on its way; `rows` are its windows."""
+    """One recording on its way; `rows` are its windows.
+
+    Its wave and transcript are there where the recogniser is to write its text, and for a wave of
+    one window that is the window's.
+    """
 
     samples: int
     text: str | None
     timings: dict
+    wave: np.ndarray | None = None
+    transcript: Transcript | None = None
     rows: list = dataclasses.field(default_factory=list)
 
 
@@ -60,9 +67,11 @@ class Predictor:
       model: see `checkpoint_io.read`.
       batch_sizes: rows that a batch may have, 1 among them; each is compiled per shape.
       detect_speech: whether to look for speech first; False takes every recording for speech.
+      transcriber: a `Recognizer`, which writes the texts that are not given; None: the model's own
+        CTC head does.
 
     Attributes:
-      model: as given.
+      model, transcriber: as given.
       preprocessor: makes its inputs.
 
     Raises:
@@ -70,9 +79,10 @@ class Predictor:
     """
 
     def __init__(
-        self, model: LoadedModel, batch_sizes: tuple[int, ...] = (1, 8), detect_speech: bool = True
-    ):
-        self.model = model
+        self, model: LoadedModel, batch_sizes: tuple[int, ...] = (1, 8), detect_speech: bool = True,
+        transcriber=None,
+    ):  # fmt: skip
+        self.model, self.transcriber = model, transcriber
         self._detector = audio_io.SpeechDetector() if detect_speech and model.uses_audio else None
         if not all(isinstance(size, int) and 1 <= size <= 4096 for size in batch_sizes):
             raise UserError(f"batch_sizes is {batch_sizes!r}; expected numbers from 1 to 4096.")
@@ -87,6 +97,11 @@ class Predictor:
         self._edges = bucketing.prediction_edges(self.preprocessor.max_samples)
 
     @property
+    def lacks_text(self) -> str:
+        """Why it can't do without a text for speech; "" if it can."""
+        return "" if self.transcriber and self.model.uses_audio else self.model.lacks_ctc
+
+    @property
     def compiled(self) -> int:
         """How many programs have been compiled so far: one call of a known shape adds none."""
         return self._encode._cache_size() + self._decide._cache_size()
@@ -97,9 +112,9 @@ class Predictor:
         Args:
           audio: a path, a binary file object, (array, rate) or an array with `rate` (see
             `audio_io.read`); or a list or tuple of such. A model of text alone takes None.
-          text: what is said; None: the model's own CTC head writes it; "": speech alone, the text
-            branch reads an empty text. A model of speech alone ignores it. For a list: one for
-            all, or a list of them.
+          text: what is said; None: the transcriber or else the model's own CTC head writes it; "":
+            speech alone, the text branch reads an empty text. A model of speech alone ignores it.
+            For a list: one for all, or a list of them.
           rate: Hz, of arrays that come without one.
 
         Returns:
@@ -156,7 +171,7 @@ class Predictor:
         """A recording read and cut."""
         name = audio_io.name_of(audio)
         name = f"recording {index + 1}" if name == "the recording" and index else name
-        text = self._checked_text(text, name)
+        text = self._checked_text(text, name, audio)
         timings = dict.fromkeys(("read", "speech", "encode", "text", "decide"), 0.0)
         began = time.perf_counter()
         if audio is None and not self.model.uses_audio:
@@ -166,7 +181,7 @@ class Predictor:
         timings["read"] = time.perf_counter() - began
         # Text is read once, however long the recording that it belongs to.
         longest = self.preprocessor.max_samples if self.model.uses_audio else len(wave)
-        job = _Job(len(wave), text, timings)
+        job = _Job(len(wave), text, timings, wave if text is None and self.transcriber else None)
         for span in windows(len(wave), longest):
             first = max(span.own_start - _MARGIN, span.start)
             last = min(span.own_end + _MARGIN, span.end)
@@ -175,10 +190,12 @@ class Predictor:
         timings["speech"] = time.perf_counter() - began - timings["read"]
         return job
 
-    def _checked_text(self, text, name):
-        """Input of the text branch; None: the CTC head's transcript."""
+    def _checked_text(self, text, name, audio):
+        """Input of the text branch; None: it is to be recognised."""
         if not self.model.uses_text:
             return ""
+        if text is None and self.transcriber and audio is not None:
+            return None
         if text is None and not self.model.uses_audio:
             raise UserError(f"{name} comes without text, and this model reads text alone.")
         if text is None:
@@ -195,6 +212,7 @@ class Predictor:
 
     def _predictions(self, pending):
         """The prediction or error of each, in order."""
+        self._recognize([job for job in pending if isinstance(job, _Job) and job.wave is not None])
         by_length = collections.defaultdict(list)
         for job in pending:
             for row in job.rows if isinstance(job, _Job) else ():
@@ -206,6 +224,23 @@ class Predictor:
                 self._compute(list(itertools.islice(waiting, size)), size, length)
         for job in pending:
             yield self._finished(job) if isinstance(job, _Job) else job
+
+    def _recognize(self, jobs):
+        """Fills in the recogniser's texts: of every window, and of a recording of several."""
+        began = time.perf_counter()
+        spoken = [job for job in jobs if any(row.speech is not False for row in job.rows)]
+        rows = [row for job in spoken for row in job.rows if row.speech is not False]
+        longer = [job for job in spoken if len(job.rows) > 1]
+        waves = [x.wave for x in (*rows, *longer)]
+        found = self.transcriber.transcribe(waves) if waves else []
+        for row, transcript in zip(rows, found):
+            row.text, row.job.transcript = transcript.text, transcript
+        for job, transcript in zip(longer, found[len(rows) :]):
+            job.transcript = transcript
+        for job in jobs:
+            share = len(job.rows) + (len(job.rows) > 1) if job in spoken else 0
+            job.timings["text"] += (time.perf_counter() - began) * share / max(len(waves), 1)
+            job.wave = None
 
     def _compute(self, rows, size, length):
         """Fills in texts and logits of rows that share a batch; its time is shared as well."""
@@ -267,7 +302,7 @@ class Predictor:
 
     def _transcribe(self, rows, encoded):
         """Fills in the texts that the CTC head is to write."""
-        if all(row.job.text is not None for row in rows):
+        if self.transcriber or all(row.job.text is not None for row in rows):
             return
         frame = self.model.model.frame_samples
         host = jax.device_get((encoded["log_probs"], encoded["audio_mask"]))
@@ -282,8 +317,9 @@ class Predictor:
         if not np.isfinite(mean).all():
             return UserError(f"{self.model.source} answers with NaN: its training diverged.")
         text = self._whole_text(job)
-        source = "ctc" if job.text is None else "given" if text else "none"
-        held_out = self.model.held_out(source)
+        written = "asr" if self.transcriber else "ctc"
+        source = written if job.text is None else "gold" if text else "none"
+        held_out = self.model.held_out(source, self.transcriber.name if self.transcriber else "")
         temperature = held_out.get("temperature")
         speech = None if self._detector is None else any(row.speech for row in job.rows)
         label, probabilities = self._labelled(mean, temperature, speech)
@@ -302,12 +338,21 @@ class Predictor:
             speech=speech,
             held_out=held_out,
             warning="no speech found" if speech is False else warning,
+            recognition=self._recognition(job.transcript),
         )
+
+    def _recognition(self, transcript):
+        if transcript is None:
+            return {}
+        facts = dataclasses.asdict(transcript)
+        return {"recognizer": self.transcriber.name} | {k: facts[k] for k in facts if k != "text"}
 
     def _whole_text(self, job):
         """Of windows with speech: what their own frames, side by side, spell; no overlap twice."""
         if job.text is not None:
             return job.text
+        if self.transcriber:
+            return job.transcript.text if job.transcript else ""
         spoken = [row for row in job.rows if row.speech is not False]
         if len(job.rows) == 1 or not spoken:
             return spoken[0].text if spoken else ""
@@ -325,7 +370,7 @@ class Predictor:
     def _window(self, row, temperature):
         label, probabilities = self._labelled(row.logits, temperature, row.speech)
         start, end = (x / SAMPLE_RATE for x in (row.span.start, row.span.end))
-        # What the CTC head writes without speech, nobody said.
+        # What is written without speech, nobody said.
         text = "" if row.job.text is None and row.speech is False else row.text
         return Window(start, end, label, probabilities, text, row.speech)
 

@@ -235,7 +235,7 @@ class Programs:
 
         Args:
           logits: [b, c] of a call.
-          text_source: `given`, a transcript; `ctc`, what `ctc_logits` spell; or `none`.
+          text_source: `gold`, a transcript; `ctc`, what `ctc_logits` spell; or `none`.
         """
         uses_text = any(i["name"] == "text_ids" for i in self.index["programs"][0]["inputs"])
         sources = self.index.get("text_sources")

@@ -2,15 +2,16 @@
 
 TEXT_SOURCES = {
     "gold": "the transcripts",
+    "asr": "what a speech recogniser wrote",
     "ctc": "what its own CTC head wrote (greedy, in lower case)",
     "none": "no words at all: speech alone",
 }
-# A prediction's `text_source` -> the name under which a fold's result holds its metrics.
-MEASURED = {"given": "gold", "ctc": "ctc", "none": "none"}
 NUMBERS = ("temperature", "ua", "ua_low", "utterances", "wer", "cer")
 _WITH = {
-    "given": "with a correct transcript", "ctc": "with its own transcript", "none": "without words"
+    "gold": "with a correct transcript", "asr": "with this recogniser's transcript",
+    "ctc": "with its own transcript", "none": "without words",
 }  # fmt: skip
+_GIVEN = "given"  # the word of earlier versions for a prediction's text source `gold`
 MARGIN = 0.05  # above the UA of guessing, see `near_chance`
 
 
@@ -18,23 +19,27 @@ def text_sources(config) -> tuple[str, ...]:
     """Those of `TEXT_SOURCES` that make a difference to a run's model, its usual one first.
 
     Without a text branch it reads none, whatever it is given; without speech it has no CTC head,
-    and one that was not trained writes noise.
+    and one that was not trained writes noise. A recogniser's are there where the config names them.
     """
     modalities = tuple(config.model.modalities)
     if "text" not in modalities:
         return ("none",)
-    writes = "audio" in modalities and config.losses.ctc.weight
-    return ("gold", "ctc", "none") if writes else ("gold", "none")
+    has = {"asr": config.data.asr_transcripts,
+           "ctc": "audio" in modalities and config.losses.ctc.weight}  # fmt: skip
+    return tuple(source for source in TEXT_SOURCES if has.get(source, True))
 
 
-def texts(source: str, utterances, recognized) -> dict[str, str]:
+def texts(source: str, utterances, recognized, asr_transcripts=None) -> dict[str, str]:
     """Utterance id -> the text that the model reads with a source.
 
     Args:
       source: one of `TEXT_SOURCES`.
       utterances: with `id` and `transcript`.
       recognized: what the CTC head wrote, in the same order; used with `ctc` alone.
+      asr_transcripts: utterance id -> what a recogniser wrote; used with `asr` alone.
     """
+    if source == "asr":
+        return {u.id: asr_transcripts[u.id] for u in utterances}
     if source == "ctc":
         return {u.id: words.lower() for u, words in zip(utterances, recognized)}
     return {u.id: u.transcript if source == "gold" else "" for u in utterances}
@@ -52,16 +57,18 @@ def of_old_run(temperature: float | None, refit: bool, uses_text: bool) -> dict:
     return {source: {"temperature": temperature}} if temperature and not refit else {}
 
 
-def held_out(text_sources: dict, text_source: str, uses_text: bool) -> dict:
+def held_out(text_sources: dict, text_source: str, uses_text: bool, recognizer: str = "") -> dict:
     """The metrics of one text source; {} where it was not measured.
 
     Args:
-      text_sources: of a model: `gold`, `ctc`, `none` -> `NUMBERS`.
-      text_source: of a prediction: `given`, `ctc` or `none`.
+      text_sources: of a model: one of `TEXT_SOURCES` -> `NUMBERS`, and of `asr` the `recognizer`.
+      text_source: one of `TEXT_SOURCES`.
       uses_text: whether the model reads text; one that doesn't answers the same with any.
+      recognizer: name of the one whose text is read: what another one's did says nothing of it.
     """
     if uses_text:
-        return text_sources.get(MEASURED[text_source], {})
+        found = text_sources.get("gold" if text_source == _GIVEN else text_source, {})
+        return {} if text_source == "asr" and found.get("recognizer") != recognizer else found
     return next((text_sources[k] for k in ("none", "gold", "ctc") if k in text_sources), {})
 
 

@@ -8,7 +8,7 @@ from mmer_jax.configuration import is_frozen
 from mmer_jax.data.alphabet import ENGLISH, Alphabet
 from mmer_jax.data.preprocessing import SAMPLE_RATE, Preprocessor
 from mmer_jax.errors import UserError
-from mmer_jax.models.encoders import ENCODERS, names, pretrained, weight_files
+from mmer_jax.models.encoders import ENCODERS, ctc_head, names, pretrained, weight_files
 from mmer_jax.models.mmer import MMER
 
 
@@ -187,10 +187,16 @@ def _check_tokens(encoder, config, tokenizer):
         )
 
 
-def init_params(model: MMER, config, seed: int) -> dict:
+def init_params(model: MMER, config, seed: int, alphabet: Alphabet = ENGLISH) -> dict:
     """Fresh parameters, pretrained where the config names a checkpoint.
 
     Every number depends on the seed and the config alone.
+
+    Args:
+      model: the Flax module.
+      config: the whole config.
+      seed: of what is not pretrained.
+      alphabet: of the CTC head.
     """
     shapes = param_shapes(model)
     params = jax.jit(model.init)(jax.random.key(seed), example_batch())["params"]
@@ -198,6 +204,10 @@ def init_params(model: MMER, config, seed: int) -> dict:
         part = f"{modality}_encoder"
         adapter = config[modality].get("adapter", "")
         params[part] = pretrained.load_params(name, shapes[part], adapter)
+    if config.audio.ctc_head and model.audio_encoder is not None:
+        blank = getattr(model.audio_encoder.config, "pad_token_id", 0) or 0
+        head = ctc_head.load(config.audio.pretrained, params["ctc"]["linear"], alphabet, blank)
+        params["ctc"] = {"linear": head}
     return params
 
 

@@ -76,13 +76,14 @@ def resolve_text_source(config, corpus: Corpus, wanted: str) -> str:
     return "gold" if any(u.transcript for u in corpus.utterances) else "none"
 
 
-def test(run: Run, corpus: Corpus, text_source: str = "gold") -> list[FoldResult]:
+def test(run: Run, corpus: Corpus, text_source: str = "gold", asr=None) -> list[FoldResult]:
     """Results of the model of every finished fold on all utterances of a corpus.
 
     Args:
       run: a finished one.
       corpus: see `open_corpus`.
       text_source: see `resolve_text_source`.
+      asr: the corpus' `Transcripts`, read with the source `asr`.
 
     Raises:
       UserError: see `embeddings.open_fold`.
@@ -96,14 +97,17 @@ def test(run: Run, corpus: Corpus, text_source: str = "gold") -> list[FoldResult
         if not uses_text or text_source in ("gold", "ctc"):
             outputs = predict(trainer, state, utterances)
         if uses_text and text_source != "gold":
-            texts = reliability.texts(text_source, utterances, outputs["recognized"])
+            written = asr and asr.texts
+            texts = reliability.texts(text_source, utterances, outputs["recognized"], written)
             outputs = predict(trainer, state, utterances, texts)
-        measured = result.text_sources.get(text_source, {}).get("temperature")
+        held_out = reliability.held_out(
+            result.text_sources, text_source, uses_text, asr.name if asr else ""
+        )
         results.append(dataclasses.replace(
             result,
             shared_speakers=[],
             counts=result.counts | {"test": len(utterances)},
-            temperature=measured if uses_text else result.temperature,
+            temperature=held_out.get("temperature") if uses_text else result.temperature,
             dataset_version=corpus.version,
             predictions=prediction_rows(trainer, outputs, utterances),
         ))  # fmt: skip

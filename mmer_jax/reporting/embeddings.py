@@ -101,6 +101,8 @@ def open_fold(fold: FoldRun, data_dir: str = "", trainer: Trainer | None = None,
     config = factory.as_trained(config, fold.result.normalized)
     # They decide where arrays lie, not what is in them: the run's devices need not be here.
     config.mesh.data, config.mesh.fsdp, config.mesh.model = -1, 1, 1
+    # What training read of a recogniser's transcripts need not be here either.
+    config.data.asr_transcripts, config.train.asr_texts = "", 0.0
     if data_dir:
         config.data.dir = data_dir
     if corpus:

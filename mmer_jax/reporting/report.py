@@ -17,6 +17,7 @@ from mmer_jax import configuration, files, processes, runs
 from mmer_jax.data.alphabet import Alphabet
 from mmer_jax.data.prepared import natural
 from mmer_jax.metrics import METRICS, asr, calibration, classification, intervals, jackknife
+from mmer_jax.metrics.asr import recognizer_rates
 from mmer_jax.metrics.reliability import TEXT_SOURCES
 from mmer_jax.reporting import plots
 from mmer_jax.results import HELDOUT, FoldResult, RunResult
@@ -29,7 +30,7 @@ MOST_PARTS = 12  # speakers in a table
 
 
 def write(config, results: list[FoldResult], workdir: str, seconds: float | None, hardware: str,
-          text_source: str = "gold", tested_on: dict | None = None) -> str:  # fmt: skip
+          text_source: str = "gold", tested_on: dict | None = None, asr=None) -> str:  # fmt: skip
     """Writes the files of a run into `workdir`.
 
     Args:
@@ -40,6 +41,7 @@ def write(config, results: list[FoldResult], workdir: str, seconds: float | None
       hardware: the devices, in words.
       text_source: which words the model read, one of `TEXT_SOURCES`.
       tested_on: see `RunResult`.
+      asr: the `Transcripts` that the source `asr` read; None with another one.
 
     Returns:
       The table of results.md.
@@ -52,7 +54,7 @@ def write(config, results: list[FoldResult], workdir: str, seconds: float | None
     if seconds is None and files.exists(path):
         before = json.loads(files.read_text(path))
         computed = {k: before[k] for k in computed}
-    summary = summarize(config, results, text_source, tested_on, **computed)
+    summary = summarize(config, results, text_source, tested_on, asr=asr, **computed)
     floors = os.path.join(workdir, BASELINES)
     known = json.loads(files.read_text(floors))["floors"] if files.exists(floors) else []
     table = markdown(summary, known)
@@ -73,13 +75,13 @@ def write(config, results: list[FoldResult], workdir: str, seconds: float | None
 
 def summarize(config, results: list[FoldResult], text_source: str = "gold",
               tested_on: dict | None = None, seconds: float = 0.0, hardware: str = "",
-              versions: dict | None = None) -> RunResult:  # fmt: skip
+              versions: dict | None = None, asr=None) -> RunResult:  # fmt: skip
     """The results of a run's folds together.
 
     Args:
       config: of the run.
       results: of its folds, of one seed or several.
-      text_source, tested_on: see `write`.
+      text_source, tested_on, asr: see `write`.
       seconds, hardware, versions: of the computation.
     """
     per_fold = [_fold(r) for r in results]
@@ -109,10 +111,18 @@ def summarize(config, results: list[FoldResult], text_source: str = "gold",
         config=configuration.to_json(config),
         text_source=text_source,
         tested_on=tested_on,
+        asr_transcripts=asr and _read_transcripts(results, asr),
         seconds=seconds,
         hardware=hardware,
         versions=versions or {},
     )
+
+
+def _read_transcripts(results, asr):
+    """What was read of a recogniser's transcripts, and its error rates there."""
+    pairs = {p.utterance: p.transcript for r in results for p in r.predictions}
+    rates = recognizer_rates(pairs.values(), [asr.texts[key] for key in pairs])
+    return {"recognizer": asr.recognizer, "sha256": asr.sha256, **rates}
 
 
 def _shared_speakers(results):

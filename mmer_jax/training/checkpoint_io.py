@@ -89,9 +89,9 @@ class LoadedModel:
         """`text_sources` without those of a CTC head that was not trained, which old runs have."""
         return {k: v for k, v in self.text_sources.items() if k != "ctc" or not self.lacks_ctc}
 
-    def held_out(self, text_source: str) -> dict:
-        """Held-out results with that text source of a prediction; {} if there are none."""
-        return reliability.held_out(self.text_sources, text_source, self.uses_text)
+    def held_out(self, text_source: str, recognizer: str = "") -> dict:
+        """See `reliability.held_out`: results with that text source; {} if there are none."""
+        return reliability.held_out(self.text_sources, text_source, self.uses_text, recognizer)
 
     @property
     def lacks_ctc(self) -> str:
@@ -251,7 +251,7 @@ def initial_params(model: MMER, config, label_names: tuple[str, ...],
     """
     source = config.init_from
     if not source:
-        return jax.device_get(factory.init_params(model, config, config.seed))
+        return jax.device_get(factory.init_params(model, config, config.seed, alphabet))
     found = read(source, config.text.tokenizer)
     names = found.label_names
     if sorted(names) != sorted(label_names):

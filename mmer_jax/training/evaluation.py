@@ -66,18 +66,23 @@ def measure_heldout(trainer: Trainer, state, utterances) -> dict[str, dict]:
     Returns:
       By source (`reliability.text_sources`, in that order): `temperature`, `ua`, `ua_low` (see
       `calibration.ua_lower_bound`), `utterances`, how many, and `wer` and `cer` of the text that
-      was read, None where it is not the CTC head's.
+      was read, None where it is the transcript or none; of `asr` the `recognizer`'s name.
     """
     usual, *others = reliability.text_sources(trainer.config)
     plain = predict(trainer, state, utterances)
     measured = {usual: _metrics(plain["logits"], utterances)}
+    written = trainer.asr.texts if trainer.asr else {}
     for source in others:
-        texts = reliability.texts(source, utterances, plain["recognized"])
+        texts = reliability.texts(source, utterances, plain["recognized"], written)
         measured[source] = _metrics(
             predict(trainer, state, utterances, texts)["logits"], utterances
         )
+    transcripts = [u.transcript for u in utterances]
+    if "asr" in measured:
+        rates = asr.recognizer_rates(transcripts, [written[u.id] for u in utterances])
+        measured["asr"] |= {name: rates[name] for name in ("wer", "cer")}
+        measured["asr"]["recognizer"] = trainer.asr.name
     if "ctc" in measured:
-        transcripts = [u.transcript for u in utterances]
         rates = asr.error_rates(transcripts, plain["recognized"], trainer.alphabet)
         measured["ctc"] |= {name: rates[name] for name in ("wer", "cer")}
     return measured

@@ -192,7 +192,7 @@ def _recordings(collator):
 def _texts(collator):
     """Groups of items: what training and evaluation read of the corpus, each text once."""
     utterances, ids = collator.corpus.utterances, collator.preprocessor.text_ids
-    texts = [u.transcript for u in utterances] + [""]
+    texts = [u.transcript for u in utterances] + ["", *collator.asr_transcripts.values()]
     if collator.augmented:
         texts += [u.aug_transcript for u in utterances]
     items = {}

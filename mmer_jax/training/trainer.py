@@ -5,7 +5,7 @@ import functools
 import jax
 
 from mmer_jax import configuration, losses
-from mmer_jax.data import folds, loader, text
+from mmer_jax.data import folds, loader, text, transcripts
 from mmer_jax.data.alphabet import ENGLISH, Alphabet
 from mmer_jax.data.corpus import Corpus
 from mmer_jax.errors import UserError
@@ -33,6 +33,7 @@ class Trainer:
       mesh, shapes, shardings: all devices; each leaf of the state, and where it lies on them.
       train_step: jitted (state, batch) -> (state, metrics), see `make_train_step`.
       eval_step: jitted (all parameters, batch) -> `logits` and `symbols`, see `make_forward`.
+      asr: the `Transcripts` of `config.data.asr_transcripts`; None without, and for another corpus.
       pretrained: where the training began, {} before it does: which weights were read, see
         `factory.provenance`, or with `config.init_from` those of `init_from`, and `tokenizer`, each
         with `source` and `sha256`; the former's is that of all parameters, its first 16 digits.
@@ -51,6 +52,7 @@ class Trainer:
         # Now, for it refuses a tokenizer that no finished fold could keep.
         self._tokenizer_digest = self.tokenizer.digest() if self.tokenizer else None
         self.pretrained, self._params = {}, None
+        self.asr = None
         self.mesh = sharding.make_mesh(config.mesh)
         self.optimizer = make_optimizer(config.optimizer)
         parts = self._split(factory.param_shapes(model))
@@ -81,9 +83,12 @@ class Trainer:
         two_views = sides is None and bool(losses.of_two_views(config.losses))
         alphabet = alphabet or _alphabet(config, corpus)
         preprocessor = factory.preprocessor(config, tokenizer, alphabet=alphabet)
-        collator = loader.Collator(config, corpus, preprocessor, two_views, sides)
+        asr = transcripts.of_config(config, corpus) if sides is None else None
+        texts = asr and asr.texts
+        collator = loader.Collator(config, corpus, preprocessor, two_views, sides, texts)
         vocab_size = tokenizer.vocab_size if tokenizer else 1
         trainer = cls(config, corpus.label_names, vocab_size, collator)
+        trainer.asr = asr
         sharding.check_batch_size("data.eval_batch_size", config.data.eval_batch_size, trainer.mesh)
         factory.check_limits(trainer.model, config, tokenizer, collator.edges[-1])
         if "audio" in configuration.cached_modalities(config):
@@ -168,6 +173,8 @@ class Trainer:
         if self.tokenizer:
             names = {"source": self.tokenizer.source, "sha256": self._tokenizer_digest}
             origin["tokenizer"] = names
+        if self.asr:
+            origin["asr_transcripts"] = {"source": self.asr.name, "sha256": self.asr.sha256}
         return origin
 
     def _distribute(self, params):

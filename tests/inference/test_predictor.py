@@ -63,7 +63,7 @@ def test_logits_are_evaluations(predictor, tested):
     found = predictor.predict([t["path"] for t in tested], [t["transcript"] for t in tested])
     np.testing.assert_allclose([f.logits for f in found], [t["logits"] for t in tested], atol=1e-5)
     for one, row in zip(found, tested):
-        assert one.label == row["prediction"] and one.text_source == "given"
+        assert one.label == row["prediction"] and one.text_source == "gold"
         assert one.calibrated and one.text == row["transcript"]
         logits = one.logits / predictor.model.text_sources["gold"]["temperature"]
         p = np.exp(logits) / np.exp(logits).sum()
@@ -175,7 +175,7 @@ def test_speech_alone_and_text_alone(tmp_path):
     with pytest.raises(UserError, match="this model reads text alone"):
         read.predict(wave(1.5))
     found = read.predict(wave(1.5), text="it was you")
-    assert found.text_source == "given" and found.seconds == 1.5 and len(found.timeline) == 1
+    assert found.text_source == "gold" and found.seconds == 1.5 and len(found.timeline) == 1
     np.testing.assert_array_equal(found.logits, read.predict(None, text="it was you").logits)
 
 

@@ -67,7 +67,7 @@ def test_a_given_text_without_a_word_is_none(folder):
         check(found, FIGURES["none"]["temperature"])
         np.testing.assert_array_equal(found.logits, nothing.logits)
     predictor.model.tokenizer.keep_brackets = True
-    assert predictor.predict(odd.voice(0.5), "(...)", RATE).text_source == "given"
+    assert predictor.predict(odd.voice(0.5), "(...)", RATE).text_source == "gold"
 
 
 def test_a_folder_of_an_older_version_is_calibrated_for_transcripts_alone(copy):
