@@ -318,7 +318,7 @@ def _clashes(c):
                   "audio.adapter=''": not c.audio.adapter}  # fmt: skip
         if lacks := [f"config.{name}" for name, fits in needed.items() if not fits]:
             yield (
-                "config.audio.ctc_head takes over a checkpoint's head, which reads its last layer's "
+                "config.audio.ctc_head takes over a checkpoint's head, that reads its last layer's "
                 f"frames; it needs {', '.join(lacks)}. Set them so, or ctc_head to False."
             )
     if c.mesh.data == 0:

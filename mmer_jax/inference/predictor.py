@@ -228,18 +228,19 @@ class Predictor:
     def _recognize(self, jobs):
         """Fills in the recogniser's texts: of every window, and of a recording of several."""
         began = time.perf_counter()
-        spoken = [job for job in jobs if any(row.speech is not False for row in job.rows)]
-        rows = [row for job in spoken for row in job.rows if row.speech is not False]
-        longer = [job for job in spoken if len(job.rows) > 1]
+        rows = [row for job in jobs for row in job.rows if row.speech is not False]
+        longer = [job for job in jobs if len(job.rows) > 1
+                  and any(row.speech is not False for row in job.rows)]  # fmt: skip
         waves = [x.wave for x in (*rows, *longer)]
         found = self.transcriber.transcribe(waves) if waves else []
         for row, transcript in zip(rows, found):
             row.text, row.job.transcript = transcript.text, transcript
         for job, transcript in zip(longer, found[len(rows) :]):
             job.transcript = transcript
+        share = (time.perf_counter() - began) / max(len(waves), 1)
+        for job in (*(row.job for row in rows), *longer):
+            job.timings["text"] += share
         for job in jobs:
-            share = len(job.rows) + (len(job.rows) > 1) if job in spoken else 0
-            job.timings["text"] += (time.perf_counter() - began) * share / max(len(waves), 1)
             job.wave = None
 
     def _compute(self, rows, size, length):
