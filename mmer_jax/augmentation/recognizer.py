@@ -134,9 +134,10 @@ class Recognizer:
         words = self.tokenizer.decode(tokens[kept], skip_special_tokens=True).strip()
         note = "repetition" if looped else "" if ended else "length"
         unlikely = no_speech > NO_SPEECH and confidence < UNSURE
-        # Of a text such as [BLANK_AUDIO] or (phone ringing) nothing is left.
-        if unlikely or no_speech > SILENCE or not text.normalized(text.clean(words, False, False)):
+        if unlikely or no_speech > SILENCE:
             words, note = "", "no speech"
+        elif not text.normalized(text.clean(words, False, False)):
+            words, note = "", "no words"
         return Transcript(words, confidence, float(no_speech), note), len(kept)
 
     def _write(self, params, audio):

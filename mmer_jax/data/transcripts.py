@@ -20,11 +20,12 @@ class Transcript:
     """What a recogniser wrote for one recording.
 
     Attributes:
-      text: "" where it took the recording for no speech.
+      text: "" where it took the recording for no speech, or wrote no word.
       confidence: geometric mean of the probabilities that it gave to the tokens it wrote.
       no_speech: its probability that nobody speaks.
-      note: what became of the text: `no speech`, `repetition` (a loop was cut), `length` (it did
-        not come to an end); mostly "".
+      note: what became of the text: `no speech`; `no words` (nothing but an annotation, such as
+        [BLANK_AUDIO] or (phone ringing)); `repetition` (a loop was cut); `length` (it did not come
+        to an end); mostly "".
     """
 
     text: str
