@@ -156,14 +156,16 @@ def test_silence_has_no_text(pair):
         log_probs = np.full(len(tokens), np.log(p))
         return ours._transcript(tokens, len(tokens) - 1, log_probs, no_speech)[0]
 
-    for words, no_speech, p in (
-        ("you", 0.7, 0.2), ("you", 0.95, 0.9), ("(phone ringing)", 0.1, 0.9), ("...", 0.1, 0.9),
-        ("[A] (b) [c]", 0.1, 0.9),
-    ):  # fmt: skip
-        assert (heard(words, no_speech, p).text, heard(words, no_speech, p).note) == (
-            "",
-            "no speech",
-        )
+    for words, no_speech, p, note in (
+        ("you", 0.7, 0.2, "no speech"),
+        ("you", 0.95, 0.9, "no speech"),
+        ("[A]", 0.95, 0.9, "no speech"),
+        ("(phone ringing)", 0.1, 0.9, "no words"),
+        ("[A] (b) [c]", 0.1, 0.9, "no words"),
+        ("...", 0.1, 0.9, "no words"),
+    ):
+        found = heard(words, no_speech, p)
+        assert (found.text, found.note) == ("", note)
     for words, no_speech, p in (("you", 0.5, 0.2), ("you", 0.7, 0.5), ("(sighs) you", 0.1, 0.9)):
         found = heard(words, no_speech, p)
         assert (found.text, found.note) == (words, "")
