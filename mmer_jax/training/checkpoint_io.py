@@ -320,6 +320,7 @@ def _description(model):
     config = model.config.copy_and_resolve_references()
     # Nothing of the machine that it was trained on: paths are those in the folder.
     config.data.dir, config.init_from = configuration.default().data.dir, ""
+    config.data.asr_transcripts = os.path.basename(config.data.asr_transcripts)
     config.audio.pretrained = storage.AUDIO if model.uses_audio else ""
     config.text.pretrained = storage.TEXT if model.uses_text else ""
     config.text.tokenizer = storage.TOKENIZER if model.uses_text else ""
