@@ -76,12 +76,13 @@ def resolve_text_source(config, corpus: Corpus, wanted: str) -> str:
     return "gold" if any(u.transcript for u in corpus.utterances) else "none"
 
 
-def test(run: Run, corpus: Corpus, text_source: str = "gold") -> list[FoldResult]:
+def test(run: Run, corpus: Corpus, text_source: str = "gold",
+         data_dir: str = "") -> list[FoldResult]:  # fmt: skip
     """Results of the model of every finished fold on all utterances of a corpus.
 
     Args:
       run: a finished one.
-      corpus: see `open_corpus`.
+      corpus, data_dir: see `open_corpus`.
       text_source: see `resolve_text_source`.
 
     Raises:
@@ -91,7 +92,7 @@ def test(run: Run, corpus: Corpus, text_source: str = "gold") -> list[FoldResult
     for fold in run.folds:
         result, uses_text = fold.result, "text" in fold.config.model.modalities
         print(f"seed {result.seed}, fold {result.fold} ...", flush=True)
-        trainer, state, utterances = embeddings.open_fold(fold, trainer=trainer, corpus=corpus)
+        trainer, state, utterances = embeddings.open_fold(fold, data_dir, trainer, corpus)
         outputs, texts = {"recognized": None}, None
         if not uses_text or text_source in ("gold", "ctc"):
             outputs = predict(trainer, state, utterances)
