@@ -146,12 +146,12 @@ def facts(run: Run, corpus: Corpus, label_map, text_source: str, results) -> dic
 
 
 def _notes(about, config, utterances, text_source):
-    classes = sum(map(len, (about["missing"], {u.label for u in utterances})))
+    there = len({u.label for u in utterances})
     if about["missing"]:
         yield (
             f"No utterance there is of {', '.join(about['missing'])}: UA is the mean over the other"
-            f" {classes - len(about['missing'])} classes. The models choose among all {classes}; "
-            "in macro-F1 a class that is predicted and not there counts as 0."
+            f" {there} classes. The models choose among all {there + len(about['missing'])}; in "
+            "macro-F1 a class that is predicted and not there counts as 0."
         )
     spoken, trained = about["languages"], about["trained_languages"]
     reads = "text" in config.model.modalities and text_source == "gold"
