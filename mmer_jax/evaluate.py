@@ -57,7 +57,7 @@ def run(workdir: str, text_source: str = "", data_dir: str = "", data: str = "",
         corpus = across.open_corpus(finished, data, data_dir, label_map)
         source = across.resolve_text_source(finished.config, corpus, text_source)
         asr = _transcripts(source, transcripts, place, corpus)
-        results = across.test(finished, corpus, source, asr)
+        results = across.test(finished, corpus, source, data_dir, asr)
         tested_on = across.facts(finished, corpus, label_map, source, results)
     else:
         asr = _transcripts(source, transcripts, place, config=finished.config)
