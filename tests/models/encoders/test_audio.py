@@ -95,6 +95,7 @@ def _pair(kind, perturbed, **options):
 
     config = CONFIGS[kind]
     config.update({"mask_time_prob": 0.5, "mask_feature_prob": 0.5, "layerdrop": 0.0})
+    config.mask_feature_min_masks = 0  # WavLM's model reads it, and its config has none
     theirs = perturbed(AutoModel.from_config(config)).train()
     ours = ENCODERS[kind].cls(config, **options)
     shapes = jax.eval_shape(ours.init, jax.random.key(0), AUDIO, LENGTH)["params"]
