@@ -189,13 +189,13 @@ def default() -> ml_collections.ConfigDict:
     # weighted, a learned softmax-weighted sum of all
     audio.layers = "last"
     audio.window = "utterance"  # Whisper's: a recording's own frames; 30s: silence up to 30 s
-    # the next act in training alone, on an encoder that is not frozen; 0 switches them off
-    audio.layerdrop = 0.0  # probability of each layer to be left out of a step
-    # share of the frames that a learned vector replaces (SpecAugment), if no spans overlapped;
-    # Whisper's are of 10 ms, and become 0
+    # in training, where the encoder is not frozen: probability of each layer to be left out
+    audio.layerdrop = 0.0
+    # in training: share of the frames that a learned vector replaces (SpecAugment), if no spans
+    # overlapped; Whisper's are of 10 ms, and become 0
     audio.mask_time_prob = 0.0
     audio.mask_time_length = 10  # frames of such a span
-    audio.mask_feature_prob = 0.0  # share of an utterance's features that become 0, likewise
+    audio.mask_feature_prob = 0.0  # in training: share of an utterance's features that become 0
     audio.mask_feature_length = 10  # features of such a span
     audio.subsample = 1  # frames of 20 ms whose mean is one frame of the model's
 
