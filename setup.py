@@ -42,6 +42,7 @@ setup(
         "chex>=0.1.89",
         "clu>=0.0.12",
         "etils[epath]>=1.9",
+        "filelock>=3",
         "flax>=0.10.6",
         "grain>=0.2.10",
         "huggingface_hub>=0.34",
@@ -83,7 +84,6 @@ setup(
             *DOCS,
             *NOTEBOOKS,
             "dill>=0.3",  # for tensorflow_datasets.testing
-            "filelock>=3",
             "pytest>=8",
             "pytest-xdist>=3.6",
             "ruff>=0.11",

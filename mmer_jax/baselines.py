@@ -34,6 +34,7 @@ def run(workdir: str, data_dir: str = "") -> str:
     config = runs.read_config(workdir)
     if data_dir:
         config.data.dir = data_dir
+    config.data.cache_features = False  # of all layers' states only their moments are wanted here
     cli.cache_compilations()
     trainer = Trainer.for_corpus(config)
     tested = folds.selected(trainer.corpus.utterances, config)

@@ -63,6 +63,7 @@ RANGES = {
     "data.max_padding": (0.001, 0.9),
     "data.threads": (1, 256),
     "data.prefetch": (1, 1024),
+    "audio.subsample": (1, 64),
     "text.max_tokens": (4, 512),
     "optimizer.warmup": (0.0, 1.0),
     "losses.memory.size": (0, 10**6),
@@ -86,6 +87,7 @@ _LATER = {
     "optimizer.groups": [],
     "audio.layers": "last",
     "audio.window": "utterance",
+    "audio.adapter": "",
     "model.pooling": "max",
     "fold_count": 5,
     "heldout": "auto",
@@ -93,6 +95,8 @@ _LATER = {
     "data.labels": [],
     "data.label_map": {},
     "losses.ce.class_weights": "none",
+    "data.cache_features": False,
+    "audio.subsample": 1,
     "losses.ctc.alphabet": "english",
 }
 _FORMS = {"literature": "standard", "released": "original"}
@@ -156,16 +160,23 @@ def default() -> ml_collections.ConfigDict:
     data.max_padding = 0.10  # share of the samples fed that may be padding where buckets is 0
     data.threads = 4  # loader threads
     data.prefetch = 8  # batches prepared ahead
+    # states of frozen encoders are computed once and stored in data.dir: docs/performance.md
+    data.cache_features = False
 
     c.audio = audio = ml_collections.ConfigDict()
-    audio.family = "wav2vec2"  # wav2vec2 (and HuBERT) on the waveform, whisper on log-mel
+    # of an encoder from scratch: wav2vec2 and its kin on the waveform, whisper on log-mel; a
+    # pretrained one brings its own
+    audio.family = "wav2vec2"
     audio.pretrained = ""  # hub name or folder in Hugging Face format; empty: from scratch
+    # language of adapters that the checkpoint has, as in MMS: eng; none: without its adapters
+    audio.adapter = ""
     audio.size = _size(768, 12, 12, 3072)  # of an encoder from scratch
     audio.conv_channels = 512  # wav2vec2's convolution channels, from scratch
     # which hidden states are read: last, a layer's number as text (0: what enters the first), or
     # weighted, a learned softmax-weighted sum of all
     audio.layers = "last"
     audio.window = "utterance"  # Whisper's: a recording's own frames; 30s: silence up to 30 s
+    audio.subsample = 1  # frames of 20 ms whose mean is one frame of the model's
 
     c.text = text = ml_collections.ConfigDict()
     text.family = "roberta"  # of an encoder from scratch; a pretrained one brings its own
@@ -282,8 +293,20 @@ def _clashes(c):
             f"config.audio.layers is {c.audio.layers!r}; expected last, weighted or a layer's "
             'number as text, for example "3".'
         )
+    if not re.fullmatch(r"[\w-]*", c.audio.adapter):
+        yield (
+            f"config.audio.adapter is {c.audio.adapter!r}; expected a language as in the name of "
+            "the checkpoint's file, for example eng of adapter.eng.safetensors, or none."
+        )
+    if c.audio.adapter and "audio" in modalities and not c.audio.pretrained:
+        yield (
+            f"config.audio.adapter is {c.audio.adapter!r}, and an encoder from scratch has no "
+            "adapters. Name a checkpoint that has them in config.audio.pretrained."
+        )
     if c.mesh.data == 0:
         yield "config.mesh.data is 0; expected a number of devices, or -1 for all."
+    if c.data.cache_features:
+        yield from _uncacheable(c)
     if _repeats(numbers) or not all(isinstance(f, int) and f >= 1 for f in numbers):
         yield (
             f"config.folds is {numbers!r}; expected different whole numbers from 1, for example "
@@ -341,6 +364,47 @@ def _clashes(c):
         yield (
             "config.train.ctc_texts is set and config.losses.ctc.weight is 0: a CTC head that is "
             "not trained writes nothing. Give it a weight."
+        )
+
+
+def is_frozen(config: ml_collections.ConfigDict, part: str) -> bool:
+    """Whether the optimiser leaves the whole of a part alone, not some of its layers.
+
+    Args:
+      config: the whole config.
+      part: `audio_encoder` or `text_encoder`.
+    """
+    return any(re.fullmatch(pattern, f"{part}/any/path") for pattern in config.optimizer.frozen)
+
+
+def cached_modalities(config: ml_collections.ConfigDict) -> tuple[str, ...]:
+    """The modalities whose encoder's states are stored, see `config.data.cache_features`.
+
+    What a CTC head writes is new in every epoch: with `config.train.ctc_texts` the text encoder
+    computes as ever.
+    """
+    if not config.data.cache_features:
+        return ()
+    frozen = [m for m in config.model.modalities if is_frozen(config, f"{m}_encoder")]
+    return tuple(m for m in frozen if m == "audio" or not config.train.ctc_texts)
+
+
+def _uncacheable(c):
+    """Why nothing can be stored of what the encoders give, if it is so."""
+    if _unreadable(c.optimizer):
+        return
+    if not cached_modalities(c):
+        with_ctc = " (config.train.ctc_texts needs the text encoder itself)"
+        patterns = ", ".join(f"'{m}_encoder/.*'" for m in c.model.modalities)
+        yield (
+            "config.data.cache_features stores what a frozen encoder gives, and none is frozen as "
+            f"a whole{with_ctc if c.train.ctc_texts else ''}. Freeze one, "
+            f'--config.optimizer.frozen="({patterns},)", or leave cache_features off.'
+        )
+    if c.model.padding == "original" and "audio" in c.model.modalities:
+        yield (
+            "config.model.padding=original makes what the audio encoder gives depend on the batch, "
+            "so config.data.cache_features can't store it; use padding=masked or no cache."
         )
 
 

@@ -13,11 +13,15 @@ NEARLY = 0.01  # of padding share: what fewer compilations are worth where the a
 
 @dataclasses.dataclass(frozen=True)
 class Bucket:
-    """Static shapes: `samples` of audio, `tokens` of text, `symbols` of CTC transcript."""
+    """Static shapes: `samples` of audio, `tokens` of text, `symbols` of CTC transcript.
+
+    `frames` are the audio encoder's for the samples, of batches that have these in their place.
+    """
 
     samples: int = 0
     tokens: int = 0
     symbols: int = 0
+    frames: int = 0
 
 
 @dataclasses.dataclass(frozen=True)

@@ -10,6 +10,7 @@ import numpy as np
 
 from mmer_jax.data import bucketing, folds
 from mmer_jax.data.corpus import Corpus
+from mmer_jax.data.features import recording_key, text_key
 from mmer_jax.data.preprocessing import Preprocessor
 
 
@@ -54,25 +55,33 @@ class Collator:
       corpus: where the audio is read.
       preprocessor: of the model's inputs.
       two_views: whether any of the run's losses reads the augmented view.
+      training_sides: of the folds, lists of utterances; None: of those of the config's protocol.
 
     Attributes:
       augmented: whether training batches carry the augmented view: none does where no utterance
         that is trained on has one for the model's modalities.
       choice: the `bucketing.Choice` of the edges, for the worst of the folds' training sets.
       edges, buckets: padded audio lengths, and the static shapes that go with them.
+      features: `audio`, `text` -> the `features.Store` of its encoder's states, which batches then
+        have in the place of waveforms or ids; {} without `config.data.cache_features`, and before
+        they are computed.
     """
 
-    def __init__(self, config, corpus: Corpus, preprocessor: Preprocessor, two_views: bool):
+    def __init__(self, config, corpus: Corpus, preprocessor: Preprocessor, two_views: bool,
+                 training_sides=None):  # fmt: skip
         self.corpus, self.preprocessor = corpus, preprocessor
         self._modalities = tuple(config.model.modalities)
         self._text_shares = config.train.text_dropout, config.train.ctc_texts
         self._balanced = config.losses.ce.class_weights == "balanced"
-        made = folds.make(corpus.utterances, config)
-        sets = [folds.train_test(corpus.utterances, fold)[0] for fold in made]
+        sets = training_sides
+        if sets is None:
+            made = folds.make(corpus.utterances, config)
+            sets = [folds.train_test(corpus.utterances, fold)[0] for fold in made]
         self.augmented = two_views and any(self._has_view(u) for us in sets for u in us)
         self.choice = self._choice(config.data, sets)
         self.edges = self.choice.edges
         self.buckets = bucketing.make_buckets(self.edges, *self._smallest_shapes())
+        self.features = {}
 
     def class_weights(self, utterances) -> np.ndarray | None:
         """N / (c * utterances of the class), float32 [c], for n that are trained on.
@@ -88,7 +97,7 @@ class Collator:
     def _has_view(self, utterance):
         return utterance.has_view(self._modalities)
 
-    def _feeds_recording(self, utterance):
+    def feeds_recording(self, utterance) -> bool:
         """Whether a pass of training feeds an augmented recording of the utterance."""
         return self.augmented and "audio" in self._modalities and self._has_view(utterance)
 
@@ -96,7 +105,7 @@ class Collator:
         lengths, weights = [], []
         for u in self.corpus.utterances:
             # One length for each recording that may be drawn: the longer one of the two views.
-            drawn = [r.samples for r in u.augmented] if self._feeds_recording(u) else [0]
+            drawn = [r.samples for r in u.augmented] if self.feeds_recording(u) else [0]
             lengths += [max(u.samples, n) for n in drawn]
             weights += [1 / len(drawn)] * len(drawn)
         candidates = bucketing.edges_by_count(
@@ -130,12 +139,20 @@ class Collator:
         views = [[u.samples] for u in utterances]
         if seed_epoch and self.augmented and "audio" in self._modalities:
             for view, u in zip(views, utterances):
-                drawn = self._feeds_recording(u) and u.augmented[draw_recording(u, seed_epoch)]
+                drawn = self.feeds_recording(u) and u.augmented[draw_recording(u, seed_epoch)]
                 view.append(drawn.samples if drawn else u.samples)
         return np.minimum(views, self.preprocessor.max_samples)
 
+    def features_for(self, texts) -> dict:
+        """The `features` that a pass with these texts can read: a text may have no states."""
+        ids = self.preprocessor.text_ids
+        store = self.features.get("text")
+        if store is None or all(text_key(ids(text)) in store for text in texts.values()):
+            return self.features
+        return {name: store for name, store in self.features.items() if name != "text"}
+
     def batch(self, utterances, bucket: bucketing.Bucket, seed_epoch=None, rows=None,
-              texts=None) -> dict:  # fmt: skip
+              texts=None, features=None) -> dict:  # fmt: skip
         """One batch, shapes as in `bucket`.
 
         Args:
@@ -146,16 +163,19 @@ class Collator:
           rows: slice or indices of the b rows to load; None: all.
           texts: utterance id -> what evaluation reads in its transcript's place, and training's
             ASR transcripts.
+          features: see `features_for`; None: none are read.
 
         Returns:
           audio float32 [b, n], audio_length [b], text_ids and text_mask [b, s], transcript [b, u],
           transcript_length [b], ctc_valid, label, valid [b], index [b] (row in the corpus), and
           aug_valid, aug_audio, aug_audio_length where the model has speech, aug_text_ids,
-          aug_text_mask where it has text.
+          aug_text_mask where it has text. With `features` float16 audio_hidden [b, t, d], or
+          audio_states [b, l, t, d] of several layers, and audio_mask [b, t] in the place of audio
+          and audio_length; and text_hidden [b, s, d] in that of text_ids; aug_ alike.
         """
 
         def example(u):
-            return u and self._example(u, seed_epoch, texts or {})
+            return u and self._example(u, seed_epoch, texts or {}, features or {})
 
         wanted = np.arange(len(utterances))[slice(None) if rows is None else rows]
         own = [utterances[i] for i in wanted]
@@ -163,24 +183,38 @@ class Collator:
         first = next(u for u in utterances if u is not None) if None in own else None
         return self.preprocessor.collate([example(u) for u in own], bucket, example(first))
 
-    def _example(self, u, seed_epoch, texts):
-        p, (own, augmented) = self.preprocessor, self.corpus.recordings(u)
+    def _example(self, u, seed_epoch, texts, features):
+        p, stored = self.preprocessor, features.get("audio")
+        own, augmented = (None, ()) if stored else self.corpus.recordings(u)
         if seed_epoch is None:
             text = texts.get(u.id, u.transcript)
         else:
             text = draw_text(u, seed_epoch, *self._text_shares, texts)
-        example = p.example(own, text, u.transcript)
+        example = p.example(own, text, u.transcript, u.samples)
         example |= {"label": np.int32(u.label), "index": np.int32(u.index)}
-        if seed_epoch is None or not self.augmented:
-            return example
-        example["aug_valid"] = has_view = self._has_view(u)
-        if "audio" in self._modalities:
-            example["aug_audio"] = p.audio(
-                augmented[draw_recording(u, seed_epoch)] if has_view else own
-            )
-        if "text" in self._modalities:
-            example["aug_text_ids"] = p.text_ids(u.aug_transcript if has_view else u.transcript)
-        return example
+        if stored:
+            name = "audio_hidden" if len(stored.shape) == 1 else "audio_states"
+            example[name] = stored[recording_key(u)]
+        if seed_epoch is not None and self.augmented:
+            example["aug_valid"] = has_view = self._has_view(u)
+            if "audio" in self._modalities:
+                drawn = draw_recording(u, seed_epoch) if has_view else None
+                if stored:
+                    key = recording_key(u, u.augmented[drawn] if has_view else None)
+                    example[f"aug_{name}"] = stored[key]
+                else:
+                    example["aug_audio"] = p.audio(augmented[drawn] if has_view else own)
+            if "text" in self._modalities:
+                example["aug_text_ids"] = p.text_ids(u.aug_transcript if has_view else u.transcript)
+        return _with_text_states(example, features.get("text"))
+
+
+def _with_text_states(example, store):
+    """The example, where there is a store with its texts' states in the place of their ids."""
+    for view in ("", "aug_") if store else ():
+        if f"{view}text_ids" in example:
+            example[f"{view}text_hidden"] = store[text_key(example.pop(f"{view}text_ids"))]
+    return example
 
 
 class Batches:
@@ -232,10 +266,17 @@ class Batches:
         utterances = [None if i == bucketing.FILL else self._utterances[i] for i in at]
         key = self._key(step // self.steps_per_epoch)
         bucket = self._buckets[bucket]
-        batch = self._collator.batch(utterances, bucket, key, self._rows, self.texts)
+        batch = self._collator.batch(
+            utterances, bucket, key, self._rows, self.texts, self._features
+        )
         if self._class_weights is not None:
             batch["class_weight"] = self._class_weights[batch["label"]]
         return batch
+
+    @functools.cached_property
+    def _features(self):
+        """When the first batch is loaded: they are computed by then."""
+        return self._collator.features_for(self.texts)
 
     def row_indices(self, step: int) -> np.ndarray:
         """Each row of the whole batch's place in `utterances`: int [batch_size], -1 fills."""

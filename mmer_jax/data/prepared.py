@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import hashlib
 import itertools
 import json
 import os
@@ -28,6 +29,8 @@ class Prepared:
     Attributes:
       name: the dataset's.
       folder, version: where the newest version is, and which it is.
+      identity: name, version and 16 hex digits that change with its files, its recordings or their
+        order.
       labels: of the dataset, in its order.
       rows: of each utterance what is known without its audio, see `_row`.
 
@@ -40,6 +43,10 @@ class Prepared:
         self.version = os.path.basename(self.folder)
         index = _index(self.folder, tuple(sorted(_sizes(self.folder).items())))
         self.labels, self.rows = index["labels"], index["utterances"]
+        recordings = [(row["id"], row["samples"], row.get("augmented")) for row in self.rows]
+        content = json.dumps([index["files"], recordings], sort_keys=True).encode()
+        digest = hashlib.sha256(content).hexdigest()[:16]
+        self.identity = f"{dataset} {self.version} {digest}"
         self._places = [(split, row) for split, n in index["splits"].items() for row in range(n)]
 
     def example(self, row: int) -> dict:

@@ -32,6 +32,16 @@ def pad(rows, length: int, fill=0) -> tuple[np.ndarray, np.ndarray]:
     return out, np.array([len(row) for row in rows], np.int32)
 
 
+def _padded_states(rows, length):
+    """B arrays [..., n, d] -> [b, ..., length, d] filled with 0, bool mask [b, length]."""
+    *layers, _, width = rows[0].shape
+    out = np.zeros((len(rows), *layers, length, width), rows[0].dtype)
+    for padded, row in zip(out, rows):
+        padded[..., : row.shape[-2], :] = row
+    counts = np.array([row.shape[-2] for row in rows])
+    return out, np.arange(length) < counts[:, None]
+
+
 @dataclasses.dataclass(frozen=True)
 class Preprocessor:
     """How a model's inputs are made.
@@ -61,13 +71,15 @@ class Preprocessor:
         """Token ids int32 [s]; of a model that reads no text a single 0."""
         return self.tokenizer.ids(text) if self.tokenizer else np.zeros(1, np.int32)
 
-    def example(self, wave=None, text: str | None = None, transcript: str | None = None) -> dict:
+    def example(self, wave=None, text: str | None = None, transcript: str | None = None,
+                samples: int = 0) -> dict:  # fmt: skip
         """One utterance, or what is given of it, as arrays of its own lengths.
 
         Args:
           wave: int16 or float32 [n], 16 kHz.
           text: what the text encoder reads.
           transcript: what is said, as the CTC loss's target.
+          samples: of a recording whose wave isn't given.
 
         Returns:
           `audio` float32 [n], `text_ids` int32 [s], `transcript` int32 [u] CTC symbols and
@@ -80,7 +92,8 @@ class Preprocessor:
             example["text_ids"] = self.text_ids(text)
         if transcript is not None:
             example["transcript"] = self.alphabet.encode(transcript)
-            example["ctc_valid"] = len(wave) <= self.max_samples and len(example["transcript"]) > 0
+            samples = samples if wave is None else len(wave)
+            example["ctc_valid"] = samples <= self.max_samples and len(example["transcript"]) > 0
         return example
 
     def collate(self, examples, bucket: Bucket, fill: dict | None = None) -> dict:
@@ -93,8 +106,8 @@ class Preprocessor:
 
         Returns:
           The examples' keys as arrays [b, ...] and `valid` bool [b], False for fill rows. Audio
-          and transcripts come with their `_length` [b], `*_ids` with a `*_mask` [b, s]; other bools
-          are False in fill rows.
+          and transcripts come with their `_length` [b], `*_ids` and an encoder's states (`*_hidden`
+          and `*_states`, padded with 0) with a `*_mask` [b, s]; other bools are False in fill rows.
         """
         fill = fill or next(e for e in examples if e is not None)
         rows = [fill if e is None else e for e in examples]
@@ -106,6 +119,12 @@ class Preprocessor:
             elif name.endswith("text_ids"):
                 mask = name.replace("ids", "mask")
                 batch[name], batch[mask] = self._padded_texts(values, bucket.tokens)
+            elif name.endswith(("_hidden", "_states")):
+                modality = name.rpartition("_")[0]
+                is_text = modality.endswith("text")
+                length = bucket.tokens if is_text else bucket.frames
+                batch[name], mask = _padded_states(values, length)
+                batch[f"{modality}_mask"] = mask.astype(np.int32) if is_text else mask
             elif name == "transcript":
                 batch[name], batch["transcript_length"] = pad(values, bucket.symbols)
             else:

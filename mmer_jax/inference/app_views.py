@@ -11,7 +11,6 @@ from mmer_jax.errors import UserError
 from mmer_jax.inference import audio_io
 from mmer_jax.inference.model_card import CLASSES
 from mmer_jax.metrics import reliability
-from mmer_jax.models import encoders
 from mmer_jax.reporting import plots, report
 from mmer_jax.reporting.embeddings import spelled
 
@@ -157,7 +156,7 @@ def _picture(predictor, prediction, wave):
     part = wave[round(window.start * SAMPLE_RATE) : round(window.end * SAMPLE_RATE)]
     weights, ids = predictor.attention(part, window.text)
     tokens = spelled(predictor.model.tokenizer.source, ids[:_TOKENS])
-    frame = encoders.frame(predictor.model.model.audio_encoder) / SAMPLE_RATE
+    frame = predictor.model.model.frame_samples / SAMPLE_RATE
     several = len(prediction.timeline) > 1
     return {
         "image": plots.image(plots.attention_png(part, weights[:_TOKENS], tokens, frame)),

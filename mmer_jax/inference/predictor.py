@@ -16,7 +16,6 @@ from mmer_jax.inference import audio_io
 from mmer_jax.inference.prediction import Prediction, Span, Window, windows
 from mmer_jax.metrics import reliability
 from mmer_jax.metrics.classification import softmax
-from mmer_jax.models import encoders
 from mmer_jax.models.mmer import make_forward
 from mmer_jax.training.checkpoint_io import LoadedModel
 
@@ -270,7 +269,7 @@ class Predictor:
         """Fills in the texts that the CTC head is to write."""
         if all(row.job.text is not None for row in rows):
             return
-        frame = encoders.frame(self.model.model.audio_encoder)
+        frame = self.model.model.frame_samples
         host = jax.device_get((encoded["log_probs"], encoded["audio_mask"]))
         for row, log_probs, mask in zip(rows, *host):
             if row.job.text is None:

@@ -1,15 +1,14 @@
 """From a config to the model, and to its first parameters."""
 
-import re
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from mmer_jax.configuration import is_frozen
 from mmer_jax.data.alphabet import ENGLISH, Alphabet
 from mmer_jax.data.preprocessing import SAMPLE_RATE, Preprocessor
 from mmer_jax.errors import UserError
-from mmer_jax.models.encoders import ENCODERS, names, pretrained
+from mmer_jax.models.encoders import ENCODERS, names, pretrained, weight_files
 from mmer_jax.models.mmer import MMER
 
 
@@ -27,20 +26,15 @@ def build_model(config, classes: int, symbols: int, vocab_size: int) -> MMER:
     """
     m = config.model
     dtype = jnp.dtype(m.dtype)
-    frozen = tuple(p for p in ("audio_encoder", "text_encoder") if _is_frozen(config, p))
+    frozen = tuple(p for p in ("audio_encoder", "text_encoder") if is_frozen(config, p))
     audio = _encoder(config, "audio", dtype) if "audio" in m.modalities else None
     # Hugging Face's softmax has the encoder's dtype; frozen, there is no need to lose digits in it.
     text_dtype = jnp.dtype("float32") if "text_encoder" in frozen else dtype
     text = _encoder(config, "text", text_dtype, vocab_size) if "text" in m.modalities else None
     return MMER(
         audio, text, classes, symbols, m.width, m.heads, m.ffn, m.dropout, dtype, frozen, m.remat,
-        m.fusion, m.gate, m.precision, config.audio.layers, m.pooling,
+        m.fusion, m.gate, m.precision, config.audio.layers, m.pooling, config.audio.subsample,
     )  # fmt: skip
-
-
-def _is_frozen(config, part):
-    """Whether the optimiser leaves the whole of a part alone, not some of its layers."""
-    return any(re.fullmatch(pattern, f"{part}/any/path") for pattern in config.optimizer.frozen)
 
 
 def _encoder(config, modality, dtype, vocab_size=None):
@@ -73,7 +67,7 @@ def _encoder_config(config, modality, vocab_size=None):
     options = config[modality]
     if not options.pretrained:
         return ENCODERS[options.family].cls.scratch(options.family, options, vocab_size)
-    hf = pretrained.load_config(options.pretrained)
+    hf = pretrained.load_config(options.pretrained, options.get("adapter", ""))
     if hf.model_type not in names(modality):
         raise UserError(
             f"config.{modality}.pretrained={options.pretrained!r} is a {hf.model_type} model; the "
@@ -199,16 +193,26 @@ def init_params(model: MMER, config, seed: int) -> dict:
     Every number depends on the seed and the config alone.
     """
     shapes = param_shapes(model)
-    params = jax.jit(model.init)(jax.random.key(seed), _example_batch())["params"]
+    params = jax.jit(model.init)(jax.random.key(seed), example_batch())["params"]
     for modality, name in _pretrained_parts(model, config).items():
         part = f"{modality}_encoder"
-        params[part] = pretrained.load_params(name, shapes[part])
+        adapter = config[modality].get("adapter", "")
+        params[part] = pretrained.load_params(name, shapes[part], adapter)
     return params
 
 
 def provenance(model: MMER, config) -> dict:
-    """`audio` and `text` -> which weights its encoder began with, see `pretrained.provenance`."""
-    return {k: pretrained.provenance(v) for k, v in _pretrained_parts(model, config).items()}
+    """`audio` and `text` -> which weights its encoder began with, see `weight_files.provenance`.
+
+    Those of a language's adapters are under `adapter`.
+    """
+    parts = _pretrained_parts(model, config)
+    found = {k: weight_files.provenance(name) for k, name in parts.items()}
+    adapter = config.audio.adapter
+    if "audio" in found and adapter not in ("", pretrained.NO_ADAPTER):
+        names = pretrained.adapter_files(adapter)
+        found["audio"]["adapter"] = weight_files.provenance(parts["audio"], names)
+    return found
 
 
 def _pretrained_parts(model, config):
@@ -257,10 +261,10 @@ def reorder_classes(params: dict, names, wanted) -> dict:
 
 def param_shapes(model: MMER) -> dict:
     """The parameters as shapes and dtypes, nothing computed."""
-    return jax.eval_shape(lambda: model.init(jax.random.key(0), _example_batch())["params"])
+    return jax.eval_shape(lambda: model.init(jax.random.key(0), example_batch())["params"])
 
 
-def _example_batch():
+def example_batch() -> dict:
     """The smallest batch, for shapes: no parameter depends on a batch's size."""
     return {
         "audio": np.zeros((1, 8_000), np.float32),

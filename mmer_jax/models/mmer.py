@@ -8,8 +8,16 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from mmer_jax.models import encoders
 from mmer_jax.models.fusion import DynamicFusion, LateFusion, TextBranch
-from mmer_jax.models.layers import POOLING, Dropout, WeightedSum, flat_dense
+from mmer_jax.models.layers import (
+    POOLING,
+    Dropout,
+    WeightedSum,
+    flat_dense,
+    subsampled,
+    subsampled_mask,
+)  # fmt: skip
 from mmer_jax.ops import gelu
 
 
@@ -34,6 +42,7 @@ class MMER(nn.Module):
       layers: which of the audio encoder's hidden states are its frames, from 0, what enters its
         first layer: a number as text, `last`, or `weighted`, see `WeightedSum`.
       pooling: of frames and tokens, a key of `layers.POOLING`.
+      subsample: how many of the audio encoder's frames have their mean as one frame of the model's.
     """
 
     audio_encoder: nn.Module | None
@@ -52,6 +61,12 @@ class MMER(nn.Module):
     precision: str = "default"
     layers: str = "last"
     pooling: str = "max"
+    subsample: int = 1
+
+    @property
+    def frame_samples(self) -> int:
+        """Samples from one of the frames to the next."""
+        return encoders.frame(self.audio_encoder) * self.subsample
 
     @nn.compact
     def __call__(self, batch: dict, train: bool = False) -> tuple[jax.Array, dict]:
@@ -61,14 +76,16 @@ class MMER(nn.Module):
         rows, and `out` has `aug_fused` and `aug_projection` beside `fused` and `projection`.
         All other entries of `out` are the original view's.
 
-        In place of audio a batch may have `audio_hidden` and `audio_mask`, as the audio encoder
-        returns them; it is not run then. Of speech without the text that the model needs, `out` has
-        what comes before the fusion and `ctc_logits`; the logits are None.
+        In place of audio a batch may have `audio_mask` and what `read_states` gives of it,
+        `audio_hidden`, or `audio_states` [b, l, t, d] with `layers="weighted"`; the audio encoder
+        is not run then. In place of `text_ids` it may have `text_hidden`, in both views. Of speech
+        without the text that the model needs, `out` has what comes before the fusion and
+        `ctc_logits`; the logits are None.
         """
         arrays = list(batch.values())
         chex.assert_equal_shape_prefix(arrays, 1)
         rows = arrays[0].shape[0]
-        has_view = "aug_audio" in batch or "aug_text_ids" in batch
+        has_view = any(f"aug_{name}" in batch for name in _VIEW)
         with nn.intercept_methods(flat_dense):
             both = self._encode(_both_views(batch) if has_view else batch, not train)
         out = {name: value[:rows] for name, value in both.items()}
@@ -89,27 +106,35 @@ class MMER(nn.Module):
 
     def _encode(self, view, deterministic):
         out = {}
-        if "audio_hidden" in view:
-            out = {name: view[name] for name in ("audio_hidden", "audio_mask")}
-        elif self.audio_encoder is not None:
-            out["audio_hidden"], out["audio_mask"] = self._frames(
-                view["audio"], view["audio_length"], deterministic or "audio_encoder" in self.frozen
-            )
+        if self.audio_encoder is not None:
+            out["audio_hidden"], out["audio_mask"] = self._frames(view, deterministic)
         if self.text_encoder is not None:
-            if "text_ids" not in view:
+            if "text_hidden" in view:
+                out["text_hidden"] = view["text_hidden"].astype(self.text_encoder.dtype)
+            elif "text_ids" in view:
+                inputs = view["text_ids"], view["text_mask"]
+                out["text_hidden"] = self.text_encoder(
+                    *inputs, deterministic or "text_encoder" in self.frozen
+                )
+            else:
                 return out
-            out["text_hidden"] = self.text_encoder(
-                view["text_ids"], view["text_mask"], deterministic or "text_encoder" in self.frozen
-            )
         return out | self._fuse(out, view, deterministic)
 
-    def _frames(self, *inputs):
-        if self.layers == "last":
-            return self.audio_encoder(*inputs)
-        states, mask = self.audio_encoder(*inputs, True)
+    def _frames(self, view, deterministic):
+        """Frames [b, t, d] and their mask: computed, or of what the batch has in their place."""
+        dtype = self.audio_encoder.dtype
+        if "audio_hidden" in view:
+            return view["audio_hidden"].astype(dtype), view["audio_mask"]
+        if "audio_states" in view:
+            mask = view["audio_mask"]
+            states = jnp.unstack(view["audio_states"].astype(dtype), axis=1)
+        else:
+            deterministic = deterministic or "audio_encoder" in self.frozen
+            inputs = view["audio"], view["audio_length"], deterministic
+            states, mask = read_states(self.audio_encoder, self.layers, self.subsample, *inputs)
         if self.layers == "weighted":
             return WeightedSum(name="audio_layers")(states), mask
-        return states[int(self.layers)], mask
+        return states[0], mask
 
     def _fuse(self, out, view, deterministic):
         pool = POOLING[self.pooling]
@@ -130,12 +155,42 @@ class MMER(nn.Module):
         return fusion(out["audio_hidden"], out["audio_mask"], text, mask, deterministic)
 
 
+def read_states(encoder, layers: str, subsample: int, audio, audio_length, deterministic):
+    """The states of an audio encoder that the model reads.
+
+    Args:
+      encoder: bound to its parameters.
+      layers, subsample: see `MMER`.
+      audio, audio_length: float32 [b, n], int32 [b].
+      deterministic: no dropout.
+
+    Returns:
+      Arrays [b, t, d], one, or of `weighted` all, and their mask, bool [b, t].
+    """
+    inputs = audio, audio_length, deterministic
+    if layers == "last":
+        last, mask = encoder(*inputs)
+        states = [last]
+    else:
+        states, mask = encoder(*inputs, True)
+        states = states if layers == "weighted" else [states[int(layers)]]
+    if subsample == 1:
+        return states, mask
+    return [subsampled(x, mask, subsample) for x in states], subsampled_mask(mask, subsample)
+
+
+# What a view may consist of.
+_VIEW = (
+    "audio", "audio_length", "audio_hidden", "audio_states", "audio_mask", "text_ids",
+    "text_hidden", "text_mask",
+)  # fmt: skip
+
+
 def _both_views(batch):
     """Original and augmented view, one below the other: arrays of 2b rows."""
-    names = ("audio", "audio_length", "text_ids", "text_mask")
     return {
         name: jnp.concatenate([batch[name], batch[f"aug_{name}"]])
-        for name in names
+        for name in _VIEW
         if f"aug_{name}" in batch  # a view has what the model's encoders take
     }
 

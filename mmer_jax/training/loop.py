@@ -52,8 +52,8 @@ def train(trainer: Trainer, title: str, folder: str, utterances, validation=None
     total = len(batches) if steps is None else min(steps, len(batches))
     epoch_steps = batches.steps_per_epoch
     epochs = -(-total // epoch_steps)
-    iterator = trainer.to_devices(batches)
     state = trainer.initial_state(max(schedule or total, 1), epoch_steps, total)
+    iterator = trainer.to_devices(batches)
     history = []
 
     checkpoints = Checkpoints(folder)
