@@ -48,7 +48,7 @@ def run(config, workdir: str, on_fold=None) -> tuple[list[FoldResult], bool]:
             result = _read_finished(place, one)
             if result is None:
                 trainer = trainer or make_trainer(one, *_stored_alphabet(workdir))
-                trainer.reseed(one)
+                trainer.start_from(configuration.of_fold(one, number))
                 _check_input(trainer, workdir)
                 result = run_fold(trainer, fold, place, workdir)
                 runs.write_result(result, place)

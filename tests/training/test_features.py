@@ -72,7 +72,7 @@ WAV2VEC2 = {"audio__family": "wav2vec2", "audio__conv_channels": 16, "data__buck
             marks=pytest.mark.slow,
         ),
         ({"optimizer__frozen": FROZEN[1:]}, {"audio", "text_hidden"}),
-        ({"train__ctc_texts": 0.3}, {"audio_hidden", "text_ids"}),
+        ({"train__ctc_texts": 0.3, "audio__layers": "all"}, {"audio_states", "text_ids"}),
     ],
 )
 def test_logits_are_those_without_the_cache(make, options, names):
