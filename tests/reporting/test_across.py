@@ -80,9 +80,7 @@ def test_the_logits_are_those_of_the_fold_s_model(run, people, tmp_path):
     facts = across.facts(finished, corpus, MAP, "gold", results)
     assert facts["ensemble"]["confusion"] == counts.tolist() and facts["ensemble"]["models"] == 2
     assert (facts["languages"], facts["trained_languages"]) == (["de"], [])
-    assert not any(
-        "language" in note for note in facts["notes"]
-    )
+    assert not any("language" in note for note in facts["notes"])
     english = [dataclasses.replace(r, languages=["en"]) for r in results]
     notes = across.facts(finished, corpus, MAP, "gold", english)["notes"]
     assert any(note.startswith("Another language: de, where") for note in notes)
