@@ -33,6 +33,7 @@ class Cell:
     groups: int  # test sessions (a fold each, with `folds`) or speakers
     folds: bool = False  # whether each group is tested by a model of its own
     seeds: int = 0  # trainings of one fold; 0: the training never varies
+    models: int = 0  # folds of another corpus, whose models of each seed are tested on these groups
     luck: float = 0.0  # deviation of a training's effect, in logits
     shared: float = 0.0  # variance of what a fold's training sessions do / its test session does
     recall: float = 0.85  # of the population, in logits
@@ -48,6 +49,10 @@ CELLS = (
     Cell("1 fold, 6 speakers, 2 seeds", 6, seeds=2, luck=0.3),
     Cell("1 fold, 10 speakers, 3 seeds", 10, seeds=3, luck=0.3),
     Cell("1 fold, 10 speakers, 3 equal seeds", 10, seeds=3),
+    Cell("another corpus: 10 speakers, 5 models", 10, seeds=1, models=5, luck=0.3),
+    Cell("another corpus: 6 speakers, 2 models", 6, seeds=1, models=2, luck=0.3),
+    Cell("another corpus: 24 speakers, 5 models of 2 seeds", 24, seeds=2, models=5, luck=0.3),
+    Cell("another corpus: 24 speakers, 5 equal models", 24, seeds=1, models=5),
     Cell("2 groups", 2, printed="no"),
     Cell("4 groups", 4, printed="no"),
     *(Cell(f"5 folds, training sessions share {s} x", 5, folds=True, shared=s, printed="with NB")
@@ -72,11 +77,15 @@ def draw(cell: Cell, draws: int, rng) -> tuple[np.ndarray, np.ndarray]:
 
 def _effects(cell, draws, rng):
     """Logits [draws, 2, seeds, g, c] that are added to the population's."""
-    g, seeds = cell.groups, max(cell.seeds, 1)
+    g, seeds = cell.groups, max(cell.seeds, 1) * max(cell.models, 1)
     normal = lambda deviation, *shape: deviation * rng.standard_normal((draws, *shape))  # noqa: E731
     difficulty = normal(0.5, 1, 1, g, 1) + normal(0.4, 1, 1, g, CLASSES)
     own = normal(0.3, 2, 1, g, 1) + normal(0.3, 2, 1, g, CLASSES)
     luck = normal(cell.luck, 2, seeds, g if cell.folds else 1, 1)
+    if cell.models:  # what their training sides do, and their seeds where there are several
+        of_fold = normal(cell.luck, 2, cell.models, 1, 1, 1)
+        of_seed = normal(cell.luck * (cell.seeds > 1), 2, 1, cell.seeds, 1, 1)
+        luck = luck + (of_fold + of_seed).reshape(luck.shape)
     if not cell.shared:
         return difficulty + own + luck
     # A fold has the sum over its training sessions: `shared` times the variance of what its test
@@ -104,15 +113,19 @@ def simulate(cell: Cell, draws: int, seed: int = 0) -> dict[str, dict[str, float
 
 def _held(cell, counts, truth):
     """Metric -> whether each draw's interval covers and whether each p is below 0.05."""
-    groups, by_seed = counts.sum(2), classification.overall(counts.sum(3))
+    groups, by_training = counts.sum(2), [counts.sum(3)]
+    if cell.models:
+        shape = (*counts.shape[:2], cell.models, cell.seeds, CLASSES, CLASSES)
+        by_training = [by_training[0].reshape(shape).sum(axis) for axis in (3, 2)]
+    by_training = [classification.overall(m) for m in by_training if m.shape[2] > 1]
     ratio = 1 / (cell.groups - 1)  # n_test / n_train of leave one session out
     held = {name: {} for name in METRICS}
     for systems in (1, 2):
         for name, (value, v) in jackknife.spreads(groups[:, :systems]).items():
             degrees = jackknife.degrees(groups)
             if cell.seeds:
-                seeds = np.moveaxis(by_seed[name], 1, 0)[:systems]
-                v, degrees = jackknife.with_seeds(v, degrees, seeds)
+                values = [x[name][:, i] for x in by_training for i in range(systems)]
+                v, degrees = jackknife.with_seeds(v, degrees, values)
             held[name] |= _outcome(systems, value, v, degrees, truth[name])
             if cell.folds:
                 v = jackknife.corrected(v, cell.groups, ratio)

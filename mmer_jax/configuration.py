@@ -87,6 +87,7 @@ _LATER = {
     "optimizer.groups": [],
     "audio.layers": "last",
     "audio.window": "utterance",
+    "audio.adapter": "",
     "model.pooling": "max",
     "fold_count": 5,
     "heldout": "auto",
@@ -163,8 +164,12 @@ def default() -> ml_collections.ConfigDict:
     data.cache_features = False
 
     c.audio = audio = ml_collections.ConfigDict()
-    audio.family = "wav2vec2"  # wav2vec2 (and HuBERT) on the waveform, whisper on log-mel
+    # of an encoder from scratch: wav2vec2 and its kin on the waveform, whisper on log-mel; a
+    # pretrained one brings its own
+    audio.family = "wav2vec2"
     audio.pretrained = ""  # hub name or folder in Hugging Face format; empty: from scratch
+    # language of adapters that the checkpoint has, as in MMS: eng; none: without its adapters
+    audio.adapter = ""
     audio.size = _size(768, 12, 12, 3072)  # of an encoder from scratch
     audio.conv_channels = 512  # wav2vec2's convolution channels, from scratch
     # which hidden states are read: last, a layer's number as text (0: what enters the first), or
@@ -287,6 +292,16 @@ def _clashes(c):
         yield (
             f"config.audio.layers is {c.audio.layers!r}; expected last, weighted or a layer's "
             'number as text, for example "3".'
+        )
+    if not re.fullmatch(r"[\w-]*", c.audio.adapter):
+        yield (
+            f"config.audio.adapter is {c.audio.adapter!r}; expected a language as in the name of "
+            "the checkpoint's file, for example eng of adapter.eng.safetensors, or none."
+        )
+    if c.audio.adapter and "audio" in modalities and not c.audio.pretrained:
+        yield (
+            f"config.audio.adapter is {c.audio.adapter!r}, and an encoder from scratch has no "
+            "adapters. Name a checkpoint that has them in config.audio.pretrained."
         )
     if c.mesh.data == 0:
         yield "config.mesh.data is 0; expected a number of devices, or -1 for all."

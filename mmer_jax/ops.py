@@ -20,8 +20,8 @@ _MASKED = -1e9  # added to the scores of padded keys; their softmax weight under
 _LEVELS = 256  # of the byte that dropout draws
 
 
-def plain_attend(q, k, v, mask, keep=None, scale: float = 1.0):
-    """Scale * (keep * softmax(Q K^T / sqrt(n))) V over heads; the softmax in float32.
+def plain_attend(q, k, v, mask, keep=None, scale: float = 1.0, positions=None):
+    """Scale * (keep * softmax(Q K^T / sqrt(n) + P)) V over heads; the softmax in float32.
 
     Args:
       q: [b, t, h, n].
@@ -29,12 +29,14 @@ def plain_attend(q, k, v, mask, keep=None, scale: float = 1.0):
       mask: [b, s], 0 on keys that nothing attends to.
       keep: bool [b, h, t, s], the weights that dropout leaves; None: all.
       scale: factor for those, 1 / (1 - dropout's rate).
+      positions: P, float32 [b, h, t, s], what relative positions add to the scores; None: nothing.
 
     Returns:
       [b, t, h, n] of q's dtype, and the weights before dropout, float32 [b, h, t, s].
     """
     scores = jnp.einsum("bthn,bshn->bhts", q, k, preferred_element_type=jnp.float32)
-    weights = jax.nn.softmax(scores * q.shape[-1] ** -0.5 + _bias(mask))
+    scores = scores * q.shape[-1] ** -0.5 + _bias(mask)
+    weights = jax.nn.softmax(scores if positions is None else scores + positions)
     kept = weights if keep is None else weights * keep * scale
     return jnp.einsum("bhts,bshn->bthn", kept.astype(v.dtype), v), weights
 
@@ -43,7 +45,7 @@ def _bias(mask):
     return jnp.where(mask[:, None, None, :] > 0, 0.0, _MASKED)
 
 
-def attend(q, k, v, mask, keep=None, scale: float = 1.0):
+def attend(q, k, v, mask, keep=None, scale: float = 1.0, positions=None):
     """As `plain_attend`; autodiff would store the weights, what dropout left of them, and its mask.
 
     Here a weight that was dropped has a minus: softmax gives none, so that the sign is free, and
@@ -52,32 +54,33 @@ def attend(q, k, v, mask, keep=None, scale: float = 1.0):
     # Heads before positions, moved once: left to the products, XLA's CPU compiler moves them in
     # each, which takes three times as long.
     q, k, v = (x.swapaxes(1, 2) for x in (q * jnp.asarray(q.shape[-1] ** -0.5, q.dtype), k, v))
-    return _attend(q, k, v, _bias(mask), keep, scale)
+    return _attend(q, k, v, _bias(mask), positions, keep, scale)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(5,))
-def _attend(q, k, v, bias, keep, scale):
+@functools.partial(jax.custom_vjp, nondiff_argnums=(6,))
+def _attend(q, k, v, bias, positions, keep, scale):
     """On q [b, h, t, n], scaled already, k and v are [b, h, s, n], bias is added to the scores."""
-    return _attend_and_store(q, k, v, bias, keep, scale)[0]
+    return _attend_and_store(q, k, v, bias, positions, keep, scale)[0]
 
 
-def _attend_and_store(q, k, v, bias, keep, scale):
+def _attend_and_store(q, k, v, bias, positions, keep, scale):
     """Results, and what is stored for the derivative."""
-    scores = jnp.einsum("bhtn,bhsn->bhts", q, k, preferred_element_type=jnp.float32)
-    weights = jax.nn.softmax(scores + bias)
+    scores = jnp.einsum("bhtn,bhsn->bhts", q, k, preferred_element_type=jnp.float32) + bias
+    weights = jax.nn.softmax(scores if positions is None else scores + positions)
     signed = weights if keep is None else jnp.where(keep, weights, -weights)
     kept = jax.nn.relu(signed).astype(v.dtype)
     merged = jnp.einsum("bhts,bhsn->bhtn", kept, v).swapaxes(1, 2) * jnp.asarray(scale, v.dtype)
     return (merged, weights), (q, k, v, signed, merged)
 
 
-def _attend_forward(q, k, v, bias, keep, scale):
-    args = (None if x is None else x.value for x in (q, k, v, bias, keep))
-    return _attend_and_store(*args, scale)
+def _attend_forward(q, k, v, bias, positions, keep, scale):
+    args = (None if x is None else x.value for x in (q, k, v, bias, positions, keep))
+    results, stored = _attend_and_store(*args, scale)
+    return results, (*stored, None if positions is None else jnp.zeros(()))
 
 
 def _attend_backward(scale, saved, cotangents):
-    q, k, v, signed, merged = saved
+    q, k, v, signed, merged, has_positions = saved
     d_merged, d_weights = cotangents
     if isinstance(d_merged, SymbolicZero):  # the result is not used, the weights are
         d_merged = jnp.zeros_like(merged)
@@ -95,10 +98,12 @@ def _attend_backward(scale, saved, cotangents):
     if not isinstance(d_weights, SymbolicZero):
         dw += d_weights
         mean += jnp.sum(d_weights * weights, -1, keepdims=True)
-    ds = (weights * (dw - mean)).astype(q.dtype)
+    d_positions = weights * (dw - mean)
+    ds = d_positions.astype(q.dtype)
     dq = jnp.einsum("bhts,bhsn->bhtn", ds, k)
     dk = jnp.einsum("bhts,bhtn->bhsn", ds, q)
-    return dq, dk, dv, None, None
+    # They are added to the scores: their derivative is the scores'.
+    return dq, dk, dv, None, None if has_positions is None else d_positions, None
 
 
 _attend.defvjp(_attend_forward, _attend_backward, symbolic_zeros=True)

@@ -193,6 +193,7 @@ class RunResult:
       dataset_versions: of the folds.
       pretrained: see `FoldResult`.
       text_source: the text that the model was given, see `reliability.TEXT_SOURCES`.
+      tested_on: of another corpus than the run's, see `across.facts`; None for its own.
       seconds, hardware, versions: of the computation.
     """
 
@@ -218,6 +219,7 @@ class RunResult:
     pretrained: dict
     config: dict
     text_source: str
+    tested_on: dict | None
     seconds: float
     hardware: str
     versions: dict[str, str]

@@ -15,8 +15,8 @@ ORDER = (
     "errors", "files", "losses.__init__", "metrics.__init__", "models.encoders.__init__",
     "configuration",
     "processes", "cli", "data", "ops", "models", "losses", "metrics", "results", "runs", "demo",
-    "convert", "training", "reporting", "inference", "__init__", "predict", "evaluate",
-    "baselines", "analyze", "export", "app", "main", "ablate",
+    "convert", "augmentation", "training", "reporting", "inference", "__init__", "predict",
+    "transcribe", "evaluate", "baselines", "analyze", "export", "app", "main", "ablate",
 )  # fmt: skip
 MODULES = {
     ".".join(path.relative_to(ROOT).with_suffix("").parts): path for path in ROOT.rglob("*.py")

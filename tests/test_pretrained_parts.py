@@ -15,7 +15,7 @@ from mmer_jax.data.text import Tokenizer
 from mmer_jax.demo import corpus
 from mmer_jax.errors import UserError
 from mmer_jax.models import factory
-from mmer_jax.models.encoders import pretrained
+from mmer_jax.models.encoders import pretrained, weight_files
 from mmer_jax.training import checkpoint_io
 from tests.inference.tiny_models import made, written
 
@@ -153,13 +153,13 @@ def test_the_hubs_commit_is_the_revision(monkeypatch, tmp_path):
     path = tmp_path / "models--a--b" / "snapshots" / "0123abc" / "model.safetensors"
     path.parent.mkdir(parents=True)
     path.write_bytes(b"weights")
-    monkeypatch.setattr(pretrained, "find_checkpoint", lambda source: str(path))
-    assert pretrained.provenance("a/b") == {
+    monkeypatch.setattr(weight_files, "find", lambda *_: str(path))
+    assert weight_files.provenance("a/b") == {
         "source": "a/b", "file": "model.safetensors", "revision": "0123abc",
         "sha256": hashlib.sha256(b"weights").hexdigest(),
     }  # fmt: skip
     path.write_bytes(b"others")
-    assert pretrained.provenance("a/b")["sha256"] == hashlib.sha256(b"others").hexdigest()
+    assert weight_files.provenance("a/b")["sha256"] == hashlib.sha256(b"others").hexdigest()
 
 
 def test_a_run_keeps_what_it_began_with(prepared, tiny_config, tmp_path):

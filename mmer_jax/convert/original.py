@@ -15,7 +15,7 @@ import orbax.checkpoint as ocp
 from mmer_jax import cli, configuration, files
 from mmer_jax.convert.mapping import Converted, convert
 from mmer_jax.errors import UserError, first_line
-from mmer_jax.models.encoders import names, pretrained
+from mmer_jax.models.encoders import names, pretrained, weight_files
 from mmer_jax.models.encoders.text import TextEncoder
 from mmer_jax.models.factory import reorder_classes
 
@@ -183,7 +183,7 @@ def main(argv: list[str] | None = None) -> int:
     def work():
         if not os.path.isfile(args.checkpoint):
             raise UserError(f"There is no file {args.checkpoint}.")
-        converted = convert(pretrained.read_state(args.checkpoint), args.checkpoint)
+        converted = convert(weight_files.read(args.checkpoint), args.checkpoint)
         print(report(converted))
         write(converted, args.text_encoder, args.out_dir, tuple(args.labels.split(",")))
         print(f"Written to {args.out_dir}: params, config.json, {AUDIO_FOLDER}, {TEXT_FOLDER}")

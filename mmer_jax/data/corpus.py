@@ -90,6 +90,7 @@ class Corpus:
     Attributes:
       datasets: names of all.
       version: of the dataset; of several each with its name.
+      versions: of each dataset, by its name.
       identity: changes with any dataset's version, files or recordings.
       label_names: of the c classes.
       left_out: label -> number of its utterances, of those labels that are no class.
@@ -120,6 +121,7 @@ class Corpus:
                     others[facts["label"]] += 1
                 self._places.append((part, row))
         self.version = ", ".join(versions)
+        self.versions = {part.name: part.version for part in self._parts}
         self.identity = ", ".join(part.identity for part in self._parts)
         self.utterances = tuple(utterances)
         self.left_out = dict(others.most_common())

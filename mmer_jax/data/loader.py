@@ -55,6 +55,7 @@ class Collator:
       corpus: where the audio is read.
       preprocessor: of the model's inputs.
       two_views: whether any of the run's losses reads the augmented view.
+      training_sides: of the folds, lists of utterances; None: of those of the config's protocol.
 
     Attributes:
       augmented: whether training batches carry the augmented view: none does where no utterance
@@ -66,13 +67,16 @@ class Collator:
         they are computed.
     """
 
-    def __init__(self, config, corpus: Corpus, preprocessor: Preprocessor, two_views: bool):
+    def __init__(self, config, corpus: Corpus, preprocessor: Preprocessor, two_views: bool,
+                 training_sides=None):  # fmt: skip
         self.corpus, self.preprocessor = corpus, preprocessor
         self._modalities = tuple(config.model.modalities)
         self._text_shares = config.train.text_dropout, config.train.ctc_texts
         self._balanced = config.losses.ce.class_weights == "balanced"
-        made = folds.make(corpus.utterances, config)
-        sets = [folds.train_test(corpus.utterances, fold)[0] for fold in made]
+        sets = training_sides
+        if sets is None:
+            made = folds.make(corpus.utterances, config)
+            sets = [folds.train_test(corpus.utterances, fold)[0] for fold in made]
         self.augmented = two_views and any(self._has_view(u) for us in sets for u in us)
         self.choice = self._choice(config.data, sets)
         self.edges = self.choice.edges

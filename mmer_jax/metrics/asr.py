@@ -1,8 +1,11 @@
-"""Word and character error rates of what the CTC head wrote, through jiwer."""
+"""Word and character error rates of what was recognised, through jiwer."""
 
 import jiwer
 
 from mmer_jax.data.alphabet import ENGLISH, Alphabet
+
+CONFIDENCE = (0.0, 0.5, 0.7, 0.8, 0.9, 1.0)  # edges of `by_confidence`
+_ANY = Alphabet("")  # words of any language, without case and punctuation
 
 
 def error_rates(reference, hypothesis, alphabet: Alphabet = ENGLISH) -> dict:
@@ -28,3 +31,27 @@ def error_rates(reference, hypothesis, alphabet: Alphabet = ENGLISH) -> dict:
         "cer": float(jiwer.cer(references, hypotheses)),
         "utterances": len(pairs),
     }
+
+
+def recognizer_rates(reference, hypothesis) -> dict:
+    """As `error_rates`, of texts with case and punctuation, as a recogniser writes them."""
+    return error_rates(reference, map(_ANY.reference, hypothesis), _ANY)
+
+
+def by_confidence(reference, hypothesis, confidence) -> list:
+    """(lowest confidence, highest, `recognizer_rates`) between the edges of `CONFIDENCE`.
+
+    Ranges without an utterance that has a transcript are left out.
+
+    Args:
+      reference, hypothesis: see `error_rates`.
+      confidence: of each hypothesis, from 0 to 1.
+    """
+    rows = list(zip(reference, hypothesis, confidence))
+    parts = []
+    for low, high in zip(CONFIDENCE, CONFIDENCE[1:]):
+        inside = [(r, h) for r, h, c in rows if low <= c < high or c == high == 1]
+        rates = recognizer_rates([r for r, _ in inside], [h for _, h in inside])
+        if rates["utterances"]:
+            parts.append((low, high, rates))
+    return parts

@@ -2,21 +2,23 @@
 
 import numpy as np
 
-from mmer_jax.metrics import classification, jackknife
+from mmer_jax.metrics import METRICS, classification, jackknife
 
 
-def estimate(*systems: list) -> dict | None:
+def estimate(*systems: list, same_test: bool = False) -> dict | None:
     """Metrics with intervals where `jackknife.scope` allows for them.
 
     Args:
       systems: `FoldResult`s of one system or of two on the same test utterances. Only (seed, fold)
         pairs count that all of them have finished.
+      same_test: whether the models of all folds were tested on the same utterances, those of
+        another corpus.
 
     Returns:
       None where no such pair is left, else a dict for JSON: `over` (see `jackknife.scope`),
-      `groups` (how many were left out one at a time), `runs` (how many pairs), `folds`, `seeds`,
-      `speakers` ("" for those without a name), `test_to_train` (utterances of a test side /
-      of those that its model was trained on, over folds alone), `metrics` and `parts`.
+      `groups` (how many were left out one at a time), `runs` (how many pairs), `same_test`,
+      `folds`, `seeds`, `speakers` ("" for those without a name), `test_to_train` (utterances of a
+      test side / of those that its model was trained on, over folds alone), `metrics` and `parts`.
       `metrics` has per metric its `value` over all utterances, `error` (standard error),
       `degrees`, `interval` [low, high], `p` (of a difference alone) and, over folds alone,
       `corrected`: `error`, `interval` and `p` with Nadeau and Bengio's variance; each None
@@ -36,10 +38,13 @@ def estimate(*systems: list) -> dict | None:
     speakers = _speakers(runs)
     named = "" not in speakers
     units = independent(runs[0])
-    # Folds of one conversation are neither one fold nor several.
-    over = jackknife.scope(
-        len(units) if len(folds) == 1 else max(len(units), 2), named * len(speakers), len(seeds)
-    )
+    if same_test:
+        over = jackknife.scope(1, named * len(speakers), len(shared))
+    else:
+        # Folds of one conversation are neither one fold nor several.
+        over = jackknife.scope(
+            len(units) if len(folds) == 1 else max(len(units), 2), named * len(speakers), len(seeds)
+        )
     # Whether they have a conversation or a speaker in common must be known.
     if not all(p.speaker or p.dialog for r in runs[0] for p in r.predictions):
         over = None
@@ -53,8 +58,9 @@ def estimate(*systems: list) -> dict | None:
     ratio = _test_to_train(runs[0], units) if over == "folds" else None
     return {
         "over": over, "groups": groups.shape[1] if over else None, "runs": len(shared),
-        "folds": folds, "seeds": seeds, "speakers": list(speakers), "test_to_train": ratio,
-        "metrics": _metrics(groups, over, _by_seed(runs, seeds), ratio),
+        "same_test": same_test, "folds": folds, "seeds": seeds, "speakers": list(speakers),
+        "test_to_train": ratio,
+        "metrics": _metrics(groups, over, _by_training(runs, same_test), ratio),
         "parts": {
             "fold": _each(counts), "seed": _each(_per(_of_all_seeds(runs), "seed")),
             "speaker": _each(speakers),
@@ -118,10 +124,16 @@ def _by_speaker(results):
     return dict(sorted(counts.items()))
 
 
-def _by_seed(runs, seeds):
-    """Metric -> values [s, seeds] over the folds of each seed."""
-    counts = _per(runs, "seed")
-    return classification.overall(np.stack([counts[seed] for seed in seeds], axis=1))
+def _by_training(runs, same_test):
+    """Metric -> of each system its values with each training, [seeds]; see `jackknife.with_seeds`.
+
+    Where folds tested the same utterances, the values by fold as well, each the mean of its seeds.
+    """
+    trainings = [_per(runs, key) for key in (("fold", "seed") if same_test else ("seed",))]
+    values = [classification.overall(np.stack([*t.values()], axis=1)) for t in trainings]
+    if same_test:
+        values = [v for v in values if v["wa"].shape[-1] > 1]
+    return {name: [x for v in values for x in v[name]] for name in METRICS}
 
 
 def _test_to_train(results, units):
@@ -137,7 +149,7 @@ def _test_to_train(results, units):
     return float(sum(tested.values()) / len(units) / train) if train else None
 
 
-def _metrics(groups, over, by_seed, ratio):
+def _metrics(groups, over, by_training, ratio):
     """Of counts [s, g, c, c], g being 1 where there is no interval."""
     metrics, difference = {}, len(groups) == 2
     for name, (value, variance) in jackknife.spreads(groups).items():
@@ -145,7 +157,7 @@ def _metrics(groups, over, by_seed, ratio):
         if not over:
             variance = degrees = np.nan
         elif over != "folds":
-            variance, degrees = jackknife.with_seeds(variance, degrees, by_seed[name])
+            variance, degrees = jackknife.with_seeds(variance, degrees, by_training[name])
         elif ratio is not None:
             larger = jackknife.corrected(variance, groups.shape[1], ratio)
         metrics[name] = {

@@ -30,7 +30,8 @@ def scope(folds: int, speakers: int, seeds: int) -> str | None:
 
     Returns:
       `folds` from 5 folds on; `speakers and seeds` for one fold with at least 6 speakers and 2
-      seeds; None for anything less.
+      seeds; None for anything less. Models of different folds that are tested on the same speakers
+      are one fold, and each of them a seed.
     """
     if folds >= FOLDS:
         return "folds"
@@ -91,17 +92,18 @@ def satterthwaite(parts: list[tuple]) -> tuple[np.ndarray, np.ndarray]:
         return total, total**2 / sum(v**2 / d for v, d in parts)
 
 
-def with_seeds(variance, degrees, by_seed) -> tuple[np.ndarray, np.ndarray]:
+def with_seeds(variance, degrees, by_training) -> tuple[np.ndarray, np.ndarray]:
     """Adds the chance of training to a variance over speakers: v + sum over systems of s^2 / S.
 
     Args:
       variance, degrees: [...], over the speakers.
-      by_seed: of each system its values [..., S] with each of S seeds.
+      by_training: of each system its values [..., S] with each of S seeds; and, where models of
+        several folds were tested on these speakers, its values with each fold.
 
     Returns:
       The variance and Satterthwaite's degrees, [...].
     """
-    chance = [(x.var(-1, ddof=1) / x.shape[-1], x.shape[-1] - 1) for x in by_seed]
+    chance = [(x.var(-1, ddof=1) / x.shape[-1], x.shape[-1] - 1) for x in by_training]
     return satterthwaite([(variance, degrees), *chance])
 
 

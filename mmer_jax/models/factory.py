@@ -8,7 +8,7 @@ from mmer_jax.configuration import is_frozen
 from mmer_jax.data.alphabet import ENGLISH, Alphabet
 from mmer_jax.data.preprocessing import SAMPLE_RATE, Preprocessor
 from mmer_jax.errors import UserError
-from mmer_jax.models.encoders import ENCODERS, names, pretrained
+from mmer_jax.models.encoders import ENCODERS, names, pretrained, weight_files
 from mmer_jax.models.mmer import MMER
 
 
@@ -67,7 +67,7 @@ def _encoder_config(config, modality, vocab_size=None):
     options = config[modality]
     if not options.pretrained:
         return ENCODERS[options.family].cls.scratch(options.family, options, vocab_size)
-    hf = pretrained.load_config(options.pretrained)
+    hf = pretrained.load_config(options.pretrained, options.get("adapter", ""))
     if hf.model_type not in names(modality):
         raise UserError(
             f"config.{modality}.pretrained={options.pretrained!r} is a {hf.model_type} model; the "
@@ -196,13 +196,23 @@ def init_params(model: MMER, config, seed: int) -> dict:
     params = jax.jit(model.init)(jax.random.key(seed), example_batch())["params"]
     for modality, name in _pretrained_parts(model, config).items():
         part = f"{modality}_encoder"
-        params[part] = pretrained.load_params(name, shapes[part])
+        adapter = config[modality].get("adapter", "")
+        params[part] = pretrained.load_params(name, shapes[part], adapter)
     return params
 
 
 def provenance(model: MMER, config) -> dict:
-    """`audio` and `text` -> which weights its encoder began with, see `pretrained.provenance`."""
-    return {k: pretrained.provenance(v) for k, v in _pretrained_parts(model, config).items()}
+    """`audio` and `text` -> which weights its encoder began with, see `weight_files.provenance`.
+
+    Those of a language's adapters are under `adapter`.
+    """
+    parts = _pretrained_parts(model, config)
+    found = {k: weight_files.provenance(name) for k, name in parts.items()}
+    adapter = config.audio.adapter
+    if "audio" in found and adapter not in ("", pretrained.NO_ADAPTER):
+        names = pretrained.adapter_files(adapter)
+        found["audio"]["adapter"] = weight_files.provenance(parts["audio"], names)
+    return found
 
 
 def _pretrained_parts(model, config):

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from mmer_jax.ops import attend, gelu, keep_mask
+from mmer_jax.ops import attend, gelu, grouped_conv, keep_mask
 
 
 class Dropout(nn.Module):
@@ -126,8 +126,8 @@ def flat_dense(next_call, args, kwargs, context):
     return next_call(x.reshape(-1, x.shape[-1])).reshape(*x.shape[:-1], -1)
 
 
-def multi_head(q, k, v, mask, heads: int, dropout: float, deterministic: bool):
-    """softmax(Q K^T / sqrt(d / heads)) V of each head, within a module's call.
+def multi_head(q, k, v, mask, heads: int, dropout: float, deterministic: bool, positions=None):
+    """softmax(Q K^T / sqrt(d / heads) + P) V of each head, within a module's call.
 
     Every row, head and pair of positions has its own dropout, as in PyTorch; HF's Flax blocks draw
     one mask for all rows and heads.
@@ -139,13 +139,15 @@ def multi_head(q, k, v, mask, heads: int, dropout: float, deterministic: bool):
       heads: divides d.
       dropout: rate on the attention weights.
       deterministic: no dropout.
+      positions: P, float32 [b, heads, t, s], or None: nothing is added.
 
     Returns:
       [b, t, d], and the weights before dropout, float32 [b, heads, t, s].
     """
     q, k, v = (x.reshape(*x.shape[:2], heads, -1) for x in (q, k, v))
     shape = (q.shape[0], heads, q.shape[1], k.shape[1])
-    merged, weights = attend(q, k, v, mask, *Dropout(dropout).draw(shape, deterministic))
+    drawn = Dropout(dropout).draw(shape, deterministic)
+    merged, weights = attend(q, k, v, mask, *drawn, positions)
     return merged.reshape(*merged.shape[:2], -1), weights
 
 
@@ -167,7 +169,9 @@ class Layers(EncoderPart):
     """Transformer layers, named 0, 1, ... as HF has them.
 
     Attributes:
-      kind: the class of a layer, an `EncoderPart`.
+      kind: the class of a layer, an `EncoderPart`: ([b, t, d], [b, t], deterministic, shared) ->
+        ([b, t, d], shared). `shared` is None for the first layer, then what the one before returns
+        beside its states: what all layers need and one computes.
       count: how many.
     """
 
@@ -178,15 +182,18 @@ class Layers(EncoderPart):
     def __call__(self, hidden, mask, deterministic):
         """[b, t, d], [b, t] -> count + 1 arrays [b, t, d]: the input, then after each layer."""
         kind = rematerialized(self.kind, self.remat, deterministic_at=3)
-        states = [hidden]
+        states, shared = [hidden], None
         for i in range(self.count):
             layer = kind(self.config, self.dtype, name=str(i))
-            states.append(layer(states[-1], mask, deterministic))
+            state, shared = layer(states[-1], mask, deterministic, shared)
+            states.append(state)
         return states
 
 
 class SelfAttention(nn.Module):
     """Multi-head attention of frames to each other.
+
+    A subclass may add relative positions to the scores, see `relative`.
 
     Attributes:
       heads, dropout: see `multi_head`.
@@ -201,24 +208,64 @@ class SelfAttention(nn.Module):
     dtype: jnp.dtype = jnp.float32
     key_bias: bool = True
 
+    @classmethod
+    def of(cls, config, dtype, **options):
+        """The attention of a layer, by a config of Hugging Face's wav2vec2 family."""
+        rates = config.attention_dropout, config.initializer_range
+        return cls(config.num_attention_heads, *rates, dtype, **options)
+
     @nn.compact
-    def __call__(self, hidden, mask, deterministic: bool = True):
-        """[b, t, d], bool [b, t] -> [b, t, d]."""
-
-        def dense(name, bias=True):
-            return normal_dense(hidden.shape[-1], self.init_std, self.dtype, name, bias)
-
+    def __call__(self, hidden, mask, deterministic: bool = True, shared=None):
+        """[b, t, d], bool [b, t], shared -> [b, t, d], shared: see `relative`."""
+        positions, shared = self.relative(hidden, shared)
+        dense = functools.partial(self.dense, hidden.shape[-1])
         q = dense("q_proj")(hidden)
         k = dense("k_proj", self.key_bias)(hidden)
         v = dense("v_proj")(hidden)
-        merged, _ = multi_head(q, k, v, mask, self.heads, self.dropout, deterministic)
-        return dense("out_proj")(merged)
+        merged, _ = multi_head(q, k, v, mask, self.heads, self.dropout, deterministic, positions)
+        return dense("out_proj")(merged), shared
+
+    def dense(self, features, name, bias=True):
+        """A linear layer as all of them are drawn."""
+        return normal_dense(features, self.init_std, self.dtype, name, bias)
+
+    def relative(self, hidden, shared):
+        """What relative positions add to the scores, and what the next layers need for theirs.
+
+        Args:
+          hidden: [b, t, d].
+          shared: what the layer before returned; None in the first.
+
+        Returns:
+          float32 [b, heads, t, t], or None for nothing; `shared` of the next layer.
+        """
+        return None, None
 
 
 def normal_dense(features, init_std, dtype, name, bias=True):
     """Linear layer whose kernel is drawn from a normal distribution."""
     init = nn.initializers.normal(init_std)
     return nn.Dense(features, use_bias=bias, dtype=dtype, kernel_init=init, name=name)
+
+
+def same_conv(hidden, kernel, bias, groups: int, dtype):
+    """Grouped convolution over the frames, zeros around them, as many frames out as in.
+
+    Args:
+      hidden: [b, t, d].
+      kernel: [taps, d / groups, d'].
+      bias: [d'].
+      groups: divides d and d'.
+      dtype: of the computation.
+
+    Returns:
+      [b, t, d'].
+    """
+    taps = kernel.shape[0]
+    # One padded frame fewer behind is what HF's cut of the last result amounts to.
+    padding = (taps // 2, taps // 2 - (taps % 2 == 0))
+    padded = jnp.pad(hidden.astype(dtype), ((0, 0), padding, (0, 0)))
+    return grouped_conv(padded, kernel.astype(dtype), groups) + bias.astype(dtype)
 
 
 _tanh_gelu = functools.partial(jax.nn.gelu, approximate=True)

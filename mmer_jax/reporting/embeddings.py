@@ -7,6 +7,7 @@ import numpy as np
 
 from mmer_jax.data import preprocessing
 from mmer_jax.data.alphabet import Alphabet
+from mmer_jax.data.corpus import Corpus
 from mmer_jax.data.text import load_tokenizer
 from mmer_jax.errors import UserError
 from mmer_jax.models import factory
@@ -80,16 +81,18 @@ def extract(fold: FoldRun, utterance: str, data_dir: str = "") -> Features:
     return Features(columns["logits"], fused, columns.get("mean_gate"), attention)
 
 
-def open_fold(fold: FoldRun, data_dir: str = "", trainer: Trainer | None = None):
+def open_fold(fold: FoldRun, data_dir: str = "", trainer: Trainer | None = None,
+              corpus: Corpus | None = None):  # fmt: skip
     """The state of a fold that was tested, and its test utterances.
 
     Args:
       fold: a finished one.
       data_dir: where the prepared dataset is now; empty: where the run had it.
       trainer: of another fold of the same run, reused where it fits.
+      corpus: another than the run's, of the same classes, to be tested on all of it.
 
     Returns:
-      (Trainer, state, utterances in the order of the fold's predictions).
+      (Trainer, state, utterances in the order of the fold's predictions, or of `corpus`).
 
     Raises:
       UserError: checkpoint, dataset or tokenizer are gone, or another corpus is there now.
@@ -100,12 +103,15 @@ def open_fold(fold: FoldRun, data_dir: str = "", trainer: Trainer | None = None)
     config.mesh.data, config.mesh.fsdp, config.mesh.model = -1, 1, 1
     if data_dir:
         config.data.dir = data_dir
+    if corpus:
+        config.data.corpora, config.data.dataset = (), corpus.datasets[0]
     # Each prepares waveforms in one way; folds of different versions may differ in it.
     if trainer is None or trainer.config.data.normalize != config.data.normalize:
-        trainer = Trainer.for_corpus(config, Alphabet.from_json(fold.result.alphabet))
+        alphabet = Alphabet.from_json(fold.result.alphabet)
+        trainer = Trainer.for_corpus(config, alphabet, corpus)
     trainer.reseed(config)
     state = trainer.initial_state(1) if params is None else trainer.trained_state(params)
-    return trainer, state, _utterances(trainer.corpus, fold)
+    return trainer, state, corpus.utterances if corpus else _utterances(trainer.corpus, fold)
 
 
 def _utterances(corpus, fold):

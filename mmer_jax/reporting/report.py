@@ -29,7 +29,7 @@ MOST_PARTS = 12  # speakers in a table
 
 
 def write(config, results: list[FoldResult], workdir: str, seconds: float | None, hardware: str,
-          text_source: str = "gold") -> str:  # fmt: skip
+          text_source: str = "gold", tested_on: dict | None = None) -> str:  # fmt: skip
     """Writes the files of a run into `workdir`.
 
     Args:
@@ -39,6 +39,7 @@ def write(config, results: list[FoldResult], workdir: str, seconds: float | None
         nothing was computed, and what results.json says of time, hardware and versions stays.
       hardware: the devices, in words.
       text_source: which words the model read, one of `TEXT_SOURCES`.
+      tested_on: see `RunResult`.
 
     Returns:
       The table of results.md.
@@ -51,7 +52,7 @@ def write(config, results: list[FoldResult], workdir: str, seconds: float | None
     if seconds is None and files.exists(path):
         before = json.loads(files.read_text(path))
         computed = {k: before[k] for k in computed}
-    summary = summarize(config, results, text_source, **computed)
+    summary = summarize(config, results, text_source, tested_on, **computed)
     floors = os.path.join(workdir, BASELINES)
     known = json.loads(files.read_text(floors))["floors"] if files.exists(floors) else []
     table = markdown(summary, known)
@@ -70,14 +71,15 @@ def write(config, results: list[FoldResult], workdir: str, seconds: float | None
     return table
 
 
-def summarize(config, results: list[FoldResult], text_source: str = "gold", seconds: float = 0.0,
-              hardware: str = "", versions: dict | None = None) -> RunResult:  # fmt: skip
+def summarize(config, results: list[FoldResult], text_source: str = "gold",
+              tested_on: dict | None = None, seconds: float = 0.0, hardware: str = "",
+              versions: dict | None = None) -> RunResult:  # fmt: skip
     """The results of a run's folds together.
 
     Args:
       config: of the run.
       results: of its folds, of one seed or several.
-      text_source: see `write`.
+      text_source, tested_on: see `write`.
       seconds, hardware, versions: of the computation.
     """
     per_fold = [_fold(r) for r in results]
@@ -97,7 +99,7 @@ def summarize(config, results: list[FoldResult], text_source: str = "gold", seco
         folds=per_fold,
         mean={name: mean(per_fold, name) for name in METRICS},
         pooled={**classification.rates(pooled), "confusion": pooled.tolist()},
-        intervals=intervals.estimate(results),
+        intervals=intervals.estimate(results, same_test=tested_on is not None),
         calibration=_calibration(results),
         recognition=recognition_of(results),
         corpora=_by_corpus(results),
@@ -106,6 +108,7 @@ def summarize(config, results: list[FoldResult], text_source: str = "gold", seco
         pretrained=next((r.pretrained for r in results if r.pretrained), {}),
         config=configuration.to_json(config),
         text_source=text_source,
+        tested_on=tested_on,
         seconds=seconds,
         hardware=hardware,
         versions=versions or {},
@@ -243,7 +246,8 @@ def markdown(summary: RunResult, floors=()) -> str:
     tested = {fold["fold"] for fold in summary.folds}
     floors = floor_rates([f for f in floors if tested <= {int(k) for k in f["confusions"]}], tested)
     estimate, names = summary.intervals, summary.label_names
-    head = [f"test {summary.protocol}", *TITLES.values(), *(f"recall {n}" for n in names)]
+    first = "model of fold" if summary.tested_on else f"test {summary.protocol}"
+    head = [first, *TITLES.values(), *(f"recall {n}" for n in names)]
     rows = _interval_rows(estimate) if estimate["over"] else _part_rows(estimate["parts"])
     return environment().get_template("results.md.j2").render(
         run=summary,
@@ -300,8 +304,14 @@ def _fold_rows(summary):
         tested = str(seeds[0]["counts"]["test"])
         rows.append([str(number), *metrics, *map(percent, recalls), tested, epochs])
     metrics = [spread(summary.mean[name]) for name in METRICS]
-    tested = str(sum(seeds[-1]["counts"]["test"] for seeds in folds.values()))
-    return [*rows, ["all", *metrics, *map(percent, summary.pooled["recall"]), tested, ""]]
+    counts = [seeds[-1]["counts"]["test"] for seeds in folds.values()]
+    tested = str(counts[0] if summary.tested_on else sum(counts))
+    rows.append(["all", *metrics, *map(percent, summary.pooled["recall"]), tested, ""])
+    ensemble = summary.tested_on and summary.tested_on["ensemble"]
+    if ensemble:
+        metrics = [percent(ensemble[name]) for name in METRICS]
+        rows.append(["ensemble", *metrics, *map(percent, ensemble["recall"]), tested, ""])
+    return rows
 
 
 def _corpus_table(corpora, label_names):

@@ -286,7 +286,8 @@ def run_fold(trainer: Trainer, fold: Fold, folder: str, top: str) -> FoldResult:
         state, _, _ = train(trainer, f"{title}, refit", place, trained, None, steps, total)
     if config.init_from or refit:  # it was, or may have been, trained on what it was measured with
         sources = {name: found | {"temperature": None} for name, found in sources.items()}
-    predictions = _rows(trainer, predict(trainer, state, split.test), split.test, trained)
+    outputs = predict(trainer, state, split.test)
+    predictions = prediction_rows(trainer, outputs, split.test, trained)
     checkpoint.write_params(trainer, state, folder, top)
     return FoldResult(
         fold=fold.number,
@@ -322,12 +323,21 @@ def _layer_weights(state):
     return weights if weights is None else [round(float(x), 4) for x in weights]
 
 
-def _rows(trainer, outputs, utterances, trained):
+def prediction_rows(trainer: Trainer, outputs: dict, utterances,
+                    trained=None) -> list[PredictionRow]:  # fmt: skip
+    """What `evaluation.predict` gave for utterances, as it is stored.
+
+    Args:
+      trainer, utterances: see there.
+      outputs: what it gave.
+      trained: utterances that the state was trained on; None: not known.
+    """
     config = trainer.config
     seen = recognized = [None] * len(utterances)
     if outputs["recognized"] and config.losses.ctc.weight:
         recognized = outputs["recognized"]
-    if not config.init_from:  # what another model was trained on is not known
+    # What another model was trained on is not known.
+    if trained is not None and not config.init_from:
         known = folds.training_texts(trained, trainer.collator.augmented)
         seen = [text.normalized(u.transcript) in known for u in utterances]
     return [

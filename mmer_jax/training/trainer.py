@@ -62,23 +62,26 @@ class Trainer:
         self.eval_step = self.make_forward(("logits", "symbols"))
 
     @classmethod
-    def for_corpus(cls, config, alphabet: Alphabet | None = None) -> "Trainer":
+    def for_corpus(cls, config, alphabet: Alphabet | None = None,
+                   corpus: Corpus | None = None) -> "Trainer":  # fmt: skip
         """Reads the corpus that the config names, and its tokenizer, for training and evaluation.
 
         Args:
           config: of the run.
           alphabet: that of its finished folds; None: as `config.losses.ctc.alphabet` says. The
             corpus' own is of all its transcripts, one for all folds, or that of `init_from`.
+          corpus: another, all of which is evaluated; None: the config's.
 
         Raises:
           UserError: no dataset, no tokenizer, or options that don't go together.
         """
-        corpus = Corpus.of(config)
+        sides = None if corpus is None else [corpus.utterances]
+        corpus = corpus or Corpus.of(config)
         tokenizer = text.read_tokenizer(config)
-        two_views = bool(losses.of_two_views(config.losses))
+        two_views = sides is None and bool(losses.of_two_views(config.losses))
         alphabet = alphabet or _alphabet(config, corpus)
         preprocessor = factory.preprocessor(config, tokenizer, alphabet=alphabet)
-        collator = loader.Collator(config, corpus, preprocessor, two_views)
+        collator = loader.Collator(config, corpus, preprocessor, two_views, sides)
         vocab_size = tokenizer.vocab_size if tokenizer else 1
         trainer = cls(config, corpus.label_names, vocab_size, collator)
         sharding.check_batch_size("data.eval_batch_size", config.data.eval_batch_size, trainer.mesh)
@@ -208,8 +211,8 @@ def _alphabet(config, corpus):
     alphabet = Alphabet.of_transcripts(u.transcript for u in corpus.utterances)
     if not alphabet.characters:
         raise UserError(
-            f"config.losses.ctc.alphabet is corpus, and no two transcripts of {config.data.dataset}"
-            " share a character: there is nothing to write. Build it with transcripts, or train "
-            "without CTC: --config.losses.ctc.weight=0.0."
+            "config.losses.ctc.alphabet is corpus, and no two transcripts of "
+            f"{', '.join(corpus.datasets)} share a character: there is nothing to write. Build it "
+            "with transcripts, or train without CTC: --config.losses.ctc.weight=0.0."
         )
     return alphabet

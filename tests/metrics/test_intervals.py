@@ -70,6 +70,33 @@ def test_one_fold_counts_the_chance_of_training():
     assert wa["corrected"] is None and wa["degrees"] > 2
 
 
+def test_models_of_all_folds_on_the_same_speakers():
+    """Their chance counts by fold, and by seed where there are several."""
+    one = result(1, speakers=6, size=240)
+    for seeds in ((0,), (0, 1, 2)):
+        results = []
+        for fold in (1, 2, 3):
+            for seed in seeds:
+                other = result(1, seed, 0.8 - 0.05 * fold, speakers=6, size=240)
+                results.append(dataclasses.replace(other, fold=fold))
+        assert intervals.estimate(results)["over"] is None  # of folds that have speakers in common
+        found = intervals.estimate(results, same_test=True)
+        assert found["over"] == "speakers and seeds" and found["groups"] == 6
+        wa = np.array([classification.rates(r.confusion)["wa"] for r in results]).reshape(3, -1)
+        by_speaker = [v["wa"] for v in found["parts"]["speaker"].values()]
+        chance = np.var(wa.mean(1), ddof=1) / 3
+        chance += np.var(wa.mean(0), ddof=1) / 3 if len(seeds) > 1 else 0
+        assert found["metrics"]["wa"]["value"] == pytest.approx(wa.mean())
+        error = found["metrics"]["wa"]["error"]
+        assert error**2 == pytest.approx(stats.sem(by_speaker) ** 2 + chance)
+        assert found["metrics"]["wa"]["corrected"] is None is found["test_to_train"]
+    assert intervals.estimate([one], same_test=True)["over"] is None  # one model
+    few = [dataclasses.replace(result(1, speakers=5, size=60), fold=f) for f in (1, 2)]
+    assert intervals.estimate(few, same_test=True)["over"] is None
+    nameless = renamed(results, speaker="", dialog="")
+    assert intervals.estimate(nameless, same_test=True)["over"] is None
+
+
 @pytest.mark.parametrize(
     "results",
     [

@@ -26,8 +26,8 @@ def _scalar(function, use):
     rng = np.random.default_rng(1)
     factors = rng.standard_normal((B, T, H, N)), rng.standard_normal((B, H, T, S))
 
-    def value(q, k, v):
-        results = function(q, k, v)
+    def value(*inputs):
+        results = function(*inputs)
         return sum(jnp.sum(results[i] * factors[i]) for i in use)
 
     return value
@@ -47,6 +47,22 @@ def test_values_and_gradients_are_the_plain_twins(dropout, use):
     for a, b in zip(found, expected):
         np.testing.assert_allclose(a, b, rtol=0, atol=2e-6)
     assert np.abs(expected[0]).max() > 0.1
+
+
+@pytest.mark.parametrize("use", [(0,), (1,), (0, 1)], ids=["result", "weights", "both"])
+def test_relative_positions_add_to_the_scores(use):
+    q, k, v, keep = _drawn()
+    positions = np.random.default_rng(2).standard_normal((B, H, T, S)).astype(np.float32)
+    given = MASK, keep, SCALE
+    ours = lambda q, k, v, p: attend(q, k, v, *given, p)  # noqa: E731
+    theirs = lambda q, k, v, p: plain_attend(q, k, v, *given, p)  # noqa: E731
+    for found, expected in zip(ours(q, k, v, positions), theirs(q, k, v, positions)):
+        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6)
+    found = jax.grad(_scalar(ours, use), (0, 1, 2, 3))(q, k, v, positions)
+    expected = jax.grad(_scalar(theirs, use), (0, 1, 2, 3))(q, k, v, positions)
+    for a, b in zip(found, expected):
+        np.testing.assert_allclose(a, b, rtol=0, atol=2e-6)
+    assert np.abs(expected[3]).max() > 0.1 and np.all(found[3][1, ..., 4:] == 0)
 
 
 def test_the_derivative_is_the_numerical_one():

@@ -129,10 +129,17 @@ def test_intervals_leakage_calibration_and_words():
      "seed. It takes 5 folds", "6 test speakers and 2 seeds."),
     ({"over": None, "folds": [1, 2], "seeds": [0, 1], "runs": 3}, "No interval and no p: 2 folds, ",
      "seeds. Each seed's own figures are of the folds that all seeds have."),
+    ({"over": "speakers and seeds", "same_test": True}, "95 % intervals for this training material:"
+     " over 6 test speakers (jackknife) and the 5 folds' models (S", "nor of other seeds."),
+    ({"over": "speakers and seeds", "same_test": True, "seeds": [0, 1]}, "95 % intervals for this "
+     "training material: over 6 test speakers (jackknife) and the 5 folds' models of 2 seeds (S",
+     "say nothing of other training material."),
+    ({"over": None, "same_test": True, "runs": 1}, "No interval: 6 test speakers, 1 model. It ",
+     "6 named test speakers and 2 models."),
 ])  # fmt: skip
 def test_an_interval_says_what_it_is_over(changes, start, end):
     five = {"over": "folds", "groups": 5, "folds": [1, 2, 3, 4, 5], "runs": 5, "seeds": [0],
-            "speakers": list("abcdef"), "test_to_train": 0.25}  # fmt: skip
+            "speakers": list("abcdef"), "test_to_train": 0.25, "same_test": False}  # fmt: skip
     text = report.explain(five | changes)
     assert text.startswith(start) and text.endswith(end)
 

@@ -6,17 +6,21 @@ import jax
 import pytest
 from flax import traverse_util
 from jax.sharding import PartitionSpec as P
+from transformers import Wav2Vec2Config
 
 from mmer_jax import configuration
 from mmer_jax.errors import UserError
 from mmer_jax.losses import memory_bank
-from mmer_jax.models import factory
+from mmer_jax.models import encoders, factory
 from mmer_jax.training import sharding, step
 from mmer_jax.training.optimizer import make_optimizer, split_frozen
 
 
-def shapes_of(family="whisper", modalities=("audio", "text"), text_width=16, text_family="bert"):
+def shapes_of(family="whisper", modalities=("audio", "text"), text_width=16, text_family="bert",
+              mms=""):  # fmt: skip
+    """Of a model from scratch, or with the speech encoder of a folder of MMS."""
     c = configuration.default()
+    c.audio.pretrained, c.audio.adapter = mms, "eng" if mms else ""
     c.audio.family, c.text.family, c.model.modalities = family, text_family, modalities
     for size in (c.audio.size, c.text.size):
         size.width, size.layers, size.heads, size.ffn = 16, 2, 2, 32
@@ -30,11 +34,14 @@ def paths(shapes):
     return traverse_util.flatten_dict(shapes, sep="/")
 
 
-@pytest.mark.parametrize("modalities", [
-    ("audio", "text"), ("audio",), ("text",)
+BOTH = ("audio", "text")
+
+
+@pytest.mark.parametrize("family, modalities, text_family, text_width", [
+    *((name, ("audio",), "bert", 16) for name in encoders.names("audio")),
+    *(("whisper", ("text",), name, 8) for name in encoders.names("text")),
+    ("wav2vec2", BOTH, "roberta", 8), ("whisper", BOTH, "bert", 16),
 ])  # fmt: skip
-@pytest.mark.parametrize("family", ["whisper", "wav2vec2", "hubert"])
-@pytest.mark.parametrize("text_family, text_width", [("bert", 16), ("roberta", 8)])
 def test_every_model_has_a_rule_for_every_leaf(family, modalities, text_family, text_width):
     shapes = shapes_of(family, modalities, text_width, text_family)
     for path, leaf in paths(shapes).items():
@@ -54,13 +61,30 @@ def test_matrices_are_split_and_pairs_match():
     assert specs["fusion/gate/kernel"] == P("fsdp", None)
 
 
+@pytest.mark.parametrize("leaf, expected", [
+    ("layers/0/attention/rel_attn_embed/embedding", P()),
+    ("layers/1/attention/gru_rel_pos_const", P()),
+    ("layers/1/attention/gru_rel_pos_linear/kernel", P()),
+    ("layers/0/adapter_layer/linear_1/kernel", P("fsdp", None)),
+    ("pos_conv_embed/layers/0/conv/kernel", P(None, None, "fsdp")),
+])  # fmt: skip
+def test_what_some_encoders_have_besides_has_a_rule(leaf, expected):
+    assert sharding.spec(f"audio_encoder/encoder/{leaf}") == expected
+
+
 def test_a_leaf_without_a_rule_is_an_error():
     with pytest.raises(UserError, match="No sharding rule matches the parameter 'adapter/kernel'"):
         sharding.spec("adapter/kernel")
 
 
-def test_every_rule_has_a_leaf_in_some_model():
-    models = [shapes_of("wav2vec2"), shapes_of("whisper", text_width=8)]
+def test_every_rule_has_a_leaf_in_some_model(tmp_path):
+    Wav2Vec2Config(
+        hidden_size=16, num_hidden_layers=1, num_attention_heads=2, do_stable_layer_norm=True,
+        adapter_attn_dim=4,
+    ).save_pretrained(tmp_path)  # fmt: skip
+    models = [shapes_of(name, ("audio",)) for name in encoders.names("audio")]
+    models += [shapes_of("whisper", BOTH, 8, name) for name in encoders.names("text")]
+    models += [shapes_of(modalities=("audio",), mms=str(tmp_path)), shapes_of("wav2vec2")]
     everything = {path for shapes in models for path in paths(shapes)}
     for pattern, _ in sharding.rules():
         assert any(re.fullmatch(pattern, path) for path in everything), pattern

@@ -1,31 +1,30 @@
-"""Hugging Face checkpoints: a config that our encoders can compute, and every one of its weights.
+"""Hugging Face checkpoints: configs that our encoders can compute, and every one of the weights."""
 
-Nothing of a checkpoint is executed: safetensors and Flax msgpack are read as data, and PyTorch
-files only through `torch.load(weights_only=True)`.
-"""
-
-import functools
 import json
 import os
 import pkgutil
 import re
 
-import huggingface_hub
 import numpy as np
-import safetensors.numpy
 from absl import logging
-from flax import serialization, traverse_util
-from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
-from huggingface_hub.utils.sha import sha_fileobj
+from flax import traverse_util
+from huggingface_hub.errors import LocalEntryNotFoundError
 
 from mmer_jax.data.preprocessing import SAMPLE_RATE
-from mmer_jax.errors import UserError, first_line
-from mmer_jax.models.encoders import ENCODERS
+from mmer_jax.errors import UserError
+from mmer_jax.models.encoders import ENCODERS, completed, weight_files
+from mmer_jax.models.encoders.weight_files import fetch, listed, not_found
 
-FILES = ("model.safetensors", "pytorch_model.bin", "flax_model.msgpack")
 PREPROCESSOR = "preprocessor_config.json"
+NO_ADAPTER = "none"  # a value of config.audio.adapter
+_ADAPTER = "adapter_layer."  # in the names of its weights, in each layer
 # Under which name a checkpoint may keep the encoder.
-PREFIXES = ("", *(f"{name}." for name in ENCODERS), "encoder.", "model.encoder.")
+PREFIXES = (
+    "",
+    *(f"{name.replace('-', '_')}." for name in ENCODERS),  # others have one of these, or none
+    "encoder.",
+    "model.encoder.",
+)
 # Arrays that no encoder's states depend on, by their names below the model that holds the encoder.
 HARMLESS = re.compile(
     r"(.*\.)?(position_ids|token_type_ids|masked_spec_embed|num_batches_tracked)"
@@ -34,12 +33,16 @@ HARMLESS = re.compile(
 )
 
 
-def load_config(source: str):
+def load_config(source: str, adapter: str = ""):
     """Hugging Face's config of a hub name or a folder, with `do_normalize` of an audio encoder.
 
     `do_normalize`, whether waveforms get zero mean and unit variance, is what the checkpoint's
     preprocessor_config.json says, or the registry's where that says nothing. Saved with the config,
     it goes where the config goes. It is missing where a hub name's file can't be looked for.
+
+    Args:
+      source: hub name or folder.
+      adapter: `config.audio.adapter`, see `load_params`.
 
     Raises:
       UserError: nothing there, no network to look, or a model that computes what ours does not.
@@ -52,10 +55,11 @@ def load_config(source: str):
     try:
         config = AutoConfig.from_pretrained(os.path.expanduser(source), trust_remote_code=False)
     except Exception as e:  # OSError, ValueError, JSON errors or the hub's own
-        raise UserError(_not_found(source, "config.json", e)) from e
+        raise UserError(not_found(source, "config.json", e)) from e
     if config.model_type not in ENCODERS:
         return config  # the factory refuses it by its kind
     check_config(config, source)
+    _choose_adapter(config, adapter, source)
     audio = ENCODERS[config.model_type].modality == "audio"
     if audio and not hasattr(config, "do_normalize"):
         options = _preprocessor(source)
@@ -84,6 +88,26 @@ def check_config(config, source: str) -> None:
         )
 
 
+def _choose_adapter(config, adapter, source):
+    """Leaves adapters out of the config where that is asked for; refuses what can't be meant."""
+    width = getattr(completed(config), "adapter_attn_dim", None)
+    if adapter == NO_ADAPTER:
+        config.adapter_attn_dim = None
+    elif adapter and width is None:
+        raise UserError(
+            f"config.audio.adapter is {adapter!r}, and {source} has no adapters (adapter_attn_dim "
+            "in its config.json). Leave the option empty, or take a checkpoint such as "
+            "facebook/mms-1b-all."
+        )
+    elif width is not None and not adapter:
+        raise UserError(
+            f"{source} has adapters of single languages (adapter_attn_dim={width} in its "
+            "config.json), and none is chosen. Name the language, as in "
+            "--config.audio.adapter=eng for its adapter.eng.safetensors; or "
+            f"--config.audio.adapter={NO_ADAPTER} for the encoder without adapters."
+        )
+
+
 def _do_normalize(options, config, source):
     encoder = ENCODERS[config.model_type]
     for name, value in {"sampling_rate": SAMPLE_RATE, **encoder.preprocessor}.items():
@@ -104,11 +128,11 @@ def _do_normalize(options, config, source):
 def _preprocessor(source):
     """Options of preprocessor_config.json; {} where there is none, None where no one can know."""
     try:
-        path = _fetch(source, PREPROCESSOR)
+        path = fetch(source, PREPROCESSOR)
     except LocalEntryNotFoundError:
         return None
     except Exception as e:  # the hub's or the network's
-        raise UserError(_not_found(source, PREPROCESSOR, e)) from e
+        raise UserError(not_found(source, PREPROCESSOR, e)) from e
     if path is None:
         return {}
     try:
@@ -121,29 +145,14 @@ def _preprocessor(source):
     return options
 
 
-def _fetch(source, name):
-    """Path of a file of a folder, or of a hub name (downloaded); None where it has none."""
-    folder = os.path.expanduser(source)
-    if os.path.isdir(folder):
-        path = os.path.join(folder, name)
-        return path if os.path.isfile(path) else None
-    try:
-        return huggingface_hub.hf_hub_download(source, name)
-    except LocalEntryNotFoundError:  # not cached, and no network to look
-        cached = huggingface_hub.try_to_load_from_cache(source, name)
-        if cached is huggingface_hub._CACHED_NO_EXIST:  # it was looked for when there was one
-            return None
-        raise
-    except EntryNotFoundError:
-        return None
-
-
-def load_params(source: str, shapes: dict) -> dict:
+def load_params(source: str, shapes: dict, adapter: str = "") -> dict:
     """The encoder's parameters from a checkpoint.
 
     Args:
       source: hub name or folder.
       shapes: nested dict of the encoder's parameters, each with a `.shape`.
+      adapter: language of adapters that the checkpoint has files of, as in MMS; `none`: leaves out
+        those that its weights hold.
 
     Returns:
       The same nested dict of float32 arrays.
@@ -151,14 +160,31 @@ def load_params(source: str, shapes: dict) -> dict:
     Raises:
       UserError: no checkpoint, a file that can't be read, a weight missing or of another shape.
     """
-    path = find_checkpoint(source)
-    return from_state(read_state(path), shapes, path)
+    path = weight_files.find(source)
+    state = weight_files.read(path)
+    if adapter:
+        state = {name: x for name, x in state.items() if _ADAPTER not in name}
+    if adapter not in ("", NO_ADAPTER):
+        file = weight_files.find(source, adapter_files(adapter))
+        prefix = next((p for p in PREFIXES if f"{p}encoder.layer_norm.weight" in state), "")
+        state |= {  # beside the adapters, such a file has a head of the language's letters
+            prefix + name[name.index("encoder.") :]: x
+            for name, x in weight_files.read(file).items()
+            if _ADAPTER in name
+        }
+        path = f"{path} with {os.path.basename(file)}"
+    return from_state(state, shapes, path)
+
+
+def adapter_files(adapter: str) -> tuple[str, ...]:
+    """Names that the file of a language's adapters may have."""
+    return f"adapter.{adapter}.safetensors", f"adapter.{adapter}.bin"
 
 
 def from_state(state: dict, shapes: dict, path: str) -> dict:
     """As `load_params`, from a flat dict of arrays already read from `path`."""
     expected = traverse_util.flatten_dict(shapes)
-    names = _flax_keys if path.endswith(".msgpack") else torch_keys
+    names = _flax_keys if ".msgpack" in os.path.basename(path) else torch_keys
 
     def found_under(prefix):
         """Parameter -> the name of its array in the file."""
@@ -171,7 +197,7 @@ def from_state(state: dict, shapes: dict, path: str) -> dict:
     if missing:
         raise UserError(
             f"{path} lacks {len(missing)} of the {len(expected)} weights that its config.json "
-            f"asks for: {_some(missing)}. Nothing was initialised at random in their place; "
+            f"asks for: {listed(missing)}. Nothing was initialised at random in their place; "
             "download the checkpoint again or check that it is of this kind of encoder."
         )
     # PyTorch's Linear [out, in] -> [in, out]; Conv1d [out, in, k] -> [k, in, out].
@@ -187,8 +213,8 @@ def from_state(state: dict, shapes: dict, path: str) -> dict:
     ]
     if wrong:
         raise UserError(
-            f"{path} has weights of other shapes than its config.json says: {_some(sorted(wrong))}."
-            " Config and weights must come from the same checkpoint."
+            f"{path} has weights of other shapes than its config.json says: "
+            f"{listed(sorted(wrong))}. Config and weights must come from the same checkpoint."
         )
     unused = sorted(state.keys() - {name for key in expected for name in names(prefix, key)})
     check_unused(unused, prefix, path)
@@ -213,103 +239,16 @@ def check_unused(names, prefix: str, path: str) -> None:
     if inside:
         raise UserError(
             f"{path} has {len(inside)} weights inside the encoder that its config.json does not "
-            f"ask for: {_some(inside)}. Without them the encoder would compute something else; "
+            f"ask for: {listed(inside)}. Without them the encoder would compute something else; "
             "take a checkpoint without adapters, quantisation or further layers, and its own "
             "config.json."
         )
 
 
-def find_checkpoint(source: str) -> str:
-    """Path of the weights file of a hub name (downloaded) or a folder."""
-    try:
-        path = next(filter(None, (_fetch(source, name) for name in FILES)), None)
-    except Exception as e:  # no network, no such repository, a private one, offline mode
-        raise UserError(_not_found(source, "weights", e)) from e
-    if path is None:
-        folder = os.path.expanduser(source)
-        content = f" holds {_some(sorted(os.listdir(folder)))}" if os.path.isdir(folder) else ""
-        raise UserError(
-            f"No weights in {source}: it{content or ' has other files'}; expected one of "
-            f"{', '.join(FILES)} (sharded files are not read)."
-        )
-    return path
-
-
-def provenance(source: str) -> dict:
-    """Which weights a hub name or a folder stands for.
-
-    Returns:
-      `source`; `file`, the weights file's name; `revision`, the hub's commit, or None for a folder;
-      `sha256` of the weights file.
-
-    Raises:
-      UserError: see `find_checkpoint`.
-    """
-    path = find_checkpoint(source)
-    # The hub's cache: .../snapshots/<commit>/<file>.
-    above, commit = os.path.split(os.path.dirname(os.path.abspath(path)))
-    of_hub = os.path.basename(above) == "snapshots"
-    stat = os.stat(path)
-    return {
-        "source": source,
-        "file": os.path.basename(path),
-        "revision": commit if of_hub else None,
-        "sha256": _sha256(os.path.realpath(path), stat.st_size, stat.st_mtime_ns),
-    }
-
-
-@functools.lru_cache
-def _sha256(path, size, changed):
-    """Once per file as it is: a run of several seeds asks again."""
-    with open(path, "rb") as f:
-        return sha_fileobj(f).hex()
-
-
-def read_state(path: str) -> dict[str, np.ndarray]:
-    """A flat dict of the arrays in a weights file; keys as the file has them, msgpack's with `/`.
-
-    Raises:
-      UserError: truncated, not of that format, or holding objects that are not tensors.
-    """
-    try:
-        if path.endswith(".safetensors"):
-            return safetensors.numpy.load_file(path)
-        if path.endswith(".msgpack"):
-            with open(path, "rb") as f:
-                return traverse_util.flatten_dict(serialization.msgpack_restore(f.read()), sep="/")
-    except Exception as e:
-        raise UserError(
-            f"{path} can't be read ({first_line(e)}). It is truncated or not of that format: "
-            "download it again."
-        ) from e
-    return _read_torch(path)
-
-
-def _read_torch(path):
-    try:
-        import torch
-    except ImportError as e:
-        raise UserError(
-            f"{path} is a PyTorch file, and reading one needs PyTorch: "
-            'pip install "mmer_jax[convert]". Or use a checkpoint with model.safetensors.'
-        ) from e
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as e:
-        raise UserError(
-            f"{path} can't be read as plain weights ({first_line(e)}). It is damaged, or it holds "
-            "pickled objects, which are never executed here. Save it again as safetensors."
-        ) from e
-    state = state.get("state_dict", state) if isinstance(state, dict) else None
-    if not isinstance(state, dict):
-        raise UserError(f"{path} holds no table of weights; expected a PyTorch state dict.")
-    return {k: v.float().numpy() for k, v in state.items() if hasattr(v, "numpy")}
-
-
 def torch_keys(prefix: str, key: tuple[str, ...]) -> list[str]:
     """The names under which a PyTorch checkpoint may have our parameter `key`."""
-    module = prefix + ".".join(key[:-1])
-    return [f"{module}.{name}" for name in _TORCH_NAMES[key[-1]]]
+    names = _TORCH_NAMES.get(key[-1], key[-1:])
+    return [prefix + ".".join((*key[:-1], name)) for name in names]
 
 
 _TORCH_NAMES = {
@@ -324,17 +263,3 @@ _TORCH_NAMES = {
 
 def _flax_keys(prefix, key):
     return [prefix.replace(".", "/") + "/".join(key)]
-
-
-def _some(names, most=8):
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more
-
-
-def _not_found(source, what, error):
-    return (
-        f"No {what} could be had for {source!r} ({first_line(error)}). Expected a folder in "
-        "Hugging Face format or, with a network, the name of a model on the hub such as "
-        "facebook/wav2vec2-base. Without a network: download it elsewhere "
-        "(`hf download NAME --local-dir FOLDER`) and name the folder."
-    )

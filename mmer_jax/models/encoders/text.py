@@ -1,27 +1,49 @@
-"""Text encoders: HF's Flax BERT and RoBERTa without their pooling layer."""
+"""Text encoders: HF's Flax BERT, RoBERTa and their kin without their pooling layer."""
 
 import copy
 
 import jax.numpy as jnp
+from flax import linen as nn
 from transformers import AutoConfig
-from transformers.models.bert.modeling_flax_bert import FlaxBertEmbeddings, FlaxBertEncoder
-from transformers.models.roberta.modeling_flax_roberta import (
-    FlaxRobertaEmbeddings,
-    FlaxRobertaEncoder,
-)
 
 from mmer_jax.data.bucketing import rounded
+from mmer_jax.models.encoders import part
 from mmer_jax.models.layers import EncoderPart
 
-BLOCKS = {
-    "bert": (FlaxBertEmbeddings, FlaxBertEncoder),
-    "roberta": (FlaxRobertaEmbeddings, FlaxRobertaEncoder),
-}
 # Activations that HF's Flax blocks lack, by the name of the same one that they have.
-_SAME = {
+SAME = {
     "gelu_python": "gelu",
     **dict.fromkeys(("gelu_fast", "gelu_accurate", "gelu_python_tanh"), "gelu_new"),
 }
+
+
+class FromZero:
+    """Positions 0, 1, ... of all tokens."""
+
+    @staticmethod
+    def at(mask, config):
+        """[b, s] -> int [b, s]."""
+        return jnp.broadcast_to(jnp.arange(mask.shape[-1]), mask.shape)
+
+    @staticmethod
+    def longest(config):
+        """Tokens for which there are positions; the padding has some too."""
+        return config.max_position_embeddings // rounded(1) * rounded(1)
+
+
+class FromPadding:
+    """Positions that count from behind the padding's id, which is that of the padding."""
+
+    @staticmethod
+    def at(mask, config):
+        """[b, s] -> int [b, s]."""
+        counted = jnp.cumsum(mask, axis=-1) + config.pad_token_id
+        return jnp.where(mask > 0, counted, config.pad_token_id)
+
+    @staticmethod
+    def longest(config):
+        """Tokens for which there are positions."""
+        return config.max_position_embeddings - config.pad_token_id - 1
 
 
 class TextEncoder(EncoderPart):
@@ -33,26 +55,24 @@ class TextEncoder(EncoderPart):
 
     def setup(self):
         """Makes HF's blocks under HF's names."""
-        embeddings, encoder = BLOCKS[self.config.model_type]
         config = copy.copy(self.config)
-        config.hidden_act = _SAME.get(config.hidden_act, config.hidden_act)
-        self.embeddings = embeddings(config, dtype=self.dtype)
+        config.hidden_act = SAME.get(config.hidden_act, config.hidden_act)
+        self.embeddings = part(config, "embeddings")(config, dtype=self.dtype)
+        if getattr(config, "embedding_size", config.hidden_size) != config.hidden_size:
+            self.embeddings_project = nn.Dense(config.hidden_size, dtype=self.dtype)
         stored = self.remat == "none"
+        encoder = part(config, "encoder")
         self.encoder = encoder(config, dtype=self.dtype, gradient_checkpointing=not stored)
 
     def __call__(self, ids, mask, deterministic: bool = True):
         """int32 [b, s], [b, s] -> [b, s, d]."""
+        positions = part(self.config, "positions").at(mask, self.config)
         hidden = self.embeddings(
-            ids, jnp.zeros_like(ids), self._positions(ids, mask), mask, deterministic=deterministic
+            ids, jnp.zeros_like(ids), positions, mask, deterministic=deterministic
         )
+        if hasattr(self, "embeddings_project"):
+            hidden = self.embeddings_project(hidden)
         return self.encoder(hidden, mask, head_mask=None, deterministic=deterministic)[0]
-
-    def _positions(self, ids, mask):
-        if self.config.model_type == "roberta":
-            # RoBERTa counts from behind its padding id, and gives the padding that id's position.
-            counted = jnp.cumsum(mask, axis=-1) + self.config.pad_token_id
-            return jnp.where(mask > 0, counted, self.config.pad_token_id)
-        return jnp.broadcast_to(jnp.arange(ids.shape[-1]), ids.shape)
 
     @staticmethod
     def scratch(model_type, options, vocab_size):
@@ -69,7 +89,4 @@ class TextEncoder(EncoderPart):
     @staticmethod
     def longest(config):
         """Tokens for which there are positions; beyond them an embedding is NaN."""
-        most = config.max_position_embeddings
-        if config.model_type == "roberta":
-            return most - config.pad_token_id - 1
-        return most // rounded(1) * rounded(1)  # BERT's padding has positions too
+        return part(config, "positions").longest(config)

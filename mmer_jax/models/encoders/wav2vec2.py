@@ -1,24 +1,26 @@
-"""wav2vec 2.0 and HuBERT, base and large: HF's config and parameter names, padding masked.
+"""The wav2vec 2.0 family, base and large: HF's config and parameter names, padding masked.
 
-HF's Flax port runs the large variant only (layer norm in the convolutions, pre-norm layers); this
-one adds the base variant (group norm, post-norm) and keeps padding out of every statistic.
-Sources: Baevski et al. 2020; Hsu et al. 2021.
+HF's Flax port runs the large wav2vec2 only (layer norm in the convolutions, pre-norm layers); this
+one adds the base variant (group norm, post-norm) and keeps padding out of every statistic. By
+model_type the registry says where positions come from and how frames attend to each other.
+Sources: Baevski et al. 2020; Hsu et al. 2021 (HuBERT); Babu et al. 2022 (XLS-R).
 """
 
+import jax
 import jax.numpy as jnp
 from flax import linen as nn
 from transformers import AutoConfig
 
+from mmer_jax.models.encoders import completed, part
 from mmer_jax.models.layers import (
     ACTIVATIONS,
     Dropout,
     EncoderPart,
     Layers,
-    SelfAttention,
     normal_dense,
     rematerialized,
+    same_conv,
 )  # fmt: skip
-from mmer_jax.ops import grouped_conv
 
 
 def frame_count(samples, config):
@@ -55,12 +57,13 @@ class Wav2Vec2Encoder(EncoderPart):
         seen = audio_length
         if self.original_padding:
             seen = jnp.full_like(audio_length, audio.shape[1])
-        options = (self.config, self.dtype, self.remat)
+        config = completed(self.config)
+        options = (config, self.dtype, self.remat)
         features = FeatureExtractor(*options, name="feature_extractor")(audio, seen)
         frames = jnp.arange(features.shape[1])[None]
-        mask = frames < frame_count(audio_length, self.config)[:, None]
-        seen_mask = frames < frame_count(seen, self.config)[:, None]
-        hidden = FeatureProjection(self.config, self.dtype, name="feature_projection")(
+        mask = frames < frame_count(audio_length, config)[:, None]
+        seen_mask = frames < frame_count(seen, config)[:, None]
+        hidden = FeatureProjection(config, self.dtype, name="feature_projection")(
             features, deterministic
         )
         encoder = TransformerEncoder(*options, name="encoder")
@@ -174,7 +177,8 @@ class TransformerEncoder(EncoderPart):
         norm = nn.LayerNorm(c.layer_norm_eps, dtype=self.dtype, name="layer_norm")
         # The positional convolution reaches 64 frames: it must not see what stands in the padding.
         hidden = jnp.where(mask[..., None], hidden, 0)
-        hidden += PositionalConv(c, self.dtype, name="pos_conv_embed")(hidden)
+        positions = part(c, "positions")(c, self.dtype, name="pos_conv_embed")
+        hidden += positions(hidden, mask)
         if not c.do_stable_layer_norm:
             hidden = norm(hidden)
         hidden = Dropout(c.hidden_dropout)(hidden, deterministic)
@@ -189,8 +193,8 @@ class PositionalConv(EncoderPart):
     """Grouped convolution over the frames under weight norm, and its activation."""
 
     @nn.compact
-    def __call__(self, hidden):
-        """[b, t, d] -> [b, t, d]."""
+    def __call__(self, hidden, mask=None):
+        """[b, t, d], 0 in the padding -> [b, t, d]; the mask is not needed."""
         hidden = WeightNormConv(self.config, self.dtype, name="conv")(hidden)
         return ACTIVATIONS[self.config.feat_extract_activation](hidden)
 
@@ -210,11 +214,7 @@ class WeightNormConv(EncoderPart):
         v = self.param("weight_v", nn.initializers.he_normal(), shape)
         g = self.param("weight_g", lambda _: _norm(v))
         bias = self.param("bias", nn.initializers.zeros, (c.hidden_size,))
-        kernel = (v / _norm(v) * g).T.astype(self.dtype)
-        # One padded frame fewer behind is what HF's cut of the last result amounts to.
-        padding = (taps // 2, taps // 2 - (taps % 2 == 0))
-        padded = jnp.pad(hidden.astype(self.dtype), ((0, 0), padding, (0, 0)))
-        return grouped_conv(padded, kernel, groups) + bias.astype(self.dtype)
+        return same_conv(hidden, (v / _norm(v) * g).T, bias, groups, self.dtype)
 
 
 def _norm(v):
@@ -225,25 +225,36 @@ class TransformerLayer(EncoderPart):
     """Attention and feed-forward block with the norms after (base) or before (large)."""
 
     @nn.compact
-    def __call__(self, hidden, mask, deterministic):
-        """[b, t, d], [b, t] -> [b, t, d]."""
+    def __call__(self, hidden, mask, deterministic, shared=None):
+        """[b, t, d], [b, t], shared -> [b, t, d], shared: see `SelfAttention.relative`."""
         c = self.config
         norm = lambda name: nn.LayerNorm(c.layer_norm_eps, dtype=self.dtype, name=name)  # noqa: E731
         before, after = norm("layer_norm"), norm("final_layer_norm")
-        attention = SelfAttention(
-            c.num_attention_heads, c.attention_dropout, c.initializer_range, self.dtype,
-            name="attention",
-        )  # fmt: skip
+        attention = part(c, "attention").of(c, self.dtype, name="attention")
         feed_forward = FeedForward(c, self.dtype, name="feed_forward")
+        x = before(hidden) if c.do_stable_layer_norm else hidden
+        attended, shared = attention(x, mask, deterministic, shared)
+        hidden = hidden + Dropout(c.hidden_dropout)(attended, deterministic)
+        if not c.do_stable_layer_norm:
+            hidden = before(hidden)
+            return after(hidden + feed_forward(hidden, deterministic)), shared
+        hidden = hidden + feed_forward(after(hidden), deterministic)
+        if getattr(c, "adapter_attn_dim", None) is not None:
+            hidden = hidden + LanguageAdapter(c, self.dtype, name="adapter_layer")(hidden)
+        return hidden, shared
 
-        def attend(x):
-            return Dropout(c.hidden_dropout)(attention(x, mask, deterministic), deterministic)
 
-        if c.do_stable_layer_norm:
-            hidden = hidden + attend(before(hidden))
-            return hidden + feed_forward(after(hidden), deterministic)
-        hidden = before(hidden + attend(hidden))
-        return after(hidden + feed_forward(hidden, deterministic))
+class LanguageAdapter(EncoderPart):
+    """LayerNorm, Linear, ReLU and Linear of one language after a layer (MMS, Pratap 2024)."""
+
+    @nn.compact
+    def __call__(self, hidden):
+        """[b, t, d] -> [b, t, d]."""
+        c = self.config
+        options = c.initializer_range, self.dtype
+        inner = nn.LayerNorm(1e-5, dtype=self.dtype, name="norm")(hidden)
+        inner = jax.nn.relu(normal_dense(c.adapter_attn_dim, *options, "linear_1")(inner))
+        return normal_dense(c.hidden_size, *options, "linear_2")(inner)
 
 
 class FeedForward(EncoderPart):

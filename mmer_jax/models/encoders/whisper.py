@@ -149,18 +149,18 @@ class EncoderLayer(EncoderPart):
     """
 
     @nn.compact
-    def __call__(self, hidden, mask, deterministic):
-        """[b, t, d], [b, t] -> [b, t, d]."""
+    def __call__(self, hidden, mask, deterministic, shared=None):
+        """[b, t, d], [b, t], None -> [b, t, d], None."""
         c = self.config
         norm = lambda name: nn.LayerNorm(1e-5, dtype=self.dtype, name=name)  # noqa: E731
         attention = SelfAttention(
             c.encoder_attention_heads, c.attention_dropout, c.init_std, self.dtype, key_bias=False,
             name="self_attn",
         )  # fmt: skip
-        attended = attention(norm("self_attn_layer_norm")(hidden), mask, deterministic)
+        attended, _ = attention(norm("self_attn_layer_norm")(hidden), mask, deterministic)
         hidden = hidden + Dropout(c.dropout)(attended, deterministic)
         fc1 = normal_dense(c.encoder_ffn_dim, c.init_std, self.dtype, "fc1")
         fc2 = normal_dense(c.d_model, c.init_std, self.dtype, "fc2")
         inner = ACTIVATIONS[c.activation_function](fc1(norm("final_layer_norm")(hidden)))
         inner = Dropout(c.activation_dropout)(inner, deterministic)
-        return hidden + Dropout(c.dropout)(fc2(inner), deterministic)
+        return hidden + Dropout(c.dropout)(fc2(inner), deterministic), shared
