@@ -111,14 +111,14 @@ def _config(flags):
 
 
 class _Compilations:
-    """Counts the seconds that jax compiles and traces from now on."""
+    """Counts the seconds that XLA compiles from now on."""
 
     def __init__(self):
         self.seconds = 0.0
         jax.monitoring.register_event_duration_secs_listener(self._add)
 
     def _add(self, event, seconds, **_):
-        if event.startswith("/jax/core/compile"):
+        if event == "/jax/core/compile/backend_compile_duration":
             self.seconds += seconds
 
 
