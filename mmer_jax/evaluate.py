@@ -50,7 +50,7 @@ def run(workdir: str, text_source: str = "", data_dir: str = "", data: str = "",
     if data:
         corpus = across.open_corpus(finished, data, data_dir, label_map)
         source = across.resolve_text_source(finished.config, corpus, text_source)
-        results = across.test(finished, corpus, source)
+        results = across.test(finished, corpus, source, data_dir)
         tested_on = across.facts(finished, corpus, label_map, source, results)
     else:
         results = test(finished, source, data_dir)

@@ -76,12 +76,13 @@ def resolve_text_source(config, corpus: Corpus, wanted: str) -> str:
     return "gold" if any(u.transcript for u in corpus.utterances) else "none"
 
 
-def test(run: Run, corpus: Corpus, text_source: str = "gold") -> list[FoldResult]:
+def test(run: Run, corpus: Corpus, text_source: str = "gold",
+         data_dir: str = "") -> list[FoldResult]:  # fmt: skip
     """Results of the model of every finished fold on all utterances of a corpus.
 
     Args:
       run: a finished one.
-      corpus: see `open_corpus`.
+      corpus, data_dir: see `open_corpus`.
       text_source: see `resolve_text_source`.
 
     Raises:
@@ -91,7 +92,7 @@ def test(run: Run, corpus: Corpus, text_source: str = "gold") -> list[FoldResult
     for fold in run.folds:
         result, uses_text = fold.result, "text" in fold.config.model.modalities
         print(f"seed {result.seed}, fold {result.fold} ...", flush=True)
-        trainer, state, utterances = embeddings.open_fold(fold, trainer=trainer, corpus=corpus)
+        trainer, state, utterances = embeddings.open_fold(fold, data_dir, trainer, corpus)
         outputs, texts = {"recognized": None}, None
         if not uses_text or text_source in ("gold", "ctc"):
             outputs = predict(trainer, state, utterances)
@@ -145,12 +146,12 @@ def facts(run: Run, corpus: Corpus, label_map, text_source: str, results) -> dic
 
 
 def _notes(about, config, utterances, text_source):
-    classes = sum(map(len, (about["missing"], {u.label for u in utterances})))
+    there = len({u.label for u in utterances})
     if about["missing"]:
         yield (
             f"No utterance there is of {', '.join(about['missing'])}: UA is the mean over the other"
-            f" {classes - len(about['missing'])} classes. The models choose among all {classes}; "
-            "in macro-F1 a class that is predicted and not there counts as 0."
+            f" {there} classes. The models choose among all {there + len(about['missing'])}; in "
+            "macro-F1 a class that is predicted and not there counts as 0."
         )
     spoken, trained = about["languages"], about["trained_languages"]
     reads = "text" in config.model.modalities and text_source == "gold"

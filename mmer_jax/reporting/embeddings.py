@@ -87,7 +87,7 @@ def open_fold(fold: FoldRun, data_dir: str = "", trainer: Trainer | None = None,
 
     Args:
       fold: a finished one.
-      data_dir: where the prepared dataset is now; empty: where the run had it.
+      data_dir: where the prepared dataset, or `corpus`, is now; empty: where the run had its own.
       trainer: of another fold of the same run, reused where it fits.
       corpus: another than the run's, of the same classes, to be tested on all of it.
 
