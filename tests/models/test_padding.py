@@ -31,10 +31,7 @@ ENCODERS = {
     "whisper": (WhisperEncoder(WHISPER), TextEncoder(BERT)),
     "whisper, filled up": (WhisperEncoder(WHISPER, window="30s"), TextEncoder(BERT)),
 }  # fmt: skip
-OPTIONS = {
-    "hubert-large": {"subsample": 3},
-    "whisper, filled up": {"layers": "weighted", "pooling": "statistics", "subsample": 4},
-}  # fmt: skip
+OPTIONS = {"whisper, filled up": {"layers": "weighted", "pooling": "statistics"}}
 # (samples, tokens) of the utterances, and of the buckets that they are padded into.
 SIZES = ((1_440, 5), (3_217, 2), (4_799, 9), (6_000, 7))
 BUCKETS = ((6_000, 9), (7_360, 12), (9_999, 20))
