@@ -28,6 +28,9 @@ PROTOCOLS = {
     "split": "the corpus' own test part",
     "corpus": "one of several corpora",
 }
+# Options of `config.audio` that act on the encoder in training alone.
+AUGMENTATION = ("layerdrop", "mask_time_prob", "mask_time_length", "mask_feature_prob",
+                "mask_feature_length")  # fmt: skip
 # Options that may differ between a run and its continuation: they move files or work, not numbers.
 NOT_IN_FINGERPRINT = (
     "name", "folds", "seeds", "data.dir", "data.threads", "data.prefetch", "mesh.data", "mesh.fsdp",
@@ -64,6 +67,11 @@ RANGES = {
     "data.threads": (1, 256),
     "data.prefetch": (1, 1024),
     "audio.subsample": (1, 64),
+    "audio.layerdrop": (0.0, 0.99),
+    "audio.mask_time_prob": (0.0, 1.0),
+    "audio.mask_time_length": (1, 1000),
+    "audio.mask_feature_prob": (0.0, 1.0),
+    "audio.mask_feature_length": (1, 1000),
     "text.max_tokens": (4, 512),
     "optimizer.warmup": (0.0, 1.0),
     "losses.memory.size": (0, 10**6),
@@ -97,6 +105,11 @@ _LATER = {
     "losses.ce.class_weights": "none",
     "data.cache_features": False,
     "audio.subsample": 1,
+    "audio.layerdrop": 0.0,
+    "audio.mask_time_prob": 0.0,
+    "audio.mask_time_length": 10,
+    "audio.mask_feature_prob": 0.0,
+    "audio.mask_feature_length": 10,
     "losses.ctc.alphabet": "english",
 }
 _FORMS = {"literature": "standard", "released": "original"}
@@ -176,6 +189,14 @@ def default() -> ml_collections.ConfigDict:
     # weighted, a learned softmax-weighted sum of all
     audio.layers = "last"
     audio.window = "utterance"  # Whisper's: a recording's own frames; 30s: silence up to 30 s
+    # in training, where the encoder is not frozen: probability of each layer to be left out
+    audio.layerdrop = 0.0
+    # in training: share of the frames that a learned vector replaces (SpecAugment), if no spans
+    # overlapped; Whisper's are of 10 ms, and become 0
+    audio.mask_time_prob = 0.0
+    audio.mask_time_length = 10  # frames of such a span
+    audio.mask_feature_prob = 0.0  # in training: share of an utterance's features that become 0
+    audio.mask_feature_length = 10  # features of such a span
     audio.subsample = 1  # frames of 20 ms whose mean is one frame of the model's
 
     c.text = text = ml_collections.ConfigDict()
@@ -345,6 +366,12 @@ def _clashes(c):
             "Expected patterns, and pairs of a pattern and a factor on the learning rate, for "
             "example --config.optimizer.groups='((\"audio_encoder/.*\", 0.1),)'."
         )
+    acting = acting_in_training(c) if "audio" in modalities else []
+    if acting and is_frozen(c, "audio_encoder"):
+        yield (
+            f"config.audio.{acting[0]} acts on the speech encoder in training, and "
+            "config.optimizer.frozen leaves it as it is. Set the one to 0, or train the encoder."
+        )
     if train.chunk_size and c.data.batch_size % train.chunk_size:
         yield (
             f"config.data.batch_size is {c.data.batch_size}, which config.train.chunk_size "
@@ -365,6 +392,12 @@ def _clashes(c):
             "config.train.ctc_texts is set and config.losses.ctc.weight is 0: a CTC head that is "
             "not trained writes nothing. Give it a weight."
         )
+
+
+def acting_in_training(config: ml_collections.ConfigDict) -> list[str]:
+    """Which of LayerDrop, masking of frames and of features are switched on."""
+    probabilities = ("layerdrop", "mask_time_prob", "mask_feature_prob")
+    return [name for name in probabilities if config.audio[name]]
 
 
 def is_frozen(config: ml_collections.ConfigDict, part: str) -> bool:

@@ -199,6 +199,14 @@ def open_workdir(workdir: str, config):
     return config
 
 
+def forget_config(workdir: str) -> None:
+    """Removes the config.json of a run, and of its seeds, of which no fold has begun."""
+    folders = [workdir, *_numbered(workdir, "seed")]
+    if processes.is_first() and not any(_numbered(folder, "fold") for folder in folders):
+        for folder in folders:
+            epath.Path(folder, CONFIG).unlink(missing_ok=True)
+
+
 def _check_same(before, content, workdir):
     changed = configuration.differences(before, content)
     if changed:

@@ -56,6 +56,8 @@ RUN = {
         "tests/demo/test_corpus.py::test_another_process_makes_the_same_bytes",
     "python -m benchmarks.parity":
         "tests/benchmarks/test_parity.py::test_equals_the_independent_model",
+    "python -m benchmarks.encoders":
+        "tests/benchmarks/test_encoders.py::test_equals_pytorch_utterance_by_utterance",
     "python -m benchmarks.speed train":
         "tests/benchmarks/test_speed.py::test_a_case_runs_and_writes_its_numbers",
     "python -m benchmarks.speed mix":
@@ -301,7 +303,7 @@ def _python(words):
 
 _WITHOUT_ARGUMENTS = (
     "benchmarks.parity", "benchmarks.padding", "benchmarks.memory",
-    "benchmarks.intervals",
+    "benchmarks.intervals", "benchmarks.encoders",
     "benchmarks.speech",
 )  # fmt: skip
 

@@ -138,6 +138,27 @@ def test_several_corpora_are_left_out_one_by_one(people, prepared, tiny_config, 
     )
 
 
+def test_a_mistake_leaves_no_run_that_would_refuse_the_mended_one(
+    people, prepared, tiny_config, tmp_path
+):
+    config = tiny_config(prepared)
+    config.data.dir, config.data.dataset = str(people), "speech_emotion/people"
+    config.protocol, config.train.epochs, config.seeds = "speaker", 0, (0, 1)
+    for mistake in ({"data.labels": ("sad", "angry")}, {"protocol": "session"}, {"folds": (99,)}):
+        wrong = config.copy_and_resolve_references()
+        wrong.update_from_flattened_dict(mistake)
+        with pytest.raises(UserError):
+            main.run(wrong, str(tmp_path))
+        assert not list(tmp_path.rglob("config.json"))
+    config.folds = (1,)
+    main.run(config, str(tmp_path))
+    # Of a run that has begun everything stays.
+    config.folds = (99,)
+    with pytest.raises(UserError):
+        main.run(config, str(tmp_path))
+    assert len(runs.read(str(tmp_path)).folds) == 2
+
+
 def test_an_awkward_tree_trains_the_same(prepared_awkward, tiny_config, tmp_path):
     main.run(tiny_config(prepared_awkward), str(tmp_path))
     check_outputs(tmp_path, 16)

@@ -41,6 +41,20 @@ def own(prepared, tmp_path_factory):
     return folder
 
 
+def test_both_builders_have_the_same_features(own, prepared):
+    """IEMOCAP's has some of its own besides."""
+    features = [
+        json.loads(path.read_text())["featuresDict"]["features"]
+        for folder in (own, prepared)
+        for path in (folder / "tfds").rglob("features.json")
+    ]
+    table, iemocap = features
+    assert {name: iemocap.get(name) for name in table} == table
+    assert iemocap.keys() - table.keys() == {
+        "valence", "activation", "dominance", "gender", "style", "start", "end",
+    }  # fmt: skip
+
+
 def small(own, prepared):
     """Options that make encoders of seconds."""
     sizes = [
@@ -74,8 +88,14 @@ def test_from_a_folder_of_wavs_to_a_table(own, prepared, tmp_path):
         assert fold.result.shared_speakers == [] and fold.result.protocol == "speaker"
     command("analyze", run)
     assert (run / "analysis" / "report.html").exists()
-    variants = ("--variants=audio_only", "--config.folds=(1,)", "--config.seeds=(0,)")
-    command("ablate", *options, *variants, f"--workdir={tmp_path / 'ablation'}")
-    ablation = json.loads((tmp_path / "ablation" / "ablation.json").read_text())
-    assert set(ablation["systems"]) == {"full", "audio_only"}
     assert "0.wav" in command("predict", run / "fold1", own / "wav" / "0.wav")
+
+
+@pytest.mark.slow
+def test_two_variants_beside_the_full_model_in_one_go(own, prepared, tmp_path):
+    variants = ("--variants=audio_only,text_only", "--config.folds=(1,)", "--config.seeds=(0,)")
+    command("ablate", *small(own, prepared), *variants, f"--workdir={tmp_path}")
+    ablation = json.loads((tmp_path / "ablation.json").read_text())
+    assert set(ablation["systems"]) == {"full", "audio_only", "text_only"}
+    for system in ablation["systems"].values():
+        assert 0 <= system["ua"]["mean"] <= 1

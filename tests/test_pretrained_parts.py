@@ -7,7 +7,7 @@ import pathlib
 import shutil
 
 import pytest
-from transformers import BertConfig, HubertConfig, RobertaConfig, WhisperConfig
+from transformers import AutoConfig, BertConfig, HubertConfig, RobertaConfig, WhisperConfig
 
 import mmer_jax
 from mmer_jax import export, main
@@ -15,7 +15,7 @@ from mmer_jax.data.text import Tokenizer
 from mmer_jax.demo import corpus
 from mmer_jax.errors import UserError
 from mmer_jax.models import factory
-from mmer_jax.models.encoders import pretrained, weight_files
+from mmer_jax.models.encoders import ENCODERS, pretrained, weight_files
 from mmer_jax.training import checkpoint_io
 from tests.inference.tiny_models import made, written
 
@@ -52,9 +52,13 @@ def test_what_lies_beyond_a_table_is_said_before_the_first_step(
 
 def test_texts_that_just_fit_pass(tmp_path):
     model = made(tmp_path)
-    for kind, most, fitting in ((BertConfig, 64, 64), (RobertaConfig, 66, 64)):
-        text = kind(vocab_size=600, max_position_embeddings=most, pad_token_id=1, **SIZE)
-        module = model.model.clone(text_encoder=model.model.text_encoder.clone(config=text))
+    from_zero, from_padding = ("bert", "electra", "distilbert"), ("roberta", "xlm-roberta")
+    for name in from_zero + from_padding:
+        most, fitting = (66 if name in from_padding else 64), 64
+        text = AutoConfig.for_model(
+            name, vocab_size=600, max_position_embeddings=most, pad_token_id=1
+        )
+        module = model.model.clone(text_encoder=ENCODERS[name].cls(text))
         factory.check_limits(module, model.config, Tokenizer(model.tokenizer.source, fitting))
         with pytest.raises(UserError, match="positions"):
             factory.check_limits(module, model.config, Tokenizer(model.tokenizer.source, 65))

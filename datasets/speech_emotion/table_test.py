@@ -105,7 +105,11 @@ BAD = {
     "fields": ("audio,label\na.wav,sad,oh\nb.wav\n", ["line 2: 3 fields", "line 3: 1 fields"]),
     "quote": ('audio,label,text\na.wav,sad,"so "well" no"\n', ["line 2", "quote"]),
     "open_quote": ('audio,label,text\na.wav,sad,x\nb.wav,sad,"well\n', ["line 3"]),
-    "encoding": ("audio,label\na.wav,fröhlich\n".encode("latin-1"), ["line 2", "0xf6", "UTF-8"]),
+    "encoding": (
+        "audio,label,text\na.wav,fröhlich,ja\nb.wav,müde,schön\n".encode("latin-1"),
+        ["3 things", "line 2: column 'label': byte 0xf6", "line 3: column 'text'", "as UTF-8"],
+    ),
+    "encoding_of_a_column": ("audio,label,größe\na.wav,sad,1\n".encode("latin-1"), ["line 1: a"]),
     "utf_16": ("audio,label\na.wav,sad\n".encode("utf-16"), ["line 1", "UTF-8"]),
     "one_class": ("audio,label\na.wav,sad\nb.wav,sad\n", ["1 label(s), sad", "at least two"]),
     "same_id": ("audio,label\na.wav,sad\na.wav,glad\n", ["line 2 and", "line 3: the same", "'a'"]),

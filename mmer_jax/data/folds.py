@@ -3,6 +3,7 @@
 import collections
 import dataclasses
 import re
+import warnings
 
 import numpy as np
 from sklearn.model_selection import StratifiedGroupKFold
@@ -289,9 +290,17 @@ def _held_out(train, unit, fraction, seed) -> frozenset[int]:
             f"the epoch: it has {count}, and {unknown} of its {len(train)} utterances don't say "
             "which. It takes at least 2; name another unit, or use a larger corpus."
         )
-    splits = max(2, min(round(1 / fraction), count))
+    largest = max(collections.Counter(labels.tolist()).values())
+    if largest < 2:
+        raise UserError(
+            f"The training side has {len(train)} utterances, no two of one class: nothing can be "
+            "held out for the choice of the epoch. Use a larger corpus."
+        )
+    splits = max(2, min(round(1 / fraction), count, largest))
     folder = StratifiedGroupKFold(n_splits=splits, shuffle=True, random_state=seed)
-    _, held = next(folder.split(np.zeros(len(train)), labels, groups=units))
+    with warnings.catch_warnings():  # of classes with fewer utterances than splits
+        warnings.simplefilter("ignore", UserWarning)
+        _, held = next(folder.split(np.zeros(len(train)), labels, groups=units))
     return frozenset(train[i].index for i in held)
 
 

@@ -39,8 +39,13 @@ def clean(text: str, keep_events: bool = False, keep_brackets: bool = True) -> s
 
 def normalized(transcript: str) -> str:
     """A transcript as it is compared with others: no events, punctuation or case."""
-    kept = (c if c.isalnum() else " " for c in clean(transcript).lower().replace("'", ""))
+    kept = (c if _is_spoken(c) else " " for c in clean(transcript).lower().replace("'", ""))
     return " ".join("".join(kept).split())
+
+
+def _is_spoken(character):
+    """Whether it is of a word: marks too, with which some languages write their vowels."""
+    return character.isalnum() or unicodedata.category(character)[0] == "M"
 
 
 def spoken(transcripts) -> frozenset[str]:

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mmer_jax.configuration import is_frozen
+from mmer_jax.configuration import AUGMENTATION, acting_in_training, is_frozen
 from mmer_jax.data.alphabet import ENGLISH, Alphabet
 from mmer_jax.data.preprocessing import SAMPLE_RATE, Preprocessor
 from mmer_jax.errors import UserError
@@ -47,6 +47,13 @@ def _encoder(config, modality, dtype, vocab_size=None):
         options["window"] = config.audio.window
     if modality == "audio":
         _check_layers(config.audio.layers, getattr(hf, "num_hidden_layers", 0))
+        if hasattr(encoder, "layerdrop"):
+            options |= {name: config.audio[name] for name in AUGMENTATION}
+        elif acting := acting_in_training(config):
+            raise UserError(
+                f"config.audio.{acting[0]} is set, which the encoder {hf.model_type} does not "
+                "support. Set it to 0."
+            )
     return encoder(hf, **options)
 
 
@@ -197,7 +204,7 @@ def init_params(model: MMER, config, seed: int) -> dict:
     for modality, name in _pretrained_parts(model, config).items():
         part = f"{modality}_encoder"
         adapter = config[modality].get("adapter", "")
-        params[part] = pretrained.load_params(name, shapes[part], adapter)
+        params[part] |= pretrained.load_params(name, shapes[part], adapter)
     return params
 
 
@@ -221,6 +228,28 @@ def _pretrained_parts(model, config):
         "text": (model.text_encoder, config.text.pretrained),
     }
     return {k: name for k, (encoder, name) in parts.items() if encoder is not None and name}
+
+
+def fit_masked(model: MMER, params: dict, seed: int) -> dict:
+    """Parameters with the vector of masked frames if the model has one, and without it if not.
+
+    It depends on an option of training, `config.audio.mask_time_prob`, in which a model may differ
+    from the one that its training starts from.
+
+    Args:
+      model: that is trained.
+      params: of a model like it.
+      seed: of a vector that `params` lack.
+    """
+    shapes, name = param_shapes(model).get("audio_encoder", {}), pretrained.MASKED
+    audio = params.get("audio_encoder", {})
+    if (name in audio) == (name in shapes):
+        return params
+    audio = {k: x for k, x in audio.items() if k != name}
+    if name in shapes:
+        drawn = jax.random.uniform(jax.random.key(seed), shapes[name].shape)
+        audio[name] = np.asarray(drawn)
+    return params | {"audio_encoder": audio}
 
 
 def check_params(model: MMER, params: dict, source: str) -> None:

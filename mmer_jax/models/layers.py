@@ -173,21 +173,33 @@ class Layers(EncoderPart):
         ([b, t, d], shared). `shared` is None for the first layer, then what the one before returns
         beside its states: what all layers need and one computes.
       count: how many.
+      layerdrop: probability of each to be left out, in training. One that begins `shared` stays.
     """
 
     kind: type[nn.Module] | None = None
     count: int = 0
+    layerdrop: float = 0.0
 
     @nn.compact
     def __call__(self, hidden, mask, deterministic):
         """[b, t, d], [b, t] -> count + 1 arrays [b, t, d]: the input, then after each layer."""
         kind = rematerialized(self.kind, self.remat, deterministic_at=3)
         states, shared = [hidden], None
+        stay = None
+        if self.layerdrop and not deterministic:
+            stay = draw_layers(self.make_rng("dropout"), self.layerdrop, self.count)
         for i in range(self.count):
-            layer = kind(self.config, self.dtype, name=str(i))
-            state, shared = layer(states[-1], mask, deterministic, shared)
+            layer, before = kind(self.config, self.dtype, name=str(i)), shared
+            state, shared = layer(states[-1], mask, deterministic, before)
+            if stay is not None and (before is not None or shared is None):
+                state = jnp.where(stay[i], state, states[-1])
             states.append(state)
         return states
+
+
+def draw_layers(key, layerdrop: float, count: int) -> jax.Array:
+    """Which layers a step does not leave out: bool [count]."""
+    return jax.random.uniform(key, (count,)) >= layerdrop
 
 
 class SelfAttention(nn.Module):

@@ -61,6 +61,7 @@ def _without_gate(c):
 def _frozen_encoders(c):
     parts = {"audio": "audio_encoder/.*", "text": "text_encoder/.*"}
     c.optimizer.frozen = tuple(parts[m] for m in c.model.modalities)
+    c.audio.update({"layerdrop": 0.0, "mask_time_prob": 0.0, "mask_feature_prob": 0.0})
 
 
 def _tuned_encoders(c):

@@ -265,7 +265,8 @@ def initial_params(model: MMER, config, label_names: tuple[str, ...],
             f"config.init_from={source} writes the characters of another corpus, and this run the "
             "English ones. Take its own: --config.losses.ctc.alphabet=corpus."
         )
-    factory.check_params(model, found.params, source)
+    params = factory.fit_masked(model, found.params, config.seed)
+    factory.check_params(model, params, source)
     fold, protocol = found.card.get("fold"), found.card.get("protocol")
     theirs, ours = (configuration.datasets(c) for c in (found.config, config))
     tested = [(f.protocol, f.number) for f in folds.of_dataset(config)]
@@ -277,7 +278,7 @@ def initial_params(model: MMER, config, label_names: tuple[str, ...],
             f"{fold}: figures on anything else are too good, for it has seen what is tested.",
             flush=True,
         )
-    return factory.reorder_classes(found.params, names, label_names)
+    return factory.reorder_classes(params, names, label_names)
 
 
 def digest(model: LoadedModel) -> str:

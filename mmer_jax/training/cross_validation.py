@@ -20,6 +20,7 @@ from mmer_jax.training.loop import selected, train
 from mmer_jax.training.optimizer import merge
 from mmer_jax.training.trainer import Trainer
 
+SHOWN = 10  # folds that can't be run, in a message
 MOST_LACKING = 0.02  # share of the transcripts' letters that CTC may leave out without a warning
 
 
@@ -141,7 +142,8 @@ def _about_labels(trainer):
         try:
             split = trainer.split(fold)
         except UserError as e:
-            problems.append(str(e))
+            if str(e) not in problems:  # what every fold lacks is said once
+                problems.append(str(e))
             continue
         for label, name in enumerate(corpus.label_names):
             count = sum(u.label == label for u in split.test)
@@ -154,7 +156,8 @@ def _about_labels(trainer):
                 "well: its figures are no estimate for new speakers."
             )
     if problems:
-        raise UserError("\n".join(problems))
+        more = [f"... and {len(problems) - SHOWN} more folds"] if len(problems) > SHOWN else []
+        raise UserError("\n".join(problems[:SHOWN] + more))
     if few:
         yield f"Test utterances, too few to say anything of the class: {'; '.join(few)}."
 

@@ -214,6 +214,18 @@ def test_what_is_held_out_is_whole_and_can_be_named():
         split(every, 3, "fold", heldout="dialog")
 
 
+def test_a_class_that_training_lacks_is_refused_however_small_the_corpus():
+    every = made(speakers=4, each=2, classes=2)
+    last = max(int(u.speaker) for u in every)
+    angry = [dataclasses.replace(u, label=2) if int(u.speaker) == last else u for u in every]
+    with pytest.raises(UserError, match=f"speaker {last} .* trains on none of class2"):
+        split(angry, last, "speaker")
+    assert split(angry, 1001, "speaker", heldout="utterance").train  # of 4 utterances a class
+    different = [dataclasses.replace(u, label=u.index) for u in every]
+    with pytest.raises(UserError, match="no two of one class"):
+        split(different, last, "speaker")
+
+
 def test_speakers_of_both_sides_are_known_where_the_corpus_divides_them():
     p = split(made(fold=lambda s, k: str(1 + k % 2)), 1, "fold")
     assert p.shared_speakers == [str(s) for s in range(1001, 1092)]

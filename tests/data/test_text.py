@@ -124,5 +124,9 @@ def test_case_punctuation_and_events_do_not_hide_a_transcript(transcript):
     assert text.normalized(transcript) == "i dont know"
 
 
+def test_vowels_that_are_marks_do_not_part_words():
+    assert text.normalized("हिन्दी, हाँ!") == "हिन्दी हाँ"
+
+
 def test_an_event_alone_is_nothing_spoken():
     assert text.spoken(["Yes.", "[LAUGHTER]", "yes"]) == {"yes"}

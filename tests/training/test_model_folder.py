@@ -185,6 +185,7 @@ SPOILT = {
     "no labels": (lambda f: (f / "config.json").write_text('{"format_version": 1}'), "config=None"),
     "no list": (lambda f: change(f, label_names="neut"), "label_names=.neut.*can.t be"),
     "no sizes": (lambda f: change(f, sizes={}), "sizes=.*can.t be"),
+    "no characters": (lambda f: change(f, alphabet=[1]), "alphabet=.*can.t be"),
     "no table": (lambda f: change(f, card=[]), "card=.*can.t be"),
     "fewer labels": (lambda f: change(f, label_names=["ang"]), "another model .*bias"),
     "unknown option": (lambda f: change(f, config={"colour": 1}), "colour=1"),
@@ -214,6 +215,15 @@ def test_a_spoilt_folder_is_one_message(folder, name):
     spoil(folder)
     with pytest.raises(UserError, match=words):
         checkpoint_io.read(str(folder))
+
+
+def test_a_folder_of_before_other_alphabets_writes_english(folder):
+    path = folder / "config.json"
+    stored = json.loads(path.read_text())
+    assert stored.pop("alphabet") == ""
+    path.write_text(json.dumps(stored))
+    model = checkpoint_io.read(str(folder))
+    assert model.alphabet.is_english and not model.lacks_ctc
 
 
 def test_a_tokenizer_of_another_model_is_noticed(folder, tmp_path):

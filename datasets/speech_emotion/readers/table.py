@@ -1,5 +1,6 @@
 """A user's own corpus: one table, CSV, TSV or JSON lines, and the recordings that it names."""
 
+import codecs
 import csv
 import difflib
 import io
@@ -26,6 +27,7 @@ MANUAL_DIR/table.csv (or table.tsv, table.jsonl), with a first line that names i
   optional  {", ".join(OPTIONAL)}
 split is train, validation or test; start and end are seconds within the recording. A path may be
 absolute or lead out of MANUAL_DIR. CSV has commas, quotes around what has one in it; UTF-8."""
+_ENCODING = "Save it as UTF-8 (in a spreadsheet: CSV UTF-8)."
 _MEND = "Nothing was written: mend the table and build again."
 
 
@@ -74,21 +76,30 @@ def _find(manual_dir):
 def _records(path) -> list[tuple[str, dict[str, str]]]:
     """(where it is, its fields by lower-case name) of each row."""
     data = path.read_bytes()
-    try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        raise CorpusError(
-            f"{path}, line {line}: byte 0x{data[error.start]:02x} is not UTF-8; save the table as "
-            "UTF-8 (in a spreadsheet: CSV UTF-8)."
-        ) from error
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise CorpusError(f"{path.name}, line 1: the table is UTF-16. {_ENCODING} {_MEND}")
+    text = data.decode("utf-8-sig", "surrogateescape")
     read_records = _json_records if path.suffix == ".jsonl" else _csv_records
     records = read_records(path, text)
+    refuse(_not_utf8(path.name, records), f"{_ENCODING} {_MEND}")
     if not records:
         raise CorpusError(
             f"{path} has no rows below its columns; expected one for each utterance.\n{_LAYOUT}"
         )
     return records
+
+
+def _not_utf8(name, records):
+    """Names each field, and each column, with bytes that are no UTF-8."""
+    columns = dict.fromkeys(column for _, record in records for column in record)
+    fields = [("line 1", "a column's name", column) for column in columns]
+    for place, record in records:
+        fields += [(place, f"column {column!r}", text) for column, text in record.items()]
+    return [
+        f"{name}, {place}: {what}: byte 0x{ord(found[0]) - 0xDC00:02x} is not UTF-8"
+        for place, what, text in fields
+        if (found := re.search("[\udc80-\udcff]", text))
+    ]
 
 
 def _csv_records(path, text):

@@ -24,7 +24,8 @@ class Encoder:
         `scratch(model_type, options, vocab_size)`, Hugging Face's config of `config.audio` or
         `config.text` where nothing is pretrained, and `longest(config)`, the most samples or tokens
         that it has positions for, or None. An attribute `original_padding` lets padding into the
-        encoder as MMER's original code does.
+        encoder as MMER's original code does, and those of `audio.AudioEncoder` let it be
+        trained with SpecAugment and LayerDrop.
       supported: option of Hugging Face's config -> its values that the module can compute, the
         usual one first, as a tuple or as `package.module:NAME` of one; any other is refused. An
         option that is not listed may have any value, or changes no state of the encoder.
@@ -74,7 +75,7 @@ _WAV2VEC2 = Encoder(
     sharding=(
         (r"feature_extractor/.*/kernel", (None, None, "fsdp")),
         (r"feature_projection/projection/kernel", ("fsdp", None)),
-        (r"encoder/pos_conv_embed/conv/weight_g", WHOLE),
+        (r"masked_spec_embed|encoder/pos_conv_embed/conv/weight_g", WHOLE),
         (r"encoder/pos_conv_embed/conv/weight_v", ("fsdp", None, None)),
         (r".*/attention/(q|k|v)_proj/kernel", COLUMNS),
         (r".*/attention/out_proj/kernel", ROWS),

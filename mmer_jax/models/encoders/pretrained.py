@@ -17,6 +17,7 @@ from mmer_jax.models.encoders.weight_files import fetch, listed, not_found
 
 PREPROCESSOR = "preprocessor_config.json"
 NO_ADAPTER = "none"  # a value of config.audio.adapter
+MASKED = "masked_spec_embed"  # the vector that stands in the place of masked frames
 _ADAPTER = "adapter_layer."  # in the names of its weights, in each layer
 # Under which name a checkpoint may keep the encoder.
 PREFIXES = (
@@ -155,7 +156,8 @@ def load_params(source: str, shapes: dict, adapter: str = "") -> dict:
         those that its weights hold.
 
     Returns:
-      The same nested dict of float32 arrays.
+      The same nested dict of float32 arrays. `MASKED` is missing where the checkpoint, trained
+      without masking, lacks it.
 
     Raises:
       UserError: no checkpoint, a file that can't be read, a weight missing or of another shape.
@@ -193,7 +195,7 @@ def from_state(state: dict, shapes: dict, path: str) -> dict:
 
     prefix = max(PREFIXES, key=lambda p: len(found_under(p)))
     found = found_under(prefix)
-    missing = sorted("/".join(key) for key in expected.keys() - found.keys())
+    missing = sorted("/".join(key) for key in expected.keys() - found.keys() - {(MASKED,)})
     if missing:
         raise UserError(
             f"{path} lacks {len(missing)} of the {len(expected)} weights that its config.json "
@@ -209,7 +211,7 @@ def from_state(state: dict, shapes: dict, path: str) -> dict:
     wrong = [
         f"{'/'.join(key)} {params[key].shape} instead of {tuple(leaf.shape)}"
         for key, leaf in expected.items()
-        if params[key].shape != tuple(leaf.shape)
+        if key in params and params[key].shape != tuple(leaf.shape)
     ]
     if wrong:
         raise UserError(
@@ -218,7 +220,7 @@ def from_state(state: dict, shapes: dict, path: str) -> dict:
         )
     unused = sorted(state.keys() - {name for key in expected for name in names(prefix, key)})
     check_unused(unused, prefix, path)
-    logging.info("%s: all %d arrays that the encoder needs were read.", path, len(expected))
+    logging.info("%s: all %d arrays that the encoder needs were read.", path, len(found))
     logging.info("%s: %d arrays not needed: %s.", path, len(unused), ", ".join(unused) or "none")
     return traverse_util.unflatten_dict({k: np.asarray(v, np.float32) for k, v in params.items()})
 

@@ -12,6 +12,7 @@ from flax import linen as nn
 from transformers import AutoConfig
 
 from mmer_jax.models.encoders import completed, part
+from mmer_jax.models.encoders.audio import AudioEncoder
 from mmer_jax.models.layers import (
     ACTIVATIONS,
     Dropout,
@@ -33,7 +34,7 @@ def frame_count(samples, config):
     return jnp.maximum(samples, 1)
 
 
-class Wav2Vec2Encoder(EncoderPart):
+class Wav2Vec2Encoder(AudioEncoder):
     """Raw waveform -> contextual frames every 20 ms.
 
     Attributes:
@@ -66,7 +67,12 @@ class Wav2Vec2Encoder(EncoderPart):
         hidden = FeatureProjection(config, self.dtype, name="feature_projection")(
             features, deterministic
         )
-        encoder = TransformerEncoder(*options, name="encoder")
+        fill = 0.0
+        if self.mask_time_prob:
+            init = nn.initializers.uniform(1.0)
+            fill = self.param("masked_spec_embed", init, hidden.shape[-1:])
+        hidden = self.spec_augment(hidden, seen_mask, deterministic, fill)
+        encoder = TransformerEncoder(*options, self.layerdrop, name="encoder")
         states = encoder(hidden, seen_mask, deterministic)
         return states if every_state else states[-1], mask
 
@@ -170,6 +176,8 @@ class FeatureProjection(EncoderPart):
 class TransformerEncoder(EncoderPart):
     """Positional convolution and transformer layers, post-norm (base) or pre-norm (large)."""
 
+    layerdrop: float = 0.0
+
     @nn.compact
     def __call__(self, hidden, mask, deterministic):
         """[b, t, d], [b, t] -> arrays [b, t, d]: the layers' input, then after each layer."""
@@ -183,8 +191,9 @@ class TransformerEncoder(EncoderPart):
             hidden = norm(hidden)
         hidden = Dropout(c.hidden_dropout)(hidden, deterministic)
         layers = Layers(
-            c, self.dtype, self.remat, TransformerLayer, c.num_hidden_layers, name="layers"
-        )
+            c, self.dtype, self.remat, TransformerLayer, c.num_hidden_layers, self.layerdrop,
+            name="layers",
+        )  # fmt: skip
         *states, last = layers(hidden, mask, deterministic)
         return [*states, norm(last) if c.do_stable_layer_norm else last]
 

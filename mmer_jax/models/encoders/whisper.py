@@ -7,6 +7,7 @@ from flax import linen as nn
 from transformers import WhisperConfig
 from transformers.audio_utils import mel_filter_bank
 
+from mmer_jax.models.encoders.audio import AudioEncoder
 from mmer_jax.models.layers import (
     ACTIVATIONS,
     Dropout,
@@ -58,7 +59,7 @@ def _mask(lengths, count):
     return jnp.arange(count)[None] < jnp.maximum(lengths, 1)[:, None]
 
 
-class WhisperEncoder(EncoderPart):
+class WhisperEncoder(AudioEncoder):
     """Whisper's encoder with HF's parameter names; frames every 20 ms.
 
     Unlike HF's it takes any length up to `config.max_source_positions` frames and masks padding:
@@ -80,7 +81,8 @@ class WhisperEncoder(EncoderPart):
         With `every_state` a list of arrays in the frames' place, as Hugging Face's `hidden_states`:
         what enters the first layer, then what each layer makes of it, the last as without.
         """
-        own = _mask(audio_length // HOP, audio.shape[1] // HOP)[:, ::2]
+        spoken = audio_length // HOP
+        own = _mask(spoken, audio.shape[1] // HOP)[:, ::2]
         if self.window == "30s":
             samples = self.longest(self.config)
             audio = jnp.pad(audio, ((0, 0), (0, max(0, samples - audio.shape[1]))))
@@ -88,6 +90,8 @@ class WhisperEncoder(EncoderPart):
         features, mel_mask = log_mel(audio, audio_length, self.config.num_mel_bins)
         # No gradient reaches the waveform: spares the backward FFT.
         features = jax.lax.stop_gradient(features).astype(self.dtype)
+        own_features = _mask(spoken, features.shape[1])
+        features = self.spec_augment(features, own_features, deterministic)
         hidden = gelu(self._conv("conv1", 1)(features))
         hidden = jnp.where(mel_mask[..., None], hidden, 0)
         hidden = gelu(self._conv("conv2", 2)(hidden))
@@ -96,7 +100,7 @@ class WhisperEncoder(EncoderPart):
         hidden = Dropout(self.config.dropout)(hidden, deterministic)
         layers = Layers(
             self.config, self.dtype, self.remat, EncoderLayer, self.config.encoder_layers,
-            name="layers",
+            self.layerdrop, name="layers",
         )  # fmt: skip
         *states, last = layers(hidden, mask, deterministic)
         states.append(nn.LayerNorm(1e-5, dtype=self.dtype, name="layer_norm")(last))

@@ -106,6 +106,12 @@ def test_the_digest_is_of_all_files(sharded):
     assert (found["file"], found["sha256"]) == (INDEX, expected)
 
 
+def test_a_languages_file_has_a_digest_of_its_own(mms):
+    found = weight_files.provenance(str(mms), pretrained.adapter_files("deu"))
+    expected = hashlib.sha256((mms / "adapter.deu.safetensors").read_bytes()).hexdigest()
+    assert (found["file"], found["sha256"]) == ("adapter.deu.safetensors", expected)
+
+
 @pytest.fixture(scope="module")
 def mms(tmp_path_factory, perturbed):
     """A folder as facebook/mms-1b-all has it, with adapters of two languages besides."""
