@@ -193,6 +193,7 @@ def _texts(collator):
     """Groups of items: what training and evaluation read of the corpus, each text once."""
     utterances, ids = collator.corpus.utterances, collator.preprocessor.text_ids
     texts = [u.transcript for u in utterances] + [""]
+    texts += getattr(collator, "asr_transcripts", {}).values()
     if collator.augmented:
         texts += [u.aug_transcript for u in utterances]
     items = {}
@@ -285,8 +286,8 @@ def _told(batches):
             yield items
             bar.update()
             done, passed = done + length, time.monotonic() - begun
-            if not told and passed > _ESTIMATED:
-                left = passed * (sum(lengths) - done) / done
+            left = passed * (sum(lengths) - done) / done
+            if not told and passed > _ESTIMATED and left > 60:
                 _say(f"about {left / 60:.0f} minutes are left")
                 told = True
     _say(f"computed in {(time.monotonic() - begun) / 60:.1f} minutes")
