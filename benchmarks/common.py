@@ -27,6 +27,7 @@ ROOT = pathlib.Path(__file__).parents[1]
 PACKAGES = ("jax", "jaxlib", "flax", "numpy", "torch", "transformers")
 GIB = 2**30
 FROZEN = ("audio_encoder/feature_extractor/.*", "text_encoder/.*")  # as in configs/iemocap.py
+NOISE = "speech_emotion/noise"  # see `prepare_noise`
 LABELS = ("angry", "happy", "neutral", "sad")
 CLASSES, SYMBOLS, TINY_VOCABULARY = len(LABELS), len(ENGLISH.symbols), 1000
 # Speech: about 3 tokens and 14 characters a second.
@@ -131,6 +132,40 @@ def counts(seconds):
     s = np.asarray(seconds)
     found = (s * SAMPLE_RATE, 2 + s * TOKENS_PER_SECOND, 1 + s * SYMBOLS_PER_SECOND)
     return tuple(x.astype(np.int32) for x in found)
+
+
+def prepare_noise(data_dir: str, rows) -> None:
+    """Prepares the dataset `NOISE`.
+
+    Args:
+      data_dir: of the dataset.
+      rows: of each utterance `samples`, `label` and other columns, all texts; all of them may have
+        `augmented_samples`, of one augmented recording each.
+    """
+    import tensorflow_datasets as tfds
+
+    rng, (name, config) = np.random.default_rng(0), NOISE.split("/")
+    counts = {"samples", "augmented_samples"}
+    features = {column: tfds.features.Text() for column in ("utterance", *rows[0].keys() - counts)}
+    wav = tfds.features.Tensor(shape=(None,), dtype=np.int16, encoding="bytes")
+    features["audio"] = wav
+    if "augmented_samples" in rows[0]:
+        features["augmented_audio"] = wav
+        features["augmented_lengths"] = tfds.features.Tensor(shape=(None,), dtype=np.int32)
+
+    def example(i, row):
+        found = {"utterance": f"u{i}", "audio": rng.integers(-3000, 3000, row["samples"], np.int16)}
+        if "augmented_samples" in row:
+            samples = row["augmented_samples"]
+            found["augmented_audio"] = rng.integers(-3000, 3000, samples, np.int16)
+            found["augmented_lengths"] = np.array([samples], np.int32)
+        return found | {column: row[column] for column in row.keys() - counts}
+
+    tfds.dataset_builders.store_as_tfds_dataset(
+        name, "1.0.0", tfds.features.FeaturesDict(features),
+        {"utterances": ((i, example(i, row)) for i, row in enumerate(rows))}, config=config,
+        data_dir=data_dir, file_format="array_record", disable_shuffling=True,
+    )  # fmt: skip
 
 
 def draw_lengths(count: int, rng):

@@ -8,49 +8,31 @@ import json
 import sys
 import tempfile
 
-import numpy as np
-
 from benchmarks import common
 
 UTTERANCES, TINY = 10_000, 50
-DATASET = "speech_emotion/noise"
 _OPEN = f"""
 import sys, time
 from mmer_jax.data.corpus import Corpus
 began = time.perf_counter()
-corpus = Corpus(sys.argv[1], {DATASET!r})
+corpus = Corpus(sys.argv[1], {common.NOISE!r})
 print([len(corpus.utterances), time.perf_counter() - began])
 """
-
-
-def prepare(data_dir: str, utterances: int, seconds: float) -> None:
-    """Prepares `speech_emotion/noise` of 100 speakers and four labels."""
-    import tensorflow_datasets as tfds
-
-    rng, text = np.random.default_rng(0), tfds.features.Text
-    features = {name: text() for name in ("utterance", "label", "speaker", "transcript")}
-    features["audio"] = tfds.features.Tensor(shape=(None,), dtype=np.int16, encoding="bytes")
-    samples = round(seconds * 16_000)
-    rows = (
-        (i, {
-            "utterance": f"u{i}", "label": common.LABELS[i % 4], "speaker": f"{i % 100}",
-            "transcript": "what is said in an utterance of some length",
-            "audio": rng.integers(-3000, 3000, samples, np.int16),
-        })
-        for i in range(utterances)
-    )  # fmt: skip
-    tfds.dataset_builders.store_as_tfds_dataset(
-        *DATASET.split("/")[:1], "1.0.0", tfds.features.FeaturesDict(features),
-        {"utterances": rows}, config=DATASET.split("/")[1], data_dir=data_dir,
-        file_format="array_record", disable_shuffling=True,
-    )  # fmt: skip
 
 
 def measure(utterances: int, seconds: float) -> dict:
     """`first` and `later`: seconds of an opening without and with an index."""
     with tempfile.TemporaryDirectory() as data_dir:
         common.progress(f"preparing {utterances} utterances")
-        prepare(data_dir, utterances, seconds)
+        samples = round(seconds * common.SAMPLE_RATE)
+        rows = [
+            {
+                "label": common.LABELS[i % 4], "speaker": f"{i % 100}", "samples": samples,
+                "transcript": "what is said in an utterance of some length",
+            }
+            for i in range(utterances)
+        ]  # fmt: skip
+        common.prepare_noise(data_dir, rows)
         found = {}
         for name in ("first", "later"):
             common.progress(f"opening: {name}")

@@ -10,6 +10,8 @@ and RoBERTa-base, random weights, float32:
   network     logits of IEMOCAP's lengths, one view; `--batch 1` is the latency
   recordings  wav files to probabilities; `--no-text`: the CTC head writes the text first
 
+  cached      frozen encoders, computed once or ever again: see benchmarks/cached.py
+
 Against another checkout, any command of both:
 
   command --checkout ../before -- mmer_jax.main --config=configs/demo.py --workdir=WORKDIR \
@@ -35,7 +37,7 @@ import jax
 import numpy as np
 import soundfile
 
-from benchmarks import common
+from benchmarks import cached, common
 from mmer_jax.data import bucketing
 from mmer_jax.data.alphabet import ENGLISH
 from mmer_jax.data.text import Tokenizer
@@ -323,19 +325,23 @@ def _one_side(argv, side):
 
 def _flags(argv):
     parser = common.parser(__doc__)
-    parser.add_argument("case", choices=[*CASES, "command"])
+    cases = [*CASES, "cached", "command"]
+    parser.add_argument("case", choices=cases, help="or --only=CASE")
     parser.add_argument("--checkout", help="folder of another checkout of this repository")
     parser.add_argument("--rounds", type=int, default=3, help="turns of each side")
     parser.add_argument("--steps", type=int, default=3, help="timed steps of a turn")
     parser.add_argument("--batch", type=int, default=4, help="utterances per batch")
     parser.add_argument("--seconds", type=float, default=5.0, help="length of each (train)")
-    parser.add_argument("--utterances", type=int, default=64, help="of a pass (all but train)")
+    parser.add_argument("--utterances", type=int, help="of a pass; default 64, 553 for cached")
     parser.add_argument("--buckets", type=int, default=4, help="of Flax (mix, network)")
     parser.add_argument("--no-text", action="store_true", help="the CTC head writes the text")
-    parser.add_argument("--side", choices=("Flax", "PyTorch"), help="measures this one alone")
+    sides = ("Flax", "PyTorch", *cached.SIDES)
+    parser.add_argument("--side", choices=sides, help="measures this one alone")
+    parser.add_argument("--folder", help="of the corpus of such a side (cached)")
     end = argv.index("--") if "--" in argv else len(argv)
-    flags = parser.parse_args(argv[:end])
+    flags = parser.parse_args([argument.removeprefix("--only=") for argument in argv[:end]])
     flags.arguments = argv[end + 1 :]
+    flags.utterances = flags.utterances or (cached.MEASURED if flags.case == "cached" else 64)
     if flags.case in ("mix", "network") and flags.utterances % flags.batch:
         parser.error("--utterances must be a multiple of --batch: both sides see whole batches")
     if [bool(flags.checkout), bool(flags.arguments)] != 2 * [flags.case == "command"]:
@@ -348,7 +354,15 @@ def main(argv=None) -> None:
     argv = sys.argv[1:] if argv is None else argv
     flags = _flags(argv)
     if flags.side:
-        print(json.dumps(CASES[flags.case](flags)))
+        measure = cached.measure if flags.case == "cached" else CASES[flags.case]
+        print(json.dumps(measure(flags)))
+        return
+    if flags.case == "cached":
+
+        def one_side(folder, side):
+            return _one_side([*argv, "--folder", folder], side)
+
+        common.report(flags, "speed_cached", *cached.run(flags, one_side, write_tokenizer))
         return
     if flags.case == "command":
         sides = {"here": common.ROOT, flags.checkout: os.path.abspath(flags.checkout)}

@@ -157,7 +157,8 @@ def default() -> ml_collections.ConfigDict:
     c.heldout_fraction = 0.12  # share of the training utterances held out
 
     # model to start from, of the same sizes and classes: a finished fold (runs/x/fold5), an
-    # exported model, or a converted checkpoint (configs/converted.py)
+    # exported model, or a converted checkpoint (configs/converted.py); with {fold} and {seed} in
+    # it one for each, such as runs/x/fold{fold}
     c.init_from = ""
 
     c.data = data = ml_collections.ConfigDict()
@@ -193,8 +194,8 @@ def default() -> ml_collections.ConfigDict:
     audio.ctc_head = False  # begins with the checkpoint's own CTC head: wav2vec2-base-960h has one
     audio.size = _size(768, 12, 12, 3072)  # of an encoder from scratch
     audio.conv_channels = 512  # wav2vec2's convolution channels, from scratch
-    # which hidden states are read: last, a layer's number as text (0: what enters the first), or
-    # weighted, a learned softmax-weighted sum of all
+    # which hidden states are read: last, a layer's number as text (0: what enters the first);
+    # of all, normalised, weighted: a learned softmax-weighted sum; all: them side by side
     audio.layers = "last"
     audio.window = "utterance"  # Whisper's: a recording's own frames; 30s: silence up to 30 s
     # in training, where the encoder is not frozen: probability of each layer to be left out
@@ -318,9 +319,9 @@ def _clashes(c):
             "config.text.tokenizer is empty and there is no config.text.pretrained to bring one. "
             "Name a Hugging Face tokenizer: a hub name or a folder."
         )
-    if not re.fullmatch(r"last|weighted|[0-9]+", c.audio.layers):
+    if not re.fullmatch(r"last|weighted|all|[0-9]+", c.audio.layers):
         yield (
-            f"config.audio.layers is {c.audio.layers!r}; expected last, weighted or a layer's "
+            f"config.audio.layers is {c.audio.layers!r}; expected last, weighted, all or a layer's "
             'number as text, for example "3".'
         )
     if not re.fullmatch(r"[\w-]*", c.audio.adapter):
@@ -530,6 +531,15 @@ def flat(tree) -> dict[str, object]:
         else:
             found[key] = value
     return found
+
+
+def of_fold(config: ml_collections.ConfigDict, number: int) -> ml_collections.ConfigDict:
+    """The config of one fold's training, with the model that this fold starts from."""
+    c = config.copy_and_resolve_references()
+    named = c.init_from.replace("{fold}", str(number)).replace("{seed}", str(c.seed))
+    if named != c.init_from:
+        c.init_from, c.folds = named, (number,)
+    return c
 
 
 def differences(old: dict, new: dict) -> list[tuple[str, object, object]]:

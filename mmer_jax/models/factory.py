@@ -61,7 +61,7 @@ def _check_layers(wanted, count):
     if wanted.isdecimal() and int(wanted) > count:
         raise UserError(
             f"config.audio.layers is {wanted}, but the audio encoder has {count} layers. Expected "
-            f"0, what enters the first, to {count}, last or weighted."
+            f"0, what enters the first, to {count}, last, weighted or all."
         )
 
 

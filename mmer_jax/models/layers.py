@@ -55,20 +55,28 @@ def masked_statistics(x: jax.Array, mask: jax.Array) -> jax.Array:
 POOLING = {"max": masked_max, "statistics": masked_statistics}  # by `config.model.pooling`
 
 
-class WeightedSum(nn.Module):
-    """A learned softmax-weighted sum of an encoder's hidden states.
+def normalized_states(states) -> list[jax.Array]:
+    """Each of an encoder's hidden states [b, t, d] normalised over its width, in float32.
 
-    Each is normalised over its width first, without parameters: their scales differ by layer, and
-    a large one would be all of the sum. Source: Yang et al., "SUPERB" (Interspeech 2021).
+    Their scales differ by layer: a large one would be all of a sum, or of what is learned of them.
+    """
+    norm = nn.LayerNorm(1e-5, use_bias=False, use_scale=False, dtype=jnp.float32)
+    return [norm(state) for state in states]
+
+
+class WeightedSum(nn.Module):
+    """A learned softmax-weighted sum of an encoder's normalised hidden states.
+
+    Source: Yang et al., "SUPERB" (Interspeech 2021).
     """
 
     @nn.compact
     def __call__(self, states):
         """N arrays [b, t, d] -> [b, t, d]."""
         logits = self.param("weights", nn.initializers.zeros, (len(states),))
-        norm = nn.LayerNorm(1e-5, use_bias=False, use_scale=False, dtype=jnp.float32)
+        weights = jax.nn.softmax(logits)
         return sum(
-            weight * norm(state) for weight, state in zip(jax.nn.softmax(logits), states)
+            weight * state for weight, state in zip(weights, normalized_states(states))
         ).astype(states[0].dtype)
 
 

@@ -15,10 +15,13 @@ from mmer_jax.models.layers import (
     Dropout,
     WeightedSum,
     flat_dense,
+    normalized_states,
     subsampled,
     subsampled_mask,
 )  # fmt: skip
 from mmer_jax.ops import gelu
+
+MANY_LAYERS = ("weighted", "all")  # of `config.audio.layers`, what reads every hidden state
 
 
 class MMER(nn.Module):
@@ -40,7 +43,8 @@ class MMER(nn.Module):
       gated: whether cross-modal fusion has its gate.
       precision: of its products, see `jit_at`, which `make_forward` and the train step use.
       layers: which of the audio encoder's hidden states are its frames, from 0, what enters its
-        first layer: a number as text, `last`, or `weighted`, see `WeightedSum`.
+        first layer: a number as text, `last`, `weighted`, see `WeightedSum`, or `all`, normalised
+        and side by side.
       pooling: of frames and tokens, a key of `layers.POOLING`.
       subsample: how many of the audio encoder's frames have their mean as one frame of the model's.
     """
@@ -77,7 +81,7 @@ class MMER(nn.Module):
         All other entries of `out` are the original view's.
 
         In place of audio a batch may have `audio_mask` and what `read_states` gives of it,
-        `audio_hidden`, or `audio_states` [b, l, t, d] with `layers="weighted"`; the audio encoder
+        `audio_hidden`, or `audio_states` [b, l, t, d] of `MANY_LAYERS`; the audio encoder
         is not run then. In place of `text_ids` it may have `text_hidden`, in both views. Of speech
         without the text that the model needs, `out` has what comes before the fusion and
         `ctc_logits`; the logits are None.
@@ -134,6 +138,8 @@ class MMER(nn.Module):
             states, mask = read_states(self.audio_encoder, self.layers, self.subsample, *inputs)
         if self.layers == "weighted":
             return WeightedSum(name="audio_layers")(states), mask
+        if self.layers == "all":
+            return jnp.concatenate(normalized_states(states), axis=-1).astype(dtype), mask
         return states[0], mask
 
     def _fuse(self, out, view, deterministic):
@@ -165,7 +171,7 @@ def read_states(encoder, layers: str, subsample: int, audio, audio_length, deter
       deterministic: no dropout.
 
     Returns:
-      Arrays [b, t, d], one, or of `weighted` all, and their mask, bool [b, t].
+      Arrays [b, t, d], one, or of `MANY_LAYERS` all, and their mask, bool [b, t].
     """
     inputs = audio, audio_length, deterministic
     if layers == "last":
@@ -173,7 +179,7 @@ def read_states(encoder, layers: str, subsample: int, audio, audio_length, deter
         states = [last]
     else:
         states, mask = encoder(*inputs, True)
-        states = states if layers == "weighted" else [states[int(layers)]]
+        states = states if layers in MANY_LAYERS else [states[int(layers)]]
     if subsample == 1:
         return states, mask
     return [subsampled(x, mask, subsample) for x in states], subsampled_mask(mask, subsample)

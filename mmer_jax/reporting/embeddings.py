@@ -111,7 +111,7 @@ def open_fold(fold: FoldRun, data_dir: str = "", trainer: Trainer | None = None,
     if trainer is None or trainer.config.data.normalize != config.data.normalize:
         alphabet = Alphabet.from_json(fold.result.alphabet)
         trainer = Trainer.for_corpus(config, alphabet, corpus)
-    trainer.reseed(config)
+    trainer.start_from(config)
     state = trainer.initial_state(1) if params is None else trainer.trained_state(params)
     return trainer, state, corpus.utterances if corpus else _utterances(trainer.corpus, fold)
 

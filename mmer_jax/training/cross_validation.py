@@ -49,7 +49,7 @@ def run(config, workdir: str, on_fold=None) -> tuple[list[FoldResult], bool]:
             result = _read_finished(place, one)
             if result is None:
                 trainer = trainer or make_trainer(one, *_stored_alphabet(workdir))
-                trainer.reseed(one)
+                trainer.start_from(configuration.of_fold(one, number))
                 _check_input(trainer, workdir)
                 result = run_fold(trainer, fold, place, workdir)
                 runs.write_result(result, place)
@@ -116,8 +116,9 @@ def make_trainer(config, alphabet: Alphabet | None = None) -> Trainer:
         f"{100 * f.choice.padding:.1f} % padding; running on {processes.hardware()}",
         flush=True,
     )
-    for line in (*_about_labels(trainer), *_about_letters(trainer), *_about_views(config, f)):
-        print(line, flush=True)
+    for about in (_about_labels, _about_letters, _about_frames, _about_views):
+        for line in about(trainer):
+            print(line, flush=True)
     limit = config.data.max_padding
     if not config.data.buckets and not f.choice.reached:
         views = "the two views of an utterance differ too much in length."
@@ -183,8 +184,35 @@ def _about_letters(trainer):
         )
 
 
-def _about_views(config, collator):
+def _about_frames(trainer):
+    """How many transcripts the means over frames can't spell; an error if it is most."""
+    config, p = trainer.config, trainer.collator.preprocessor
+    spells = trainer.model.audio_encoder is not None and config.losses.ctc.weight
+    if config.audio.subsample == 1 or not spells:
+        return
+    lost = total = 0
+    for u in trainer.corpus.utterances:
+        symbols = p.alphabet.encode(u.transcript)
+        # As the CTC loss counts: a doubled symbol has a blank between.
+        needed = len(symbols) + int((symbols[1:] == symbols[:-1]).sum())
+        total += needed > 0
+        lost += needed > -(-min(u.samples, p.max_samples) // trainer.model.frame_samples)
+    text = (
+        f"With config.audio.subsample={config.audio.subsample}, {lost} of {total} transcripts have "
+        "more symbols than their recordings frames"
+    )
+    if 2 * lost > total:
+        raise UserError(
+            f"{text}, and CTC would leave them out. Train without it, "
+            "--config.losses.ctc.weight=0.0, or take the mean of fewer frames."
+        )
+    if lost:
+        yield f"{text}: CTC leaves them out."
+
+
+def _about_views(trainer):
     """What is to be known of the corpus's augmented views, line by line."""
+    config, collator = trainer.config, trainer.collator
     utterances, modalities = collator.corpus.utterances, tuple(config.model.modalities)
     texts, recordings = (
         [u.has_view((one,)) for u in utterances] for one in configuration.MODALITIES[::-1]

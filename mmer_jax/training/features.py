@@ -19,7 +19,7 @@ from mmer_jax.data.features import DTYPE, Store, recording_key, text_key
 from mmer_jax.errors import UserError
 from mmer_jax.models import factory, storage
 from mmer_jax.models.layers import flat_dense
-from mmer_jax.models.mmer import MMER, jit_at, read_states
+from mmer_jax.models.mmer import MANY_LAYERS, MMER, jit_at, read_states
 from mmer_jax.training import sharding
 
 TOKENS = 16  # texts are padded to multiples of it: each is a compilation
@@ -85,7 +85,7 @@ def _facts(config, collator, model, params, modality):
     if modality == "audio":
         facts |= {
             "corpus": collator.corpus.identity,
-            "layers": model.layers,
+            "layers": "every" if model.layers in MANY_LAYERS else model.layers,
             "subsample": model.subsample,
             "window": config.audio.window,
             "normalized": collator.preprocessor.normalized,
@@ -133,7 +133,7 @@ def _encode(model, modality):
     def audio(encoder, batch):
         inputs = batch["audio"], batch["audio_length"]
         states, mask = read_states(encoder, model.layers, model.subsample, *inputs, True)
-        return jnp.stack(states, 1) if model.layers == "weighted" else states[0], mask
+        return jnp.stack(states, 1) if model.layers in MANY_LAYERS else states[0], mask
 
     def text(encoder, batch):
         return encoder(batch["text_ids"], batch["text_mask"]), batch["text_mask"]
@@ -285,8 +285,8 @@ def _told(batches):
             yield items
             bar.update()
             done, passed = done + length, time.monotonic() - begun
-            if not told and passed > _ESTIMATED:
-                left = passed * (sum(lengths) - done) / done
+            left = passed * (sum(lengths) - done) / done
+            if not told and passed > _ESTIMATED and left > 60:
                 _say(f"about {left / 60:.0f} minutes are left")
                 told = True
     _say(f"computed in {(time.monotonic() - begun) / 60:.1f} minutes")

@@ -120,8 +120,8 @@ class Trainer:
         place = functools.partial(sharding.place, mesh=self.mesh)
         return loader.DeviceIterator(batches, place, options.threads, options.prefetch)
 
-    def reseed(self, config) -> None:
-        """Takes a config that differs from the one so far in its seed alone."""
+    def start_from(self, config) -> None:
+        """Takes a config that differs from the one so far in its seed or `init_from` alone."""
         self.config = config
         self._params = None
 
@@ -206,6 +206,7 @@ def _alphabet(config, corpus):
     if config.losses.ctc.alphabet == "english":
         return ENGLISH
     if config.init_from:
+        config = configuration.of_fold(config, (*config.folds, 1)[0])  # all folds have the same
         found = checkpoint_io.read(config.init_from, config.text.tokenizer).alphabet
         if found.is_english:
             raise UserError(

@@ -8,7 +8,7 @@ import pytest
 
 pytest.importorskip("torch")
 
-from benchmarks import common, speed
+from benchmarks import cached, common, speed
 
 
 def test_sides_take_turns_in_a_swapped_order():
@@ -47,6 +47,29 @@ def test_a_case_runs_and_writes_its_numbers(case, tmp_path, capsys):
     for side in ("Flax", "PyTorch"):
         assert all(value > 0 for value in found["medians"][side].values())
     assert "| ratio |" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_frozen_encoders_with_and_without_a_cache(tmp_path, capsys):
+    speed.main(["--only=cached", "--tiny", "--utterances=40", f"--out={tmp_path}"])
+    found = json.loads((tmp_path / "speed_cached.json").read_text())
+    live, full, small = (found[side] for side in cached.SIDES)
+    assert live["encode_s"] == live["stored_bytes"] == 0
+    # Two views of some 4.5 s, 50 frames each and a few tokens, of width 16 in float16.
+    assert 2 * 150 * 32 < full["stored_bytes"] < 2 * 330 * 32
+    assert small["stored_bytes"] < 0.4 * full["stored_bytes"]
+    assert live["gflop"] > full["gflop"] > small["gflop"] > 0
+    assert capsys.readouterr().out.count("| cached") == 2
+
+
+def test_a_whole_experiments_hours_by_hand():
+    found = {
+        "encode_s": 3600 / 5531, "train_s": 60 / 5531, "evaluate_s": 30 / 5531, "gflop": 1.0,
+        "matmul_share": 0.5, "stored_bytes": 1e9 / 5531, "trained": 0.5, "validated": 0.2,
+    }  # fmt: skip
+    hours, minutes, _, share, size, _ = cached.scaled(found).values()
+    assert (hours, share) == (pytest.approx(1), "50%")
+    assert (minutes, size) == (pytest.approx(150 * (0.5 + 0.1)), pytest.approx(1))
 
 
 def test_a_command_of_two_checkouts(tmp_path, capsys):

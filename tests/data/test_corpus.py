@@ -170,6 +170,10 @@ def test_a_voice_of_one_corpus_is_no_speaker_of_another():
     named = data_corpus._with_corpus(row, "people")
     assert (named["id"], named["speaker"]) == ("people:u", "people:3")
     assert named["augmented"] == [(0, 9, "people:3"), (9, 8, "")] and "session" not in named
+    # By whichever name, it is the same recording.
+    alone = data_corpus.recording("u", "3", "", "")
+    assert data_corpus.recording("people:u", "people:3", "", "people") == alone
+    assert data_corpus.recording("people:u", "people:3", "", "abroad") != alone
 
 
 def test_corpora_that_can_not_be_joined_are_refused(people, tmp_path):

@@ -31,7 +31,10 @@ ENCODERS = {
     "whisper": (WhisperEncoder(WHISPER), TextEncoder(BERT)),
     "whisper, filled up": (WhisperEncoder(WHISPER, window="30s"), TextEncoder(BERT)),
 }  # fmt: skip
-OPTIONS = {"whisper, filled up": {"layers": "weighted", "pooling": "statistics"}}
+OPTIONS = {
+    "whisper, filled up": {"layers": "weighted", "pooling": "statistics"},
+    "hubert-large": {"layers": "all"},
+}
 # (samples, tokens) of the utterances, and of the buckets that they are padded into.
 SIZES = ((1_440, 5), (3_217, 2), (4_799, 9), (6_000, 7))
 BUCKETS = ((6_000, 9), (7_360, 12), (9_999, 20))

@@ -1,5 +1,6 @@
 """A finished run tested on another corpus."""
 
+import dataclasses
 import json
 import shutil
 
@@ -78,6 +79,14 @@ def test_the_logits_are_those_of_the_fold_s_model(run, people, tmp_path):
     counts = classification.confusion(results[0].labels, mean, 4)
     facts = across.facts(finished, corpus, MAP, "gold", results)
     assert facts["ensemble"]["confusion"] == counts.tolist() and facts["ensemble"]["models"] == 2
+    assert (facts["languages"], facts["trained_languages"]) == (["de"], [])
+    assert not any("language" in note for note in facts["notes"])
+    english = [dataclasses.replace(r, languages=["en"]) for r in results]
+    notes = across.facts(finished, corpus, MAP, "gold", english)["notes"]
+    assert any(note.startswith("Another language: de, where") for note in notes)
+    assert any(note.startswith("Another language") and "text encoder" in note for note in notes)
+    notes = across.facts(finished, corpus, MAP, "none", english)["notes"]
+    assert not any("text encoder" in note or "transcript" in note for note in notes)
 
 
 def test_what_the_models_read_there(run, capsys):

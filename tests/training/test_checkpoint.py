@@ -404,6 +404,19 @@ def test_a_training_starts_from_a_model_of_ones_own(
     )
 
 
+def test_each_fold_starts_from_its_own_fold(tiny_run, prepared, tiny_config, tmp_path, capsys):
+    config = tiny_config(prepared)
+    config.folds, config.train.epochs = (4, 5), 0
+    config.init_from = str(tiny_run / "fold{fold}")
+    main.run(config, str(tmp_path))
+    assert "figures on anything else" not in capsys.readouterr().out
+    before, after = (runs.read(str(folder)).folds for folder in (tiny_run, tmp_path))
+    for old, new in zip(before, after, strict=True):
+        assert new.result.pretrained["init_from"]["source"] == old.folder
+        probabilities = [[p.probabilities for p in f.result.predictions] for f in (old, new)]
+        assert probabilities[0] == probabilities[1]
+
+
 def test_a_run_keeps_what_it_was_started_from(tiny_run, prepared, tiny_config):
     """The path alone says nothing: another model may lie there by now."""
     config = tiny_config(prepared)

@@ -10,7 +10,8 @@ from mmer_jax import configuration, main, runs
 from mmer_jax.data import loader
 from mmer_jax.data.features import STATES, Store
 from mmer_jax.errors import UserError
-from mmer_jax.training import evaluation, features, sharding
+from mmer_jax.reporting import ablation
+from mmer_jax.training import cross_validation, evaluation, features, sharding
 from mmer_jax.training.optimizer import merge
 from mmer_jax.training.trainer import Trainer
 from tests import harness
@@ -72,7 +73,7 @@ WAV2VEC2 = {"audio__family": "wav2vec2", "audio__conv_channels": 16, "data__buck
             marks=pytest.mark.slow,
         ),
         ({"optimizer__frozen": FROZEN[1:]}, {"audio", "text_hidden"}),
-        ({"train__ctc_texts": 0.3}, {"audio_hidden", "text_ids"}),
+        ({"train__ctc_texts": 0.3, "audio__layers": "all"}, {"audio_states", "text_ids"}),
     ],
 )
 def test_logits_are_those_without_the_cache(make, options, names):
@@ -224,3 +225,18 @@ def test_a_finished_store_is_read_where_nothing_can_be_written(make, monkeypatch
     trainer.initial_state(1)
     monkeypatch.setattr(Store, "writing", pytest.fail)
     Trainer.for_corpus(trainer.config).initial_state(1)
+
+
+def test_means_over_frames_that_leave_ctc_next_to_nothing_are_refused(make, capsys):
+    cross_validation.make_trainer(make())
+    assert "config.audio.subsample" not in capsys.readouterr().out
+    with pytest.raises(UserError, match="losses.ctc.weight"):
+        cross_validation.make_trainer(make(audio__subsample=16))
+    cross_validation.make_trainer(make(audio__subsample=16, losses__ctc__weight=0.0))
+
+
+def test_a_variant_that_tunes_the_encoders_has_no_cache(make):
+    config = make()
+    variants = {v.name: v.config for v in ablation.make(config)[0]}
+    assert not variants["tuned_encoders"].data.cache_features
+    assert all(c.data.cache_features for name, c in variants.items() if name != "tuned_encoders")
