@@ -117,9 +117,10 @@ def _of_dataset(args, recognizer):
     began = time.monotonic()
     path = run(dataset, recognizer, args.data_dir, args.out, args.batch_size)
     print(summary(path, dataset, args.data_dir))
+    name = path if args.out else os.path.basename(path).removesuffix(".json")
     print(
         f"{path}\n{time.monotonic() - began:.0f} s. Trained and tested with: "
-        f"--config.data.asr_transcripts={os.path.basename(path).removesuffix('.json')}"
+        f"--config.data.asr_transcripts={name}"
     )
 
 
