@@ -116,7 +116,8 @@ def test_what_the_models_read_there(run, capsys):
         (["--data=emodb"], "expected a prepared dataset's name"),
         (["--data=speech_emotion/emodb"], "No prepared dataset speech_emotion/emodb"),
         (["--label_map={'froh': 'hap'}"], "name it by --data"),
-        (["--data=speech_emotion/abroad", "--text_source=asr"], "the choices are"),
+        (["--data=speech_emotion/abroad", "--text_source=heard"], "the choices are"),
+        (["--data=speech_emotion/abroad", "--text_source=asr"], "no transcript file"),
     ],
 )
 def test_what_can_not_be_tested_is_one_message(run, options, message, capsys):
