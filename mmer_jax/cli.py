@@ -41,7 +41,9 @@ def add_transcriber(parser: argparse.ArgumentParser) -> None:
         "hub (openai/whisper-base.en), or a folder; default: the model's own CTC head",
     )
     parser.add_argument(
-        "--language", default="", help="what a multilingual transcriber hears: de, german, ..."
+        "--language",
+        default="",
+        help="spoken language of a multilingual transcriber: de, german, ...",
     )
 
 

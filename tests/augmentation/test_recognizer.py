@@ -150,7 +150,7 @@ def test_a_loop_is_said_and_its_confidence_is_of_what_was_kept(pair, monkeypatch
 def test_silence_has_no_text(pair):
     ours, _, _ = pair
 
-    def heard(words, no_speech, p):
+    def decided(words, no_speech, p):
         ids = ours.tokenizer(words)["input_ids"]
         tokens = np.array([*ours._prompt, *ids, tiny_whisper.END])
         log_probs = np.full(len(tokens), np.log(p))
@@ -164,10 +164,10 @@ def test_silence_has_no_text(pair):
         ("[A] (b) [c]", 0.1, 0.9, "no words"),
         ("...", 0.1, 0.9, "no words"),
     ):
-        found = heard(words, no_speech, p)
+        found = decided(words, no_speech, p)
         assert (found.text, found.note) == ("", note)
     for words, no_speech, p in (("you", 0.5, 0.2), ("you", 0.7, 0.5), ("(sighs) you", 0.1, 0.9)):
-        found = heard(words, no_speech, p)
+        found = decided(words, no_speech, p)
         assert (found.text, found.note) == (words, "")
 
 

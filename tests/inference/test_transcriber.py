@@ -27,10 +27,10 @@ class Fake:
     name = "fake-1"
 
     def __init__(self):
-        self.heard = []
+        self.seconds = []
 
     def transcribe(self, waves):
-        self.heard += [len(w) / RATE for w in waves]
+        self.seconds += [len(w) / RATE for w in waves]
         return [Transcript(f"it was {len(w) / RATE:g}", 0.8, 0.1, "length") for w in waves]
 
 
@@ -45,14 +45,14 @@ def test_the_text_is_the_recognisers(model):
     fake = Fake()
     predictor = Predictor(model, transcriber=fake)
     found = predictor.predict(odd.voice(0.5), rate=RATE)
-    assert (found.text, found.text_source) == ("it was 0.5", "asr") and fake.heard == [0.5]
+    assert (found.text, found.text_source) == ("it was 0.5", "asr") and fake.seconds == [0.5]
     assert found.recognition == {
         "recognizer": "fake-1", "confidence": 0.8, "no_speech": 0.1, "note": "length",
     }  # fmt: skip
     assert found.held_out == MEASURED and found.calibrated
     given = predictor.predict(odd.voice(0.5), "it was 0.5", RATE)
     np.testing.assert_array_equal(found.logits, given.logits)
-    assert given.text_source == "gold" and given.recognition == {} and len(fake.heard) == 1
+    assert given.text_source == "gold" and given.recognition == {} and len(fake.seconds) == 1
     assert predictor.predict(odd.voice(0.5), "", RATE).text_source == "none"
     assert json.loads(json.dumps(found.as_dict()))["recognition"] == found.recognition
 
@@ -69,7 +69,7 @@ def test_each_window_reads_its_own_and_the_whole_is_written_once(model):
     found = Predictor(model, transcriber=fake).predict(odd.voice(2.5), rate=RATE)
     assert len(found.timeline) > 1 and found.text == "it was 2.5"
     assert {w.text for w in found.timeline} == {"it was 1"}
-    assert sorted(fake.heard) == [*[1.0] * len(found.timeline), 2.5]
+    assert sorted(fake.seconds) == [*[1.0] * len(found.timeline), 2.5]
 
 
 def test_without_speech_nothing_is_written(model):
@@ -77,7 +77,7 @@ def test_without_speech_nothing_is_written(model):
     predictor = Predictor(model, transcriber=fake)
     quiet, loud = predictor.predict([np.zeros(RATE, np.float32), odd.voice(0.5)], rate=RATE)
     assert (quiet.text, quiet.label, quiet.recognition) == ("", None, {})
-    assert loud.text == "it was 0.5" and fake.heard == [0.5]
+    assert loud.text == "it was 0.5" and fake.seconds == [0.5]
 
 
 def test_models_without_a_ctc_head_read_it_too(tmp_path, model):
@@ -93,7 +93,7 @@ def test_models_without_a_ctc_head_read_it_too(tmp_path, model):
     assert (found.text, found.text_source) == ("it was 0.5", "asr")
     audio_alone, fake = checkpoint_io.read(written(tmp_path, "audio")), Fake()
     found = Predictor(audio_alone, transcriber=fake).predict(odd.voice(0.5), rate=RATE)
-    assert found.text_source == "none" and not fake.heard
+    assert found.text_source == "none" and not fake.seconds
 
 
 def test_by_name_in_python_and_on_the_command_line(tmp_path, capsys):

@@ -116,7 +116,7 @@ def test_what_the_models_read_there(run, capsys):
         (["--data=emodb"], "expected a prepared dataset's name"),
         (["--data=speech_emotion/emodb"], "No prepared dataset speech_emotion/emodb"),
         (["--label_map={'froh': 'hap'}"], "name it by --data"),
-        (["--data=speech_emotion/abroad", "--text_source=heard"], "the choices are"),
+        (["--data=speech_emotion/abroad", "--text_source=guessed"], "the choices are"),
         (["--data=speech_emotion/abroad", "--text_source=asr"], "no transcript file"),
     ],
 )
