@@ -122,8 +122,9 @@ class Trainer:
 
     def start_from(self, config) -> None:
         """Takes a config that differs from the one so far in its seed or `init_from` alone."""
+        if (config.seed, config.init_from) != (self.config.seed, self.config.init_from):
+            self._params = None
         self.config = config
-        self._params = None
 
     def initial_state(self, total_steps: int, steps_per_epoch: int | None = None,
                       last_step: int | None = None,
