@@ -47,6 +47,22 @@ def base_encoders() -> tuple:
     )
 
 
+def large_encoders() -> tuple:
+    """Those of wav2vec2-large-lv60 (XLS-R and WavLM-large have its size) and RoBERTa-large."""
+    size = {
+        "hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16,
+        "intermediate_size": 4096,
+    }  # fmt: skip
+    audio = Wav2Vec2Config(
+        **size, activation_dropout=0.0, conv_bias=True, do_stable_layer_norm=True,
+        feat_extract_norm="layer",
+    )  # fmt: skip
+    return audio, RobertaConfig(
+        **size, vocab_size=50265, max_position_embeddings=514, type_vocab_size=1,
+        layer_norm_eps=1e-5,
+    )  # fmt: skip
+
+
 def tiny_encoders(kind=Wav2Vec2Config, **options) -> tuple:
     """The same with one layer of width 32 and without dropout; `options` are the audio config's."""
     size = {
@@ -180,9 +196,9 @@ def flops(jitted, *args) -> float:
     return float(jitted.lower(*args).cost_analysis()["flops"])
 
 
-def matmul_rate(width: int = MATMUL_WIDTH, repeats: int = 7) -> float:
-    """FLOP/s of a square float32 matrix product on the default device, median of `repeats`."""
-    x, product = jnp.ones((width, width)), jax.jit(jnp.matmul)
+def matmul_rate(width: int = MATMUL_WIDTH, repeats: int = 7, dtype="float32") -> float:
+    """FLOP/s of a square matrix product on the default device, median of `repeats`."""
+    x, product = jax.random.normal(jax.random.key(0), (width, width), dtype), jax.jit(jnp.matmul)
     jax.block_until_ready(product(x, x))
     return 2 * width**3 / np.median([timed(product, x, x)[0] for _ in range(repeats)])
 

@@ -46,6 +46,10 @@ def _encoder(config, modality, dtype, vocab_size=None):
     if hasattr(encoder, "window"):
         options["window"] = config.audio.window
     if modality == "audio":
+        if config.audio.attention_dropout >= 0:
+            hf.attention_dropout = config.audio.attention_dropout
+        if hasattr(encoder, "scan"):
+            options |= {"scan": _scans(config), "frozen": tuple(config.optimizer.frozen)}
         _check_layers(config.audio.layers, getattr(hf, "num_hidden_layers", 0))
         if hasattr(encoder, "layerdrop"):
             options |= {name: config.audio[name] for name in AUGMENTATION}
@@ -55,6 +59,12 @@ def _encoder(config, modality, dtype, vocab_size=None):
                 "support. Set it to 0."
             )
     return encoder(hf, **options)
+
+
+def _scans(config):
+    """Whether the speech encoder's layers are a loop; docs/performance.md has what it costs."""
+    wanted = config.model.scan_layers
+    return jax.default_backend() != "cpu" if wanted == "auto" else wanted == "yes"
 
 
 def _check_layers(wanted, count):
