@@ -178,7 +178,9 @@ def default() -> ml_collections.ConfigDict:
     data.normalize = "auto"  # utterance: zero mean, unit variance; none; auto: by encoder
     data.batch_size = 8  # training utterances per batch; the contrastive losses see these
     data.eval_batch_size = 16  # utterances per evaluation batch
-    data.buckets = 0  # padded lengths, each compiled once; 0: as few as max_padding allows
+    # padded lengths, each compiled once; 0: as few as max_padding allows, on accelerators fewer
+    # where those would take longer to compile than they save
+    data.buckets = 0
     data.max_padding = 0.10  # share of the samples fed that may be padding where buckets is 0
     data.threads = 4  # loader threads
     data.prefetch = 8  # batches prepared ahead

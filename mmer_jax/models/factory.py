@@ -1,5 +1,7 @@
 """From a config to the model, and to its first parameters."""
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -215,8 +217,9 @@ def init_params(model: MMER, config, seed: int, alphabet: Alphabet = ENGLISH) ->
       seed: of what is not pretrained.
       alphabet: of the CTC head.
     """
-    shapes = param_shapes(model)
-    params = jax.jit(model.init)(jax.random.key(seed), example_batch())["params"]
+    shapes, plain = param_shapes(model), as_evaluated(model)
+    init = shared(lambda: jax.jit(plain.init), "init", plain)
+    params = init(jax.random.key(seed), example_batch())["params"]
     for modality, name in _pretrained_parts(model, config).items():
         part = f"{modality}_encoder"
         adapter = config[modality].get("adapter", "")
@@ -226,6 +229,31 @@ def init_params(model: MMER, config, seed: int, alphabet: Alphabet = ENGLISH) ->
         head = ctc_head.load(config.audio.pretrained, params["ctc"]["linear"], alphabet, blank)
         params["ctc"] = {"linear": head}
     return params
+
+
+def as_evaluated(model: MMER) -> MMER:
+    """The model without what acts in training alone: most variants of an ablation have the same."""
+    model, encoder = model.clone(frozen=()), model.audio_encoder
+    if hasattr(encoder, "frozen"):
+        model = model.clone(audio_encoder=encoder.clone(frozen=()))
+    return model
+
+
+_SHARED = {}  # what the jitted functions of this process are made of -> the functions
+
+
+def shared(make: Callable, *made_of):
+    """`make()`, or what it gave before for equal parts, with the programs compiled since.
+
+    Args:
+      make: returns a jitted function.
+      *made_of: all that the function depends on. They are told apart by their `repr`: neither
+        modules nor Hugging Face's configs can be hashed.
+    """
+    key = repr(made_of)
+    if key not in _SHARED:
+        _SHARED[key] = make()
+    return _SHARED[key]
 
 
 def provenance(model: MMER, config) -> dict:

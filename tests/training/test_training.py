@@ -10,6 +10,7 @@ import pytest
 from mmer_jax import main
 from mmer_jax.data import folds, loader
 from mmer_jax.errors import UserError
+from mmer_jax.reporting import ablation
 from mmer_jax.training import cross_validation, evaluation, loop, sharding
 from mmer_jax.training.optimizer import merge
 from mmer_jax.training.trainer import Trainer
@@ -91,6 +92,14 @@ def test_compilations_equal_buckets(trainer):
     for batch in some_batches(trainer, 12):
         state, _ = trainer.train_step(state, sharding.place(batch, trainer.mesh))
     assert trainer.train_step._cache_size() == len(trainer.collator.buckets)
+
+
+def test_models_that_differ_in_training_alone_share_the_evaluation(prepared, tiny_config):
+    names = ("no_ctc", "original_losses", "frozen_encoders", "late_fusion")
+    variants, _ = ablation.make(tiny_config(prepared), names)
+    found = {v.name: Trainer.for_corpus(v.config).eval_step for v in variants}
+    full = found.pop("full")
+    assert {name for name, step in found.items() if step is full} == set(names) - {"late_fusion"}
 
 
 def interrupt_after(monkeypatch, steps):
