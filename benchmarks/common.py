@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import math
 import os
 import pathlib
 import platform
@@ -45,6 +46,22 @@ def base_encoders() -> tuple:
     return Wav2Vec2Config(activation_dropout=0.0), RobertaConfig(
         vocab_size=50265, max_position_embeddings=514, type_vocab_size=1, layer_norm_eps=1e-5
     )
+
+
+def large_encoders() -> tuple:
+    """Those of wav2vec2-large-lv60 (XLS-R and WavLM-large have its size) and RoBERTa-large."""
+    size = {
+        "hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16,
+        "intermediate_size": 4096,
+    }  # fmt: skip
+    audio = Wav2Vec2Config(
+        **size, activation_dropout=0.0, conv_bias=True, do_stable_layer_norm=True,
+        feat_extract_norm="layer",
+    )  # fmt: skip
+    return audio, RobertaConfig(
+        **size, vocab_size=50265, max_position_embeddings=514, type_vocab_size=1,
+        layer_norm_eps=1e-5,
+    )  # fmt: skip
 
 
 def tiny_encoders(kind=Wav2Vec2Config, **options) -> tuple:
@@ -180,9 +197,31 @@ def flops(jitted, *args) -> float:
     return float(jitted.lower(*args).cost_analysis()["flops"])
 
 
-def matmul_rate(width: int = MATMUL_WIDTH, repeats: int = 7) -> float:
-    """FLOP/s of a square float32 matrix product on the default device, median of `repeats`."""
-    x, product = jnp.ones((width, width)), jax.jit(jnp.matmul)
+def product_flops(jitted, *args) -> int:
+    """FLOPs of one call's matrix products and convolutions, two for each multiply-add."""
+
+    def count(jaxpr):
+        total = 0
+        for equation in jaxpr.eqns:
+            shapes = [x.aval.shape for x in (*equation.invars, *equation.outvars)]
+            if equation.primitive.name == "dot_general":
+                (contracted, _), _ = equation.params["dimension_numbers"]
+                total += 2 * math.prod(shapes[-1]) * math.prod(shapes[0][i] for i in contracted)
+            elif equation.primitive.name == "conv_general_dilated":
+                output, *kernel = equation.params["dimension_numbers"].rhs_spec
+                total += 2 * math.prod(shapes[-1]) * math.prod(shapes[1][i] for i in kernel)
+            times = equation.params["length"] if equation.primitive.name == "scan" else 1
+            for value in jax.tree.leaves(tuple(equation.params.values())):
+                if hasattr(value, "eqns") or hasattr(value, "jaxpr"):
+                    total += times * count(getattr(value, "jaxpr", value))
+        return total
+
+    return count(jitted.trace(*args).jaxpr.jaxpr)
+
+
+def matmul_rate(width: int = MATMUL_WIDTH, repeats: int = 7, dtype="float32") -> float:
+    """FLOP/s of a square matrix product on the default device, median of `repeats`."""
+    x, product = jax.random.normal(jax.random.key(0), (width, width), dtype), jax.jit(jnp.matmul)
     jax.block_until_ready(product(x, x))
     return 2 * width**3 / np.median([timed(product, x, x)[0] for _ in range(repeats)])
 
@@ -259,7 +298,8 @@ def describe() -> dict:
     known = cpuinfo.read_text() if cpuinfo.exists() else ""  # Linux alone has it
     processor = re.search(r"model name\s*: (.*)", known)
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / GIB
-    installed = {package.name: package.version for package in metadata.distributions()}
+    found = reversed(list(metadata.distributions()))  # the first of a name is the one imported
+    installed = {package.name: package.version for package in found}
     return {
         "processor": processor[1] if processor else platform.machine(),
         "cores": os.cpu_count(), "memory_gib": round(memory, 1), "backend": device.platform,

@@ -97,11 +97,11 @@ class TorchMMER(nn.Module):
 
     def encode_audio(self, audio, audio_length):
         """Speech [b, n] and its lengths -> frames [b, t, d], frame mask [b, t]."""
-        attended = (torch.arange(audio.shape[1])[None] < audio_length[:, None]).long()
+        attended = _until(audio_length, audio.shape[1]).long()
         attended = None if self.attends_padding else attended
         frames = self.audio_encoder(audio, attention_mask=attended).last_hidden_state
         count = self.audio_encoder._get_feat_extract_output_lengths(audio_length)
-        return frames, torch.arange(frames.shape[1])[None] < count[:, None]
+        return frames, _until(count, frames.shape[1])
 
     def fuse_text(self, frames, frame_mask, ids, mask):
         """Frames and tokens [b, s] -> utterance vector [b, 2d]."""
@@ -137,6 +137,11 @@ class TorchMMER(nn.Module):
         return x.amax(1)
 
 
+def _until(lengths, count):
+    """Lengths [b] -> bool [b, count], true before each."""
+    return torch.arange(count, device=lengths.device)[None] < lengths[:, None]
+
+
 _LEAVES = {
     "kernel": "weight", "scale": "weight", "embedding": "weight", "bias": "bias",
     "weight_g": "parametrizations.weight.original0",
@@ -167,7 +172,7 @@ def losses(out: dict, batch: dict, temperature: float = 0.07) -> dict:
     Every row of the batch counts, and each class has two or more rows.
     """
     z, z_aug = F.normalize(out["projection"]), F.normalize(out["aug_projection"])
-    similarity, target = z @ z_aug.T / temperature, torch.arange(len(z))
+    similarity, target = z @ z_aug.T / temperature, torch.arange(len(z), device=z.device)
     return _weighted({
         "ce": F.cross_entropy(out["logits"], batch["label"]),
         "ctc": _ctc(out, batch).mean(),
@@ -204,7 +209,7 @@ def _ctc(out, batch):
 
 
 def _scl(z, label, temperature):
-    itself = torch.eye(len(z), dtype=torch.bool)
+    itself = torch.eye(len(z), dtype=torch.bool, device=z.device)
     scores = (z @ z.T / temperature).masked_fill(itself, -torch.inf)
     positive = (label[:, None] == label[None]) & ~itself
     log_p = scores.log_softmax(-1).masked_fill(~positive, 0.0)
@@ -217,13 +222,13 @@ def tensors(batch: dict) -> dict:
     return {name: torch.from_numpy(whole(x)) for name, x in batch.items()}
 
 
-def adamw(model: TorchMMER, options):
-    """PyTorch's AdamW with `config.optimizer`'s numbers; freezes convolutions and text encoder."""
+def adamw(model: TorchMMER, options, **more):
+    """AdamW with `config.optimizer`'s numbers and `more`; freezes convolutions, text encoder."""
     model.audio_encoder.feature_extractor._freeze_parameters()  # spares the gradient through it too
     model.text_encoder.requires_grad_(False)
     return torch.optim.AdamW(
         [p for p in model.parameters() if p.requires_grad], lr=options.learning_rate,
-        betas=(options.b1, options.b2), eps=options.eps, weight_decay=options.weight_decay,
+        betas=(options.b1, options.b2), eps=options.eps, weight_decay=options.weight_decay, **more,
     )  # fmt: skip
 
 

@@ -51,6 +51,7 @@ CHOICES = {
     "model.dtype": ("float32", "bfloat16"),
     "model.precision": ("default", "tensorfloat32", "float32"),
     "model.remat": ("none", "layers"),
+    "model.scan_layers": ("auto", "yes", "no"),
     "optimizer.decay": ("matrices", "all"),
     "optimizer.schedule": ("constant", "linear", "cosine"),
     "selection_metric": (*METRICS, "loss"),
@@ -67,6 +68,7 @@ RANGES = {
     "data.threads": (1, 256),
     "data.prefetch": (1, 1024),
     "audio.subsample": (1, 64),
+    "audio.attention_dropout": (-1.0, 0.99),
     "audio.layerdrop": (0.0, 0.99),
     "audio.mask_time_prob": (0.0, 1.0),
     "audio.mask_time_length": (1, 1000),
@@ -115,6 +117,8 @@ _LATER = {
     "audio.mask_feature_prob": 0.0,
     "audio.mask_feature_length": 10,
     "losses.ctc.alphabet": "english",
+    "audio.attention_dropout": -1.0,
+    "model.scan_layers": "auto",
 }
 _FORMS = {"literature": "standard", "released": "original"}
 # Old name -> new name, and old value -> new value; a value that isn't listed stays as it is.
@@ -174,7 +178,9 @@ def default() -> ml_collections.ConfigDict:
     data.normalize = "auto"  # utterance: zero mean, unit variance; none; auto: by encoder
     data.batch_size = 8  # training utterances per batch; the contrastive losses see these
     data.eval_batch_size = 16  # utterances per evaluation batch
-    data.buckets = 0  # padded lengths, each compiled once; 0: as few as max_padding allows
+    # padded lengths, each compiled once; 0: as few as max_padding allows, on accelerators fewer
+    # where those would take longer to compile than they save
+    data.buckets = 0
     data.max_padding = 0.10  # share of the samples fed that may be padding where buckets is 0
     data.threads = 4  # loader threads
     data.prefetch = 8  # batches prepared ahead
@@ -206,6 +212,7 @@ def default() -> ml_collections.ConfigDict:
     audio.mask_time_length = 10  # frames of such a span
     audio.mask_feature_prob = 0.0  # in training: share of an utterance's features that become 0
     audio.mask_feature_length = 10  # features of such a span
+    audio.attention_dropout = -1.0  # rate on its attention weights; below 0: as its checkpoint says
     audio.subsample = 1  # frames of 20 ms whose mean is one frame of the model's
 
     c.text = text = ml_collections.ConfigDict()
@@ -230,6 +237,8 @@ def default() -> ml_collections.ConfigDict:
     model.dtype = "float32"  # of the computation; parameters, softmax, norms, losses stay float32
     model.precision = "default"  # of products: the device's; tensorfloat32 or float32 at least
     model.remat = "none"  # layers: computed again for the gradient; less memory on accelerators
+    # the speech encoder's layers in a loop of the compiled program, which compiles in less time
+    model.scan_layers = "auto"
 
     c.losses = losses = ml_collections.ConfigDict()
     for name, loss in LOSSES.items():

@@ -5,11 +5,13 @@ Measurements: docs/performance.md.
 | operation | plain twin | what the fast version saves | where |
 |-|-|-|-|
 | `attend` | `plain_attend` | two of three stored maps [b, h, t, s] | everywhere |
+| `fused_attend` | `plain_attend` | all of them | NVIDIA GPUs in bfloat16, without dropout |
 | `gelu` | `plain_gelu` | two of three stored arrays | everywhere |
 | `keep_mask` | `plain_keep_mask` | three of four random bytes | everywhere |
 | `grouped_conv` | `plain_grouped_conv` | time of the kernel's gradient | CPUs |
 """
 
+import contextlib
 import functools
 
 import jax
@@ -67,8 +69,10 @@ def _attend_and_store(q, k, v, bias, positions, keep, scale):
     """Results, and what is stored for the derivative."""
     scores = jnp.einsum("bhtn,bhsn->bhts", q, k, preferred_element_type=jnp.float32) + bias
     weights = jax.nn.softmax(scores if positions is None else scores + positions)
-    signed = weights if keep is None else jnp.where(keep, weights, -weights)
-    kept = jax.nn.relu(signed).astype(v.dtype)
+    # In bfloat16 the map takes half of the memory; what V is multiplied with is the same.
+    signed = weights.astype(v.dtype)
+    signed = signed if keep is None else jnp.where(keep, signed, -signed)
+    kept = jax.nn.relu(signed)
     merged = jnp.einsum("bhts,bhsn->bhtn", kept, v).swapaxes(1, 2) * jnp.asarray(scale, v.dtype)
     return (merged, weights), (q, k, v, signed, merged)
 
@@ -86,7 +90,7 @@ def _attend_backward(scale, saved, cotangents):
         d_merged = jnp.zeros_like(merged)
     dy = d_merged.swapaxes(1, 2) * jnp.asarray(scale, v.dtype)
     # Not the forward pass' relu, or XLA would find it computed already, and keep it from there.
-    kept = jnp.where(signed > 0, signed, 0).astype(v.dtype)
+    kept = jnp.where(signed > 0, signed, 0)
     dv = jnp.einsum("bhts,bhtn->bhsn", kept, dy)
     dw = jnp.einsum("bhtn,bhsn->bhts", dy, v, preferred_element_type=jnp.float32)
     dw = jnp.where(signed > 0, dw, 0)
@@ -94,7 +98,7 @@ def _attend_backward(scale, saved, cotangents):
     # result and its cotangent, which spares a pass over the weights (Dao et al. 2022).
     product = d_merged.astype(jnp.float32) * merged.astype(jnp.float32)
     mean = jnp.sum(product, -1).swapaxes(1, 2)[..., None]
-    weights = jnp.abs(signed)
+    weights = jnp.abs(signed).astype(jnp.float32)
     if not isinstance(d_weights, SymbolicZero):
         dw += d_weights
         mean += jnp.sum(d_weights * weights, -1, keepdims=True)
@@ -107,6 +111,52 @@ def _attend_backward(scale, saved, cotangents):
 
 
 _attend.defvjp(_attend_forward, _attend_backward, symbolic_zeros=True)
+
+
+def fused_attend(q, k, v, mask):
+    """As `plain_attend` without dropout and positions, by cuDNN, which stores no map.
+
+    Args:
+      q: [b, t, h, n], float16 or bfloat16.
+      k, v: [b, s, h, n].
+      mask: [b, s], ones, one at least, then zeros.
+
+    Returns:
+      [b, t, h, n].
+    """
+    # Its derivative takes even lengths alone.
+    count, lengths = q.shape[1], (mask > 0).sum(-1).astype(jnp.int32)
+    q, k, v = (jnp.pad(x, ((0, 0), (0, x.shape[1] % 2), (0, 0), (0, 0))) for x in (q, k, v))
+    return jax.nn.dot_product_attention(
+        q, k, v, key_value_seq_lengths=lengths, implementation="cudnn"
+    )[:, :count]
+
+
+_portable = False
+
+
+@contextlib.contextmanager
+def portable():
+    """What is traced within holds for every platform: no `fused_attend`."""
+    global _portable
+    before, _portable = _portable, True
+    try:
+        yield
+    finally:
+        _portable = before
+
+
+def can_fuse(q, heads: int) -> bool:
+    """Whether `fused_attend` runs on the default device, for queries [b, t, d] of `heads` heads."""
+    device, width = jax.devices()[0], q.shape[-1] // heads
+    return (
+        not _portable
+        and device.platform == "gpu"
+        and "nvidia" in device.device_kind.lower()
+        and q.dtype in (jnp.float16, jnp.bfloat16)
+        and width % 8 == 0
+        and width <= 128
+    )
 
 
 def plain_gelu(x: jax.Array) -> jax.Array:

@@ -79,7 +79,7 @@ def _prepare(folder, **options):
 def compiled_once():
     """Equal models share their jitted functions: tests build the same ones again and again."""
     from mmer_jax.inference import predictor
-    from mmer_jax.training import step, trainer
+    from mmer_jax.training import step
 
     def shared(module, name, key):
         function, made = getattr(module, name), {}
@@ -97,8 +97,7 @@ def compiled_once():
         train = config.train.chunk_size, config.train.accumulation
         return repr((model, config.optimizer, config.losses, train, places))
 
-    for module in (predictor, trainer):
-        shared(module, "make_forward", lambda *args, **options: repr((args, options)))
+    shared(predictor, "make_forward", lambda *args, **options: repr((args, options)))
     shared(step, "make_train_step", of_step)
 
 

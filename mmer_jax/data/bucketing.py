@@ -9,6 +9,11 @@ SHORTEST = 8_000  # samples of the smallest bucket: enough frames for every enco
 FRAME = 320  # samples of edges' steps, 20 ms, an encoder's frame: finer edges save nothing
 MOST = 32  # buckets that an automatic choice may make; each is a compilation
 NEARLY = 0.01  # of padding share: what fewer compilations are worth where the aim is out of reach
+# Samples that an accelerator trains on in the time that a bucket's programs, for training and
+# evaluation, take to compile: an estimate, 30 s at 7000 s of speech per second, the order of a
+# base-size model in bfloat16 on an H100. One number for all models and devices, so that the
+# variants of a model have the same batches.
+COMPILING = 200_000 * 16_000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,13 +34,15 @@ class Choice:
     """Edges, the worst `padding` share of the sets they were chosen for, and if it is `reached`.
 
     Not `reached`: no number of buckets up to `MOST` gets the padding down to the share asked for.
-    `floor` is the padding that no bucket saves, see `least_padding`.
+    `floor` is the padding that no bucket saves, see `least_padding`. `wanted` is the number of
+    buckets that the share asks for, whatever they take to compile.
     """
 
     edges: tuple[int, ...]
     padding: float
     reached: bool
     floor: float
+    wanted: int
 
 
 def edges_by_count(lengths, most: int, longest: int, weights=None) -> list[tuple[int, ...]]:
@@ -82,23 +89,36 @@ def _walk_back(levels, history):
     return tuple(reversed(edges))
 
 
-def choose(candidates, sets, batch_size: int, max_padding: float) -> Choice:
+def choose(candidates, sets, batch_size: int, max_padding: float, passes: int = 0) -> Choice:
     """The fewest buckets that keep the padding of every set at or below `max_padding`.
 
-    Where none does, the fewest that come within `NEARLY` of the least padding reachable.
+    Where none does, the fewest that come within `NEARLY` of the least padding reachable. With
+    `passes`, of these and fewer ones those that take the least time,
+
+        samples fed in all passes over all sets + COMPILING * buckets
+
+    Nothing that is measured, only lengths: the same run has the same buckets again.
 
     Args:
       candidates: edges to choose from, by rising number, as `edges_by_count` gives them.
       sets: int arrays [n, v] of lengths (see `padding_share`), each what one pass may feed.
       batch_size: rows of every batch.
       max_padding: share of the fed samples.
+      passes: over each set, in the whole run, where compiling takes the time of much training, as
+        on accelerators; 0: compiling does not count.
     """
-    shares = [max(padding_share(s, e, batch_size) for s in sets) for e in candidates]
+    table = [[padding_share(s, e, batch_size) for s in sets] for e in candidates]
+    shares = [max(row) for row in table]
     reached = min(shares) <= max_padding
     limit = max_padding if reached else min(shares) + NEARLY
-    first = next(i for i, share in enumerate(shares) if share <= limit)
-    floor = max(least_padding(s, candidates[first][-1]) for s in sets)
-    return Choice(candidates[first], shares[first], reached, floor)
+    chosen = first = next(i for i, share in enumerate(shares) if share <= limit)
+    if passes:
+        own = [int(np.minimum(s, candidates[-1][-1]).sum()) for s in sets]
+        fed = [sum(n / (1 - share) for n, share in zip(own, row)) for row in table[: first + 1]]
+        costs = [passes * n + COMPILING * len(e) for n, e in zip(fed, candidates)]
+        chosen = costs.index(min(costs))
+    floor = max(least_padding(s, candidates[chosen][-1]) for s in sets)
+    return Choice(candidates[chosen], shares[chosen], reached, floor, len(candidates[first]))
 
 
 def bucket_of(samples, edges):

@@ -61,6 +61,7 @@ class Collator:
       two_views: whether any of the run's losses reads the augmented view.
       training_sides: of the folds, lists of utterances; None: of those of the config's protocol.
       asr_transcripts: utterance id -> what a recogniser wrote; None where none did.
+      counts_compiling: whether the buckets are chosen by the time to compile them, too.
 
     Attributes:
       asr_transcripts: as given, or {}.
@@ -74,7 +75,8 @@ class Collator:
     """
 
     def __init__(self, config, corpus: Corpus, preprocessor: Preprocessor, two_views: bool,
-                 training_sides=None, asr_transcripts=None):  # fmt: skip
+                 training_sides=None, asr_transcripts=None,
+                 counts_compiling: bool = False):  # fmt: skip
         self.corpus, self.preprocessor = corpus, preprocessor
         self.asr_transcripts = asr_transcripts or {}
         self._modalities = tuple(config.model.modalities)
@@ -86,7 +88,8 @@ class Collator:
             made = folds.make(corpus.utterances, config)
             sets = [folds.train_test(corpus.utterances, fold)[0] for fold in made]
         self.augmented = two_views and any(self._has_view(u) for us in sets for u in us)
-        self.choice = self._choice(config.data, sets)
+        passes = max(config.train.epochs, 1) if training_sides is None else 1
+        self.choice = self._choice(config.data, sets, passes if counts_compiling else 0)
         self.edges = self.choice.edges
         self.buckets = bucketing.make_buckets(self.edges, *self._smallest_shapes())
         self.features = {}
@@ -109,7 +112,7 @@ class Collator:
         """Whether a pass of training feeds an augmented recording of the utterance."""
         return self.augmented and "audio" in self._modalities and self._has_view(utterance)
 
-    def _choice(self, data, sets):
+    def _choice(self, data, sets, passes):
         lengths, weights = [], []
         for u in self.corpus.utterances:
             # One length for each recording that may be drawn: the longer one of the two views.
@@ -124,6 +127,7 @@ class Collator:
             [self.view_lengths(us, (0, 0)) for us in sets],
             data.batch_size,
             data.max_padding,
+            0 if data.buckets else passes,
         )
 
     def _smallest_shapes(self):

@@ -144,6 +144,7 @@ def exported(model, params, bucket: Bucket) -> jax_export.Exported:
     """
     from flax import traverse_util
 
+    from mmer_jax import ops
     from mmer_jax.models.mmer import make_forward
 
     # A program pads its inputs, and padding must not change an answer.
@@ -152,7 +153,8 @@ def exported(model, params, bucket: Bucket) -> jax_export.Exported:
     @jax.jit
     def predict(params, *arrays):
         params = traverse_util.unflatten_dict(params, sep="/")
-        return forward(params, dict(zip(bucket.inputs, arrays)))
+        with ops.portable():
+            return forward(params, dict(zip(bucket.inputs, arrays)))
 
     flat = traverse_util.flatten_dict(params, sep="/")
     shapes = {name: jax.ShapeDtypeStruct(x.shape, np.float32) for name, x in flat.items()}

@@ -1,5 +1,7 @@
 """From a config to the model, and to its first parameters."""
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -46,6 +48,10 @@ def _encoder(config, modality, dtype, vocab_size=None):
     if hasattr(encoder, "window"):
         options["window"] = config.audio.window
     if modality == "audio":
+        if config.audio.attention_dropout >= 0:
+            hf.attention_dropout = config.audio.attention_dropout
+        if hasattr(encoder, "scan"):
+            options |= {"scan": _scans(config), "frozen": tuple(config.optimizer.frozen)}
         _check_layers(config.audio.layers, getattr(hf, "num_hidden_layers", 0))
         if hasattr(encoder, "layerdrop"):
             options |= {name: config.audio[name] for name in AUGMENTATION}
@@ -55,6 +61,12 @@ def _encoder(config, modality, dtype, vocab_size=None):
                 "support. Set it to 0."
             )
     return encoder(hf, **options)
+
+
+def _scans(config):
+    """Whether the speech encoder's layers are a loop; docs/performance.md has what it costs."""
+    wanted = config.model.scan_layers
+    return jax.default_backend() != "cpu" if wanted == "auto" else wanted == "yes"
 
 
 def _check_layers(wanted, count):
@@ -205,8 +217,9 @@ def init_params(model: MMER, config, seed: int, alphabet: Alphabet = ENGLISH) ->
       seed: of what is not pretrained.
       alphabet: of the CTC head.
     """
-    shapes = param_shapes(model)
-    params = jax.jit(model.init)(jax.random.key(seed), example_batch())["params"]
+    shapes, plain = param_shapes(model), as_evaluated(model)
+    init = shared(lambda: jax.jit(plain.init), "init", plain)
+    params = init(jax.random.key(seed), example_batch())["params"]
     for modality, name in _pretrained_parts(model, config).items():
         part = f"{modality}_encoder"
         adapter = config[modality].get("adapter", "")
@@ -216,6 +229,31 @@ def init_params(model: MMER, config, seed: int, alphabet: Alphabet = ENGLISH) ->
         head = ctc_head.load(config.audio.pretrained, params["ctc"]["linear"], alphabet, blank)
         params["ctc"] = {"linear": head}
     return params
+
+
+def as_evaluated(model: MMER) -> MMER:
+    """The model without what acts in training alone: most variants of an ablation have the same."""
+    model, encoder = model.clone(frozen=()), model.audio_encoder
+    if hasattr(encoder, "frozen"):
+        model = model.clone(audio_encoder=encoder.clone(frozen=()))
+    return model
+
+
+_SHARED = {}  # what the jitted functions of this process are made of -> the functions
+
+
+def shared(make: Callable, *made_of):
+    """`make()`, or what it gave before for equal parts, with the programs compiled since.
+
+    Args:
+      make: returns a jitted function.
+      *made_of: all that the function depends on. They are told apart by their `repr`: neither
+        modules nor Hugging Face's configs can be hashed.
+    """
+    key = repr(made_of)
+    if key not in _SHARED:
+        _SHARED[key] = make()
+    return _SHARED[key]
 
 
 def provenance(model: MMER, config) -> dict:

@@ -1,12 +1,14 @@
 """Layers that the encoders and the fusion network are built of."""
 
 import functools
+import re
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
+from flax import traverse_util
 
-from mmer_jax.ops import attend, gelu, grouped_conv, keep_mask
+from mmer_jax.ops import attend, can_fuse, fused_attend, gelu, grouped_conv, keep_mask
 
 
 class Dropout(nn.Module):
@@ -152,11 +154,16 @@ def multi_head(q, k, v, mask, heads: int, dropout: float, deterministic: bool, p
     Returns:
       [b, t, d], and the weights before dropout, float32 [b, heads, t, s].
     """
-    q, k, v = (x.reshape(*x.shape[:2], heads, -1) for x in (q, k, v))
+    q, k, v = (split_heads(x, heads) for x in (q, k, v))
     shape = (q.shape[0], heads, q.shape[1], k.shape[1])
     drawn = Dropout(dropout).draw(shape, deterministic)
     merged, weights = attend(q, k, v, mask, *drawn, positions)
     return merged.reshape(*merged.shape[:2], -1), weights
+
+
+def split_heads(x, heads: int):
+    """[b, t, d] -> [b, t, heads, d / heads]."""
+    return x.reshape(*x.shape[:2], heads, -1)
 
 
 class EncoderPart(nn.Module):
@@ -182,20 +189,26 @@ class Layers(EncoderPart):
         beside its states: what all layers need and one computes.
       count: how many.
       layerdrop: probability of each to be left out, in training. One that begins `shared` stays.
+      scan: see `AudioEncoder`.
+      frozen: `config.optimizer.frozen`.
     """
 
     kind: type[nn.Module] | None = None
     count: int = 0
     layerdrop: float = 0.0
+    scan: bool = False
+    frozen: tuple[str, ...] = ()
 
     @nn.compact
     def __call__(self, hidden, mask, deterministic):
         """[b, t, d], [b, t] -> count + 1 arrays [b, t, d]: the input, then after each layer."""
         kind = rematerialized(self.kind, self.remat, deterministic_at=3)
-        states, shared = [hidden], None
         stay = None
         if self.layerdrop and not deterministic:
             stay = draw_layers(self.make_rng("dropout"), self.layerdrop, self.count)
+        if self.scan and not self.is_initializing():
+            return self._scanned(kind, hidden, mask, deterministic, stay)
+        states, shared = [hidden], None
         for i in range(self.count):
             layer, before = kind(self.config, self.dtype, name=str(i)), shared
             state, shared = layer(states[-1], mask, deterministic, before)
@@ -203,6 +216,55 @@ class Layers(EncoderPart):
                 state = jnp.where(stay[i], state, states[-1])
             states.append(state)
         return states
+
+    def _scanned(self, kind, hidden, mask, deterministic, stay):
+        """As `__call__`: layers of one form that follow each other are one compiled loop's."""
+        layer, params = kind(self.config, self.dtype, parent=None), self.variables["params"]
+        draws = not deterministic and self.has_rng("dropout")
+        keys = jax.random.split(self.make_rng("dropout"), self.count) if draws else None
+
+        def apply(hidden, inputs, before):
+            own, key, stays = inputs
+            rngs = {"dropout": key} if draws else {}
+            args = hidden, mask, deterministic, before
+            state, after = layer.apply({"params": own}, *args, rngs=rngs)
+            if stays is not None and (before is not None or after is None):
+                state = jnp.where(stays, state, hidden)
+            return state, after
+
+        states, shared = [hidden], None
+        for first, end in self._runs(params):
+            inputs = [(params[str(i)], *jax.tree.map(lambda x, i=i: x[i], (keys, stay)))
+                      for i in range(first, end)]  # fmt: skip
+            if end == first + 1:
+                state, shared = apply(states[-1], inputs[0], shared)
+                states.append(state)
+                continue
+
+            def step(hidden, inputs, before=shared):
+                state, _ = apply(hidden, inputs, before)
+                return state, state
+
+            stacked = jax.tree.map(lambda *x: jnp.stack(x), *inputs)
+            states += jnp.unstack(jax.lax.scan(step, states[-1], stacked)[1])
+        return states
+
+    def _runs(self, params):
+        """(first, end) of the layers that follow each other with the same names, and tune the same.
+
+        A frozen layer has no gradient to compute; in a loop all layers have one or none.
+        """
+
+        def form(i):
+            path = (*self.path, str(i))
+            names = ["/".join(k) for k in traverse_util.flatten_dict(params[str(i)])]
+            whole = [f"{'/'.join(path)}/{name}" for name in names]
+            fixed = [any(re.fullmatch(p, name) for p in self.frozen) for name in whole]
+            return sorted(zip(names, fixed))
+
+        forms = [form(i) for i in range(self.count)]
+        starts = [i for i in range(self.count) if not i or forms[i] != forms[i - 1]]
+        return list(zip(starts, [*starts[1:], self.count]))
 
 
 def draw_layers(key, layerdrop: float, count: int) -> jax.Array:
@@ -242,7 +304,12 @@ class SelfAttention(nn.Module):
         q = dense("q_proj")(hidden)
         k = dense("k_proj", self.key_bias)(hidden)
         v = dense("v_proj")(hidden)
-        merged, _ = multi_head(q, k, v, mask, self.heads, self.dropout, deterministic, positions)
+        if (deterministic or not self.dropout) and positions is None and can_fuse(q, self.heads):
+            merged = fused_attend(*(split_heads(x, self.heads) for x in (q, k, v)), mask)
+            merged = merged.reshape(hidden.shape)
+        else:
+            options = self.heads, self.dropout, deterministic, positions
+            merged, _ = multi_head(q, k, v, mask, *options)
         return dense("out_proj")(merged), shared
 
     def dense(self, features, name, bias=True):

@@ -6,7 +6,6 @@ audio encoder's hidden states before any training, a linear probe (Alain and Ben
 intermediate layers using linear classifier probes", 2016), of each layer and of all together.
 """
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from sklearn.dummy import DummyClassifier
@@ -20,7 +19,7 @@ from mmer_jax.metrics import classification
 from mmer_jax.models.layers import masked_statistics
 from mmer_jax.models.mmer import jit_at
 from mmer_jax.training import checkpoint_io, sharding
-from mmer_jax.training.evaluation import outputs
+from mmer_jax.training.evaluation import fetched, outputs
 from mmer_jax.training.trainer import Trainer
 
 C = 0.1  # inverse strength of the probes' L2 penalty, of standardised features
@@ -89,7 +88,7 @@ def _pooled_states(trainer, utterances):
     whole = sharding.replicated(trainer.mesh)
     forward = jit_at(pool, trainer.model.precision, out_shardings=whole)
     found = {}
-    for indices, out in outputs(trainer, forward, trainer.trained_state(params), utterances):
-        rows = jax.device_get(out)
+    batches = outputs(trainer, forward, trainer.trained_state(params), utterances)
+    for indices, rows in fetched(batches):
         found |= {i: row for i, row in zip(indices.tolist(), rows) if i >= 0}
     return np.stack([found[i] for i in range(len(utterances))])

@@ -120,6 +120,12 @@ def make_trainer(config, alphabet: Alphabet | None = None) -> Trainer:
         for line in about(trainer):
             print(line, flush=True)
     limit = config.data.max_padding
+    if len(f.edges) < f.choice.wanted:
+        print(
+            f"config.data.max_padding={limit} asks for {f.choice.wanted} buckets: the others would "
+            "take longer to compile than they save.",
+            flush=True,
+        )
     if not config.data.buckets and not f.choice.reached:
         views = "the two views of an utterance differ too much in length."
         rows = f"too few utterances are of like length for batches of {config.data.batch_size}."

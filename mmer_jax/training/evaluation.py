@@ -1,5 +1,7 @@
 """Forward passes over utterances of a trainer's corpus."""
 
+import collections
+
 import jax
 import numpy as np
 
@@ -8,6 +10,8 @@ from mmer_jax.metrics import asr, calibration, classification, reliability
 from mmer_jax.training import sharding
 from mmer_jax.training.optimizer import merge
 from mmer_jax.training.trainer import Trainer
+
+IN_FLIGHT = 4  # batches whose outputs are waited for while the next one is given to the devices
 
 
 def predict(trainer: Trainer, state, utterances, texts=None) -> dict:
@@ -25,9 +29,8 @@ def predict(trainer: Trainer, state, utterances, texts=None) -> dict:
     """
     logits = np.zeros((len(utterances), len(trainer.label_names)), np.float32)
     recognized, out = [""] * len(utterances), {}
-    for indices, out in outputs(trainer, trainer.eval_step, state, utterances, texts):
+    for indices, out in fetched(outputs(trainer, trainer.eval_step, state, utterances, texts)):
         # The rows of all processes: each fills in the same whole table.
-        out = jax.device_get(out)
         logits[indices[indices >= 0]] = out["logits"][indices >= 0]
         for index, symbols in zip(indices, out.get("symbols", ())):
             if index >= 0:
@@ -53,6 +56,33 @@ def outputs(trainer: Trainer, forward, state, utterances, texts=None):
     with trainer.to_devices(batches) as placed:
         for i, batch in enumerate(placed):
             yield batches.row_indices(i), forward(params, batch)
+
+
+def fetched(batches):
+    """The outputs on the host: the devices go on with the next batches meanwhile.
+
+    Args:
+      batches: (anything, outputs on the devices), such as `outputs` yields.
+
+    Yields:
+      The same with numpy arrays, in their order.
+    """
+    waiting = collections.deque()
+    for indices, out in batches:
+        start_copies(out)
+        waiting.append((indices, out))
+        if len(waiting) > IN_FLIGHT:
+            indices, out = waiting.popleft()
+            yield indices, jax.device_get(out)
+    while waiting:
+        indices, out = waiting.popleft()
+        yield indices, jax.device_get(out)
+
+
+def start_copies(tree) -> None:
+    """Has arrays copied to the host as soon as they are computed; waits for nothing."""
+    for x in jax.tree.leaves(tree):
+        x.copy_to_host_async()
 
 
 def measure_heldout(trainer: Trainer, state, utterances) -> dict[str, dict]:

@@ -106,20 +106,14 @@ class Progress:
         hidden = not (sys.stderr.isatty() and processes.is_first())
         self._bar = tqdm.tqdm(total=total, initial=start, desc=title, unit="step", disable=hidden)
 
-    def update(self, step: int, utterances: int, loss: float | None = None) -> None:
-        """After each step: its number from 1, its utterances, and the loss where it is known."""
+    def update(self, step: int, utterances: int) -> None:
+        """After each step is given to the devices: its number from 1, and its utterances."""
         self._utterances += utterances
         self._bar.update(step - self._step)
         self._step = step
-        if loss is not None:
-            self._show(loss)
 
-    def say(self, text: str) -> None:
-        """A line that stays."""
-        with self._bar.external_write_mode():
-            print(f"{self._title}: {text}", flush=True)
-
-    def _show(self, loss):
+    def show(self, loss: float) -> None:
+        """The loss, when it is known, with speed and time left."""
         now = time.monotonic()
         rate = self._utterances / max(now - self._began, 1e-9)
         self._bar.set_postfix_str(f"loss {loss:.3f}, {rate:.0f} utterances/s")
@@ -130,6 +124,11 @@ class Progress:
                 f"step {self._step}/{self._total}, loss {loss:.3f}, {rate:.0f} utterances/s, "
                 f"{per_step * (self._total - self._step):.0f} s left"
             )
+
+    def say(self, text: str) -> None:
+        """A line that stays."""
+        with self._bar.external_write_mode():
+            print(f"{self._title}: {text}", flush=True)
 
     def close(self) -> None:
         """Takes the bar away."""

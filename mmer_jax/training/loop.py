@@ -10,7 +10,7 @@ from mmer_jax.errors import UserError
 from mmer_jax.metrics import METRICS, classification
 from mmer_jax.training import sharding
 from mmer_jax.training.checkpoint import Checkpoints
-from mmer_jax.training.evaluation import predict
+from mmer_jax.training.evaluation import predict, start_copies
 from mmer_jax.training.logging import MetricsWriter, Progress
 from mmer_jax.training.trainer import Trainer
 
@@ -21,7 +21,8 @@ def train(trainer: Trainer, title: str, folder: str, utterances, validation=None
 
     The order within a pass of the loop is a contract: evaluate, save, refresh the ASR
     transcripts, next batch, step, log. They depend on the saved state alone, so a resumed run has
-    the same.
+    the same. The metrics are read when the next ones are due, so that the devices always have steps
+    to do; those of an epoch before it is evaluated.
 
     Args:
       trainer: of the run, with a corpus.
@@ -67,20 +68,33 @@ def train(trainer: Trainer, title: str, folder: str, utterances, validation=None
     if start:
         progress.say(f"goes on after epoch {-(-start // epoch_steps)} of {epochs}")
 
-    pending, clock = [], _clock(iterator)
+    def log(interval=None):
+        """Logs the interval before, and keeps this one, which the devices may not have done yet."""
+        nonlocal due
+        if due:
+            means = _means(*due)
+            writer.write(due[0], {f"train/{k}": mean for k, mean in means.items()})
+            progress.show(means["loss"])
+        due = interval
+
+    pending, due, clock = [], None, _clock(iterator)
     try:
         for step in range(start, total + 1):
             if step > start and (step % epoch_steps == 0 or step == total):
+                log()  # waits for the steps: the clock counts them, and none that diverged is saved
                 # 1. evaluate
                 waiting = clock()
                 entry = _validate(trainer, state, validation, step, epoch_steps)
                 history.append(entry)
                 if validation is not None:
                     writer.write(step, {f"select/{k}": entry[k] for k in (*METRICS, "loss")})
-                line = _line(entry, config, epochs)
-                progress.say(f"{line} ({100 * waiting:.1f} % waiting for data)")
                 # 2. save
+                began = time.monotonic()
                 checkpoints.save(step, state, iterator, history, entry["score"])
+                progress.say(
+                    f"{_line(entry, config, epochs)} ({100 * waiting:.1f} % waiting for data, "
+                    f"{time.monotonic() - began:.2f} s for the checkpoint)"
+                )
                 # 3. refresh the ASR transcripts
                 if step < total:
                     iterator = refresh_transcripts(trainer, state, utterances, batches, iterator)
@@ -95,10 +109,9 @@ def train(trainer: Trainer, title: str, folder: str, utterances, validation=None
             pending.append(values)
             progress.update(step + 1, batches.num_valid(step))
             if (step + 1) % config.train.log_every == 0 or (step + 1) % epoch_steps == 0:
-                means = _means(pending, step + 1)  # waits for the steps: the clock counts them
+                start_copies(pending)
+                log((step + 1, pending))
                 pending = []
-                writer.write(step + 1, {f"train/{k}": mean for k, mean in means.items()})
-                progress.update(step + 1, 0, means["loss"])
         if history:
             state, _ = checkpoints.restore(selected(history)["step"], state)
     finally:
@@ -157,7 +170,7 @@ def _validate(trainer, state, utterances, step, epoch_steps):
     return entry
 
 
-def _means(pending, step):
+def _means(step, pending):
     values = jax.device_get(pending)
     means = {name: float(np.mean([v[name] for v in values])) for name in values[0]}
     if not np.isfinite(means["loss"]):

@@ -85,7 +85,10 @@ class Trainer:
         preprocessor = factory.preprocessor(config, tokenizer, alphabet=alphabet)
         asr = transcripts.of_config(config, corpus) if sides is None else None
         texts = asr and asr.texts
-        collator = loader.Collator(config, corpus, preprocessor, two_views, sides, texts)
+        on_accelerator = jax.default_backend() != "cpu"
+        collator = loader.Collator(
+            config, corpus, preprocessor, two_views, sides, texts, on_accelerator
+        )
         vocab_size = tokenizer.vocab_size if tokenizer else 1
         trainer = cls(config, corpus.label_names, vocab_size, collator)
         trainer.asr = asr
@@ -105,14 +108,19 @@ class Trainer:
         return folds.split(self.corpus, fold, self.config)
 
     def make_forward(self, keep):
-        """`make_forward` of the model over the mesh; every device has a copy of the outputs."""
+        """`make_forward` of the model over the mesh; every device has a copy of the outputs.
+
+        Trainers whose models differ in training alone have the same function.
+        """
+        model = factory.as_evaluated(self.model)
         params = merge(self.shardings.params, self.shardings.frozen)
-        return make_forward(
-            self.model,
-            keep,
-            in_shardings=(params, sharding.batch_sharding(self.mesh)),
-            out_shardings=sharding.replicated(self.mesh),
-        )
+        places = {
+            "in_shardings": (params, sharding.batch_sharding(self.mesh)),
+            "out_shardings": sharding.replicated(self.mesh),
+        }
+        make = functools.partial(make_forward, model, keep, **places)
+        # A tree's words depend on the order in which it was filled; its leaves have their own.
+        return factory.shared(make, "forward", model, tuple(keep), *jax.tree.flatten(places))
 
     def to_devices(self, batches):
         """A `loader.DeviceIterator` over the mesh: batches, some of them loaded ahead."""

@@ -115,10 +115,10 @@ def test_padding_share_is_what_a_shuffled_pass_feeds(n, seed):
     assert bucketing.padding_share(views, edges, 8) == pytest.approx(1 - real / fed)
 
 
-def choose(parts, max_padding):
+def choose(parts, max_padding, passes=0):
     needs = np.concatenate([p.max(1) for p in parts])
     candidates = bucketing.edges_by_count(needs, bucketing.MOST, 210_000)
-    return candidates, bucketing.choose(candidates, parts, 8, max_padding)
+    return candidates, bucketing.choose(candidates, parts, 8, max_padding, passes)
 
 
 def test_the_fewest_buckets_that_every_part_is_content_with():
@@ -141,6 +141,28 @@ def test_padding_that_no_number_of_buckets_reaches_is_said():
     assert not choice.reached and choice.floor == pytest.approx(0.25)
     assert least <= choice.padding <= least + bucketing.NEARLY
     assert len(choice.edges) < len(candidates)
+
+
+def fed_in_a_pass(lengths, edges):
+    """Fill rows too."""
+    plan = bucketing.plan(lengths.max(1), edges, 8)
+    return lengths.shape[1] * sum(8 * edges[bucket] for bucket, _ in plan)
+
+
+def test_where_compiling_counts_the_buckets_take_the_least_time_of_both():
+    rng = np.random.default_rng(0)
+    parts = [rng.integers(20_000, 200_000, (n, 1)) // [[1, 2]] for n in (2000, 3000)]
+    wanted = len(choose(parts, 0.30)[1].edges)
+    counts = []
+    for passes in (1, 30, 100, 10**6):
+        candidates, choice = choose(parts, 0.30, passes)
+        time = [
+            passes * sum(fed_in_a_pass(p, e) for p in parts) + bucketing.COMPILING * len(e)
+            for e in candidates[:wanted]
+        ]
+        assert choice.edges == candidates[int(np.argmin(time))] and choice.wanted == wanted
+        counts.append(len(choice.edges))
+    assert counts[0] == 1 < counts[1] < counts[2] < counts[3] == wanted
 
 
 def test_predictions_have_few_shapes():

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from jax.test_util import check_grads
 
-from mmer_jax.ops import attend, plain_attend
+from mmer_jax.ops import attend, can_fuse, fused_attend, plain_attend, portable
 from mmer_jax.training import step
 
 B, T, S, H, N = 2, 5, 7, 3, 4
@@ -116,3 +116,43 @@ def test_bfloat16_comes_back_and_its_softmax_is_float32():
     ):
         assert grad.dtype == jnp.bfloat16
         np.testing.assert_allclose(grad.astype(np.float32), exact, rtol=0, atol=0.05)
+
+
+def _wide(seed=0):
+    """Queries, keys and values of a size that cuDNN takes, in bfloat16, and a mask."""
+    rng = np.random.default_rng(seed)
+    q, k, v = (jnp.asarray(rng.standard_normal((2, 37, 4, 64)), jnp.bfloat16) for _ in "qkv")
+    return q, k, v, (np.arange(37) < np.array([[37], [20]])).astype(np.int32)
+
+
+def test_cudnn_attends_as_the_plain_twin():
+    q, k, v, mask = _wide()
+    if not can_fuse(q.reshape(2, 37, -1), 4):
+        pytest.skip("cuDNN's attention needs an NVIDIA GPU")
+    weights = np.random.default_rng(1).standard_normal(q.shape) * mask[..., None, None]
+    value = lambda f: lambda *x: jnp.sum(f(*x, mask).astype(jnp.float32) * weights)  # noqa: E731
+    plain = lambda *x: plain_attend(*x)[0]  # noqa: E731
+    exact = [x.astype(jnp.float32) for x in (q, k, v)]
+    with jax.default_matmul_precision("highest"):
+        expected = plain(*exact, mask), *jax.grad(value(plain), (0, 1, 2))(*exact)
+    found = fused_attend(q, k, v, mask), *jax.grad(value(fused_attend), (0, 1, 2))(q, k, v)
+    for a, b in zip(found, expected):
+        error = np.linalg.norm(np.float32(a) - b) / np.linalg.norm(b)
+        assert error < 0.02
+
+
+def test_what_is_traced_for_every_platform_never_fuses():
+    q = _wide()[0].reshape(2, 37, -1)
+    with portable():
+        assert not can_fuse(q, 4)
+    assert not can_fuse(q.astype(jnp.float32), 4)
+    assert can_fuse(q, 4) == (jax.default_backend() == "gpu")
+
+
+def test_in_bfloat16_the_stored_map_is_too():
+    q, k, v, mask = _wide()
+    residuals = jax.eval_shape(
+        lambda *x: jax.vjp(lambda q, k, v: attend(q, k, v, mask)[0], *x)[1], q, k, v
+    )
+    maps = [x for x in jax.tree.leaves(residuals) if x.shape == (2, 4, 37, 37)]
+    assert [x.dtype for x in maps] == [jnp.bfloat16]

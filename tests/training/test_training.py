@@ -10,6 +10,7 @@ import pytest
 from mmer_jax import main
 from mmer_jax.data import folds, loader
 from mmer_jax.errors import UserError
+from mmer_jax.reporting import ablation
 from mmer_jax.training import cross_validation, evaluation, loop, sharding
 from mmer_jax.training.optimizer import merge
 from mmer_jax.training.trainer import Trainer
@@ -91,6 +92,14 @@ def test_compilations_equal_buckets(trainer):
     for batch in some_batches(trainer, 12):
         state, _ = trainer.train_step(state, sharding.place(batch, trainer.mesh))
     assert trainer.train_step._cache_size() == len(trainer.collator.buckets)
+
+
+def test_models_that_differ_in_training_alone_share_the_evaluation(prepared, tiny_config):
+    names = ("no_ctc", "original_losses", "frozen_encoders", "late_fusion")
+    variants, _ = ablation.make(tiny_config(prepared), names)
+    found = {v.name: Trainer.for_corpus(v.config).eval_step for v in variants}
+    full = found.pop("full")
+    assert {name for name, step in found.items() if step is full} == set(names) - {"late_fusion"}
 
 
 def interrupt_after(monkeypatch, steps):
@@ -305,5 +314,50 @@ def test_divergence_is_one_message(trainer, tmp_path, monkeypatch):
         return state, metrics | {"loss": metrics["loss"] * np.nan}
 
     monkeypatch.setattr(trainer, "train_step", diverged)
-    with pytest.raises(UserError, match="Training diverged: the loss is nan at step 2"):
-        cross_validation.run_fold(trainer, fold5(trainer), str(tmp_path / "fold5"), str(tmp_path))
+    monkeypatch.setattr(loop.Checkpoints, "save", lambda *_: pytest.fail("it was saved"))
+    for log_every, first in ((2, 2), (1000, 6)):  # an epoch has 6 steps
+        monkeypatch.setitem(trainer.config.train, "log_every", log_every)
+        with pytest.raises(UserError, match=f"Training diverged: the loss is nan at step {first}"):
+            cross_validation.run_fold(
+                trainer, fold5(trainer), str(tmp_path / "fold5"), str(tmp_path)
+            )
+
+
+def test_the_host_does_not_wait_for_the_steps_that_it_has_just_dispatched(
+    trainer, tmp_path, monkeypatch
+):
+    step, means, dispatched, read = trainer.train_step, loop._means, [], []
+
+    def train_step(state, batch):
+        dispatched.append(1)
+        return step(state, batch)
+
+    def _means(at, pending):
+        read.append((at, len(dispatched)))
+        return means(at, pending)
+
+    monkeypatch.setattr(trainer, "train_step", train_step)
+    monkeypatch.setattr(loop, "_means", _means)
+    utterances = trainer.split(fold5(trainer)).train
+    _, _, total = loop.train(trainer, "title", str(tmp_path), utterances)
+    epoch = -(-len(utterances) // trainer.config.data.batch_size)
+    assert total == 2 * epoch
+    ends = [min(at + 2, -(-at // epoch) * epoch) for at, _ in read]
+    assert [(at, end) for (at, _), end in zip(read, ends)] == read
+    assert any(end > at for at, end in read)
+
+
+def test_outputs_are_fetched_while_later_batches_compute():
+    dispatched = []
+
+    def batches():
+        for i in range(10):
+            dispatched.append(i)
+            yield i, {"logits": jax.numpy.full(2, i)}
+
+    found = [
+        (i, out["logits"].tolist(), len(dispatched)) for i, out in evaluation.fetched(batches())
+    ]
+    assert [(i, rows) for i, rows, _ in found] == [(i, [i, i]) for i in range(10)]
+    ahead = evaluation.IN_FLIGHT + 1
+    assert [n for *_, n in found] == [min(i + ahead, 10) for i in range(10)]

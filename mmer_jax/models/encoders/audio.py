@@ -7,7 +7,7 @@ Sources: Park et al. 2019, in the form of wav2vec 2.0 (Baevski et al. 2020, sect
 import jax
 import jax.numpy as jnp
 
-from mmer_jax.models.layers import EncoderPart
+from mmer_jax.models.layers import EncoderPart, Layers
 
 
 class AudioEncoder(EncoderPart):
@@ -19,6 +19,9 @@ class AudioEncoder(EncoderPart):
       mask_time_length: frames of a span.
       mask_feature_prob: share of the features, likewise.
       mask_feature_length: features of a span.
+      scan: computes the layers in a loop of the compiled program, whose size then does not grow
+        with their number; dropout draws other numbers than without.
+      frozen: `config.optimizer.frozen`, patterns of paths of parameters.
     """
 
     layerdrop: float = 0.0
@@ -26,6 +29,13 @@ class AudioEncoder(EncoderPart):
     mask_time_length: int = 10
     mask_feature_prob: float = 0.0
     mask_feature_length: int = 10
+    scan: bool = False
+    frozen: tuple[str, ...] = ()
+
+    def layers_of(self, config, kind, count: int, **place) -> Layers:
+        """Its transformer layers, see `Layers`; `place` is `name` or `parent`."""
+        options = config, self.dtype, self.remat, kind, count, self.layerdrop
+        return Layers(*options, self.scan, self.frozen, **place)
 
     def spec_augment(self, x, mask, deterministic: bool, fill=0.0):
         """Masks spans of each row's frames, the same for all features, and of its features.

@@ -17,7 +17,6 @@ from mmer_jax.models.layers import (
     ACTIVATIONS,
     Dropout,
     EncoderPart,
-    Layers,
     normal_dense,
     rematerialized,
     same_conv,
@@ -72,7 +71,9 @@ class Wav2Vec2Encoder(AudioEncoder):
             init = nn.initializers.uniform(1.0)
             fill = self.param("masked_spec_embed", init, hidden.shape[-1:])
         hidden = self.spec_augment(hidden, seen_mask, deterministic, fill)
-        encoder = TransformerEncoder(*options, self.layerdrop, name="encoder")
+        count = config.num_hidden_layers
+        layers = self.layers_of(config, TransformerLayer, count, parent=None)
+        encoder = TransformerEncoder(*options, layers, name="encoder")
         states = encoder(hidden, seen_mask, deterministic)
         return states if every_state else states[-1], mask
 
@@ -176,7 +177,7 @@ class FeatureProjection(EncoderPart):
 class TransformerEncoder(EncoderPart):
     """Positional convolution and transformer layers, post-norm (base) or pre-norm (large)."""
 
-    layerdrop: float = 0.0
+    layers: nn.Module | None = None
 
     @nn.compact
     def __call__(self, hidden, mask, deterministic):
@@ -190,11 +191,7 @@ class TransformerEncoder(EncoderPart):
         if not c.do_stable_layer_norm:
             hidden = norm(hidden)
         hidden = Dropout(c.hidden_dropout)(hidden, deterministic)
-        layers = Layers(
-            c, self.dtype, self.remat, TransformerLayer, c.num_hidden_layers, self.layerdrop,
-            name="layers",
-        )  # fmt: skip
-        *states, last = layers(hidden, mask, deterministic)
+        *states, last = self.layers(hidden, mask, deterministic)
         return [*states, norm(last) if c.do_stable_layer_norm else last]
 
 

@@ -12,7 +12,6 @@ from mmer_jax.models.layers import (
     ACTIVATIONS,
     Dropout,
     EncoderPart,
-    Layers,
     SelfAttention,
     normal_dense,
 )  # fmt: skip
@@ -98,10 +97,8 @@ class WhisperEncoder(AudioEncoder):
         mask = mel_mask[:, ::2]
         hidden = self._add_positions(hidden)
         hidden = Dropout(self.config.dropout)(hidden, deterministic)
-        layers = Layers(
-            self.config, self.dtype, self.remat, EncoderLayer, self.config.encoder_layers,
-            self.layerdrop, name="layers",
-        )  # fmt: skip
+        count = self.config.encoder_layers
+        layers = self.layers_of(self.config, EncoderLayer, count, name="layers")
         *states, last = layers(hidden, mask, deterministic)
         states.append(nn.LayerNorm(1e-5, dtype=self.dtype, name="layer_norm")(last))
         states = [state[:, : own.shape[1]] for state in states]
