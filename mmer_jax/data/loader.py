@@ -280,11 +280,26 @@ class Batches:
     def __getitem__(self, step: int) -> dict:
         bucket, at = self._planned(step)
         utterances = [None if i == bucketing.FILL else self._utterances[i] for i in at]
-        key = self._key(step // self.steps_per_epoch)
-        bucket = self._buckets[bucket]
+        return self._load(utterances, bucket, step // self.steps_per_epoch)
+
+    def examples(self, step: int = 0):
+        """A batch of each bucket that the rest of the pass at `step` has, in its order.
+
+        For their shapes: the shortest utterance alone is loaded, into each.
+        """
+        epoch, position = divmod(step, self.steps_per_epoch)
+        lengths = self._collator.view_lengths(self._utterances, self._key(epoch)).max(1)
+        rows = [None] * self._batch_size
+        rows[0] = self._utterances[int(lengths.argmin())]
+        for bucket in dict.fromkeys(k for k, _ in self.plan(epoch)[position:]):
+            yield self._load(rows, bucket, epoch)
+
+    def _load(self, utterances, bucket, epoch):
+        """A batch of `utterances`, None for rows that fill it."""
         batch = self._collator.batch(
-            utterances, bucket, key, self._rows, self.texts, self._features
-        )
+            utterances, self._buckets[bucket], self._key(epoch), self._rows, self.texts,
+            self._features,
+        )  # fmt: skip
         if self._class_weights is not None:
             batch["class_weight"] = self._class_weights[batch["label"]]
         return batch
