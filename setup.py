@@ -13,6 +13,7 @@ TFDS = [
     "soundfile>=0.13",
     "soxr>=0.5",
 ]
+AUGMENT = ["sentencepiece>=0.2"]  # of Marian's tokenizers
 CONVERT = ["torch>=2.4"]
 APP = ["gradio>=6,<7", "starlette>=0.40"]
 # myst-parser for Python 3.10 wants an older markdown-it-py than the rest.
@@ -72,6 +73,7 @@ setup(
     extras_require={
         "demo": DEMO,
         "tfds": TFDS,
+        "augment": AUGMENT,
         "convert": CONVERT,
         "app": APP,
         "docs": DOCS,
@@ -79,6 +81,7 @@ setup(
         "test": [
             *DEMO,
             *TFDS,
+            *AUGMENT,
             *CONVERT,
             *APP,
             *DOCS,

@@ -1,20 +1,24 @@
 """Train steps on a GPU against PyTorch, in bfloat16: `python -m benchmarks.accelerator`.
 
 A step is that of a run: both views, all losses, dropout, gradients, clipping, AdamW; convolutions
-and text encoder frozen, random weights. PyTorch has autocast to bfloat16, fused attention (SDPA),
-fused AdamW and `torch.compile`; JAX has `config.model.dtype="bfloat16"`. Batches lie on the device
-already, and both sides take turns in one process. `--tiny` shows that it runs, on CPUs too.
+and text encoder frozen, random weights, batches on the device already. JAX computes in bfloat16,
+`config.model.dtype`; PyTorch has autocast, fused attention (SDPA), fused AdamW, `torch.compile`.
+Each side has a process of its own. They compile at the same time, then take turns. `--tiny` shows
+that it runs, on CPUs too.
 
 A case is ENCODERS-SECONDS-BATCH, with `mix` for seconds IEMOCAP's lengths: JAX in length buckets,
-PyTorch in random batches padded to their longest. Names of what JAX does otherwise may follow:
+PyTorch in random batches padded to their longest. Names of what is done otherwise may follow:
 
-  loop     the layers one after the other in the program, not a loop over them
-  plain    attention without cuDNN
+  loop     JAX alone, its layers one after the other in the program, not a loop over them
+  plain    JAX alone, attention without cuDNN
   dropout  attention weights are dropped too, on both sides
+  eager    PyTorch without `torch.compile`
 """
 
 import contextlib
+import json
 import os
+import subprocess
 import sys
 import time
 from concurrent import futures
@@ -25,9 +29,11 @@ import numpy as np
 from benchmarks import common
 from mmer_jax import configuration, ops
 from mmer_jax.data import bucketing
+from mmer_jax.models import factory
 from mmer_jax.training import sharding
 
-CASES = "base-5-32,large-10-16,large-10-16-loop,large-10-16-plain,large-10-16-dropout,base-mix-32"
+CASES = "base-5-32,large-10-16,base-5-32-loop,base-5-32-plain,base-5-32-dropout,base-mix-32"
+FORMS = {"loop", "plain", "dropout", "eager"}
 ENCODERS = {"base": common.base_encoders, "large": common.large_encoders}
 UTTERANCES, EPOCHS, FOLDS = 5531, 100, 5  # IEMOCAP's four classes; the paper's training
 PEAK = {"H100": 989e12, "H200": 989e12, "A100": 312e12}  # FLOP/s in bfloat16 by the datasheets
@@ -35,24 +41,18 @@ MATMUL = 8192
 
 
 class JaxSide:
-    """The step of a case, compiled.
-
-    Attributes:
-      compiling: seconds until the first step of every shape was done; JAX compiles in threads.
-    """
+    """The step of a case; compiles all shapes in threads."""
 
     def __init__(self, trainer, params, batches, forms):
         self.batches = [sharding.place(b, trainer.mesh) for b in batches]
         self._state = trainer.initial_state(total_steps=10_000, params=params)
-        context = ops.portable() if "plain" in forms else contextlib.nullcontext()
-        begun, shapes = time.perf_counter(), {b["audio"].shape: b for b in self.batches}
-        with context:
+        shapes = {b["audio"].shape: b for b in self.batches}
+        with ops.portable() if "plain" in forms else contextlib.nullcontext():
             lowered = [trainer.train_step.lower(trainer.shapes, b) for b in shapes.values()]
         with futures.ThreadPoolExecutor() as pool:
             compiled = list(pool.map(lambda x: x.compile(), lowered))
         self._programs = dict(zip(shapes, compiled))
         self.steps(shapes.values())
-        self.compiling = time.perf_counter() - begun
 
     def steps(self, batches) -> float:
         """One step on each batch; returns the last loss."""
@@ -68,9 +68,9 @@ class JaxSide:
 
 
 class TorchSide:
-    """The same in PyTorch; attributes as `JaxSide`'s."""
+    """The same in PyTorch; methods as `JaxSide`'s."""
 
-    def __init__(self, trainer, params, batches, compiled: bool):
+    def __init__(self, trainer, params, batches, forms):
         import torch
 
         from benchmarks import torch_mmer
@@ -84,13 +84,12 @@ class TorchSide:
         self._optimizer = torch_mmer.adamw(model, options, fused=self._device == "cuda")
         self._clip_norm, self._parameters = options.clip_norm, list(model.parameters())
         dynamic = len({b["audio"].shape for b in batches}) > 1
+        compiled = "eager" not in forms
         self._model = torch.compile(model, dynamic=dynamic or None) if compiled else model
         self.batches = [
             {k: x.to(self._device) for k, x in torch_mmer.tensors(b).items()} for b in batches
         ]
-        begun = time.perf_counter()
-        self.steps(self.batches if dynamic else self.batches[:1])
-        self.compiling = time.perf_counter() - begun
+        self.steps(self.batches)
 
     def steps(self, batches) -> float:
         """One step on each batch; returns the last loss."""
@@ -109,117 +108,182 @@ class TorchSide:
         return self._torch.cuda.max_memory_allocated() / common.GIB if on_gpu else None
 
 
-def measure(case: str, flags) -> dict:
-    """What a case's sides take; of one with names of forms JAX alone, its twin has the other."""
+SIDES = {"JAX": JaxSide, "PyTorch": TorchSide}
+
+
+def serve(case: str, flags) -> None:
+    """A side's process: writes a line when it has compiled, and one for each line that it reads."""
     size, seconds, rows, *forms = case.split("-")
-    if {*forms} - {"loop", "plain", "dropout"}:
-        raise SystemExit(f"{case}: no such form; see --help")
     encoders = common.tiny_encoders() if flags.tiny else ENCODERS[size]()
+    trainer = _trainer(encoders, forms)
+    batches, utterances = _batches(seconds, int(rows), flags, encoders[1].vocab_size)
+    begun = time.perf_counter()
+    side = SIDES[flags.side](trainer, _params(trainer.model), batches, forms)
+    mix = seconds == "mix"
+    found = {"compiling_s": time.perf_counter() - begun, "peak_gib": side.peak()}
+    if flags.side == "JAX" and not mix:
+        with ops.portable():  # cuDNN's attention can't be looked into
+            counted = _trainer(encoders, forms).train_step
+            found["flop"] = common.product_flops(counted, trainer.shapes, batches[0])
+    print(json.dumps(found), flush=True)
+    for _ in sys.stdin:
+        timed = side.batches * (1 if mix else flags.steps)
+        seconds_taken, loss = common.timed(side.steps, timed)
+        if not np.isfinite(loss):
+            raise ValueError(f"the loss is {loss}")
+        found = {"s_per_step": seconds_taken / len(timed), "loss": loss, "peak_gib": side.peak()}
+        found["utterances_per_s"] = utterances / len(batches) / found["s_per_step"]
+        print(json.dumps(found), flush=True)
+
+
+def _trainer(encoders, forms):
     config = configuration.default()
     config.model.dtype = "bfloat16"
     config.model.scan_layers = "no" if "loop" in forms else "yes"
-    if "dropout" not in forms:
-        encoders[0].attention_dropout = 0.0
-    trainer, rows = common.make_trainer(encoders, config), int(rows)
-    params = common.drawn_params(trainer.model, seed=0)
-    vocabulary, rng = encoders[1].vocab_size, np.random.default_rng(0)
-    ours, theirs, utterances = _batches(seconds, rows, flags, vocabulary, rng)
-    sides = {"JAX": lambda: JaxSide(trainer, params, ours, forms)}
-    if not {"loop", "plain"} & {*forms}:
-        sides["PyTorch"] = lambda: TorchSide(trainer, params, theirs, not flags.eager)
-    found, made = {}, {}
-    for name, make in sides.items():
-        made[name] = make()
-        found[name] = {"compiling_s": made[name].compiling, "rounds_s": []}
-        print(f"{case} {name}: compiled in {made[name].compiling:.1f} s", flush=True)
-    for k in range(flags.rounds):
-        for name in list(made) if k % 2 == 0 else reversed(list(made)):
-            side = made[name]
-            batches = side.batches * (1 if seconds == "mix" else flags.steps)
-            took, loss = common.timed(side.steps, batches)
-            if not np.isfinite(loss):
-                raise ValueError(f"the loss of {name} is {loss}")
-            found[name]["rounds_s"].append(took / len(batches))
-            found[name]["loss"] = loss
-    for name, side in made.items():
-        step = float(np.median(found[name]["rounds_s"]))
-        found[name] |= {"s_per_step": step, "peak_gib": side.peak()}
-        found[name]["utterances_per_s"] = utterances / len(side.batches) / step
-        hours = UTTERANCES * (FOLDS - 1) * EPOCHS / found[name]["utterances_per_s"] / 3600
-        found[name]["hours"] = hours
+    config.audio.attention_dropout = -1.0 if "dropout" in forms else 0.0
+    encoders[0].attention_dropout = 0.1 if "dropout" in forms else 0.0
+    return common.make_trainer(encoders, config)
+
+
+def _params(model):
+    """Parameters of the right scales, of few random numbers: large models are drawn at once."""
+    block = np.random.default_rng(0).standard_normal(2**20, np.float32)
+
+    def draw(path, leaf):
+        x = np.resize(block, leaf.shape)
+        if path[-1].key in ("scale", "weight_g"):
+            return 1 + 0.1 * x
+        return 0.1 * x if x.ndim == 1 else x / np.float32(np.sqrt(x.size / x.shape[-1]))
+
+    return jax.tree_util.tree_map_with_path(draw, factory.param_shapes(model))
+
+
+def _batches(seconds, rows, flags, vocabulary):
+    """Batches of a side, and how many utterances they have."""
+    rng = np.random.default_rng(0)
     if seconds != "mix":
-        found["flop"] = _flops(encoders, ours[0])
+        same = [float(seconds)] * rows
+        return [common.make_batch(same, same, vocabulary, rng)], rows
+    count = flags.utterances // rows * rows
+    lengths = common.draw_lengths(count, rng)
+    plan = [(None, at) for at in rng.permutation(count).reshape(-1, rows)]
+    if flags.side == "JAX":
+        samples, tokens, symbols = common.counts(np.maximum(*lengths))
+        longest = int(common.LONGEST * common.SAMPLE_RATE)
+        edges = bucketing.edges_by_count(samples, flags.buckets, longest)[-1]
+        buckets = bucketing.make_buckets(edges, samples, tokens, symbols)
+        plan = [(buckets[k], at) for k, at in bucketing.plan(samples, edges, rows, rng)]
+    return [
+        common.make_batch(lengths[0][at], lengths[1][at], vocabulary, rng, bucket)
+        for bucket, at in plan
+    ], count
+
+
+class Process:
+    """A side's process, as the parent sees it."""
+
+    def __init__(self, case, side, argv):
+        command = [sys.executable, "-m", "benchmarks.accelerator", *argv, "--cases", case]
+        self._process = subprocess.Popen(
+            [*command, "--side", side], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+            cwd=common.ROOT,
+        )  # fmt: skip
+
+    def answer(self) -> dict:
+        """What the process writes next.
+
+        Raises:
+          RuntimeError: it ended; what went wrong it has printed itself.
+        """
+        for line in self._process.stdout:
+            if line.startswith("{"):
+                return json.loads(line)
+        raise RuntimeError(f"it ended with {self._process.wait()}")
+
+    def round(self) -> dict:
+        """Asks for a turn."""
+        self._process.stdin.write("\n")
+        self._process.stdin.flush()
+        return self.answer()
+
+    def close(self) -> None:
+        """Ends it."""
+        self._process.kill()
+        self._process.wait()
+
+
+def measure(case: str, flags, argv) -> dict:
+    """What both sides of a case take, by side."""
+    forms = {*case.split("-")[3:]}
+    if forms - FORMS:
+        raise SystemExit(f"{case}: there is no {', '.join(forms - FORMS)}; see --help")
+    names = ["JAX"] if forms & {"loop", "plain"} else list(SIDES)
+    sides, found = {name: Process(case, name, argv) for name in names}, {}
+    try:
+        for name, side in list(sides.items()):
+            try:
+                found[name] = side.answer()
+            except RuntimeError as error:
+                found[name] = {"failed": str(error)}
+                del sides[name]
+                side.close()
+        turns = {name: [] for name in sides}
+        for k in range(flags.rounds):
+            for name in list(sides) if k % 2 == 0 else reversed(list(sides)):
+                turns[name].append(sides[name].round())
+    finally:
+        for side in sides.values():
+            side.close()
+    for name, rounds in turns.items():
+        found[name] |= rounds[-1] | {"rounds_s": [x["s_per_step"] for x in rounds]}
+        for key in ("s_per_step", "utterances_per_s"):
+            found[name][key] = float(np.median([x[key] for x in rounds]))
+        trained = UTTERANCES * (FOLDS - 1) * EPOCHS
+        found[name]["hours"] = trained / found[name]["utterances_per_s"] / 3600
     return found
 
 
-def _batches(seconds, rows, flags, vocabulary, rng):
-    """Batches of each side, and how many utterances they have."""
-    if seconds != "mix":
-        batch = common.make_batch([float(seconds)] * rows, [float(seconds)] * rows, vocabulary, rng)
-        return [batch], [batch], rows
-    count = flags.utterances // rows * rows
-    lengths = common.draw_lengths(count, rng)
-    samples, tokens, symbols = common.counts(np.maximum(*lengths))
-    longest = int(common.LONGEST * common.SAMPLE_RATE)
-    edges = bucketing.edges_by_count(samples, flags.buckets, longest)[-1]
-    buckets = bucketing.make_buckets(edges, samples, tokens, symbols)
-    plan = [(buckets[k], at) for k, at in bucketing.plan(samples, edges, rows, rng)]
-    plans = plan, [(None, at) for at in rng.permutation(count).reshape(-1, rows)]
-    make = lambda bucket, at: common.make_batch(  # noqa: E731
-        lengths[0][at], lengths[1][at], vocabulary, rng, bucket
-    )
-    return *([make(*one) for one in each] for each in plans), count
-
-
-def _flops(encoders, batch):
-    """FLOPs of a step by XLA's count, which knows neither loops nor cuDNN's attention."""
-    config = configuration.default()
-    config.model.dtype, config.model.scan_layers = "bfloat16", "no"
-    with ops.portable():
-        trainer = common.make_trainer(encoders, config)
-        return common.flops(trainer.train_step, trainer.shapes, batch)
-
-
-def table(found: dict, rate: float) -> str:
+def table(found: dict, rate: float, device: str) -> str:
     """A row per case and side."""
-    peak = next((x for name, x in PEAK.items() if name in jax.devices()[0].device_kind), None)
+    peak = next((x for name, x in PEAK.items() if name in device), None)
     rows = []
     for case, sides in found.items():
-        flop = sides.get("flop")
-        for name in ("JAX", "PyTorch"):
-            if name in sides:
-                x = sides[name]
-                used = flop / x["s_per_step"] if flop else 0
-                share = f"{used / rate:.0%}" if flop else ""
-                mfu = f"{used / peak:.0%}" if flop and peak else ""
-                memory = "" if x["peak_gib"] is None else x["peak_gib"]
-                rows.append([case, name, 1000 * x["s_per_step"], x["utterances_per_s"], share,
-                             mfu, memory, x["compiling_s"], x["hours"]])  # fmt: skip
-    header = ["case", "side", "ms / step", "utterances / s", "of the matmul rate", "MFU",
-              "peak GiB so far", "compiling, s", "hours of 5 x 100 epochs"]  # fmt: skip
+        flop = sides.get("JAX", {}).get("flop")
+        for name, x in sides.items():
+            if "s_per_step" not in x:
+                rows.append([case, name, "failed", *[""] * 7])
+                continue
+            used = flop / x["s_per_step"] if flop else 0
+            by_round = ", ".join(f"{1000 * s:.4g}" for s in x["rounds_s"])
+            rows.append([
+                case, name, f"{1000 * x['s_per_step']:.4g}", by_round, x["utterances_per_s"],
+                f"{used / rate:.0%}" if flop else "", f"{used / peak:.0%}" if flop and peak else "",
+                "" if x["peak_gib"] is None else x["peak_gib"], x["compiling_s"], x["hours"],
+            ])  # fmt: skip
+    header = ["case", "side", "ms / step", "by round", "utterances / s", "of the matmul rate",
+              "MFU", "peak GiB", "compiling, s", "hours of 5 x 100 epochs"]  # fmt: skip
     return common.table(header, rows)
 
 
 def main(argv=None) -> None:
     """Prints the table and writes accelerator.json, after every case anew."""
-    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # PyTorch needs its share
+    argv = sys.argv[1:] if argv is None else argv
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # the sides share the memory
     parser = common.parser(__doc__)
     parser.add_argument("--cases", default=CASES, help=f"default: {CASES}")
-    parser.add_argument("--rounds", type=int, default=3, help="turns of each side")
+    parser.add_argument("--rounds", type=int, default=4, help="turns of each side")
     parser.add_argument("--steps", type=int, default=10, help="timed steps of a turn")
     parser.add_argument("--utterances", type=int, default=1024, help="of the mix")
     parser.add_argument("--buckets", type=int, default=6, help="of the mix, JAX")
-    parser.add_argument("--eager", action="store_true", help="PyTorch without torch.compile")
+    parser.add_argument("--side", choices=SIDES, help="is this one's process")
     flags = parser.parse_args(argv)
+    if flags.side:
+        return serve(flags.cases, flags)
     rate = common.matmul_rate(256 if flags.tiny else MATMUL, dtype="bfloat16")
-    found = {}
+    found, device = {}, jax.devices()[0].device_kind
     for case in flags.cases.split(","):
-        try:
-            found[case] = measure(case, flags)
-        except Exception as error:  # one case that fails costs no other's time on a lent device
-            print(f"{case} failed: {type(error).__name__}: {error}"[:2000], file=sys.stderr)
-            found[case] = {"failed": str(error)}
-        text = f"{table(found, rate)}\n\nMatrix products in bfloat16: {rate / 1e12:.0f} TFLOP/s."
+        found[case] = measure(case, flags, argv)
+        text = f"{table(found, rate, device)}\n\nMatrix products: {rate / 1e12:.0f} TFLOP/s."
         common.report(flags, "accelerator", {"matmul": rate, "cases": found}, text)
 
 

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import math
 import os
 import pathlib
 import platform
@@ -196,6 +197,28 @@ def flops(jitted, *args) -> float:
     return float(jitted.lower(*args).cost_analysis()["flops"])
 
 
+def product_flops(jitted, *args) -> int:
+    """FLOPs of one call's matrix products and convolutions, two for each multiply-add."""
+
+    def count(jaxpr):
+        total = 0
+        for equation in jaxpr.eqns:
+            shapes = [x.aval.shape for x in (*equation.invars, *equation.outvars)]
+            if equation.primitive.name == "dot_general":
+                (contracted, _), _ = equation.params["dimension_numbers"]
+                total += 2 * math.prod(shapes[-1]) * math.prod(shapes[0][i] for i in contracted)
+            elif equation.primitive.name == "conv_general_dilated":
+                output, *kernel = equation.params["dimension_numbers"].rhs_spec
+                total += 2 * math.prod(shapes[-1]) * math.prod(shapes[1][i] for i in kernel)
+            times = equation.params["length"] if equation.primitive.name == "scan" else 1
+            for value in jax.tree.leaves(tuple(equation.params.values())):
+                if hasattr(value, "eqns") or hasattr(value, "jaxpr"):
+                    total += times * count(getattr(value, "jaxpr", value))
+        return total
+
+    return count(jitted.trace(*args).jaxpr.jaxpr)
+
+
 def matmul_rate(width: int = MATMUL_WIDTH, repeats: int = 7, dtype="float32") -> float:
     """FLOP/s of a square matrix product on the default device, median of `repeats`."""
     x, product = jax.random.normal(jax.random.key(0), (width, width), dtype), jax.jit(jnp.matmul)
@@ -275,7 +298,8 @@ def describe() -> dict:
     known = cpuinfo.read_text() if cpuinfo.exists() else ""  # Linux alone has it
     processor = re.search(r"model name\s*: (.*)", known)
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / GIB
-    installed = {package.name: package.version for package in metadata.distributions()}
+    found = reversed(list(metadata.distributions()))  # the first of a name is the one imported
+    installed = {package.name: package.version for package in found}
     return {
         "processor": processor[1] if processor else platform.machine(),
         "cores": os.cpu_count(), "memory_gib": round(memory, 1), "backend": device.platform,

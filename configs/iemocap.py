@@ -6,6 +6,11 @@
   python -m mmer_jax.main --config=configs/iemocap.py:audio_only   speech alone
   python -m mmer_jax.main --config=configs/iemocap.py:text_only    text alone
 
+The third auxiliary task, contrast with the augmented view (losses.acl, weight 0.1), counts where
+the dataset has such views, and a run says so; IEMOCAP comes without them, and this makes them:
+  python -m mmer_jax.augment --data=iemocap --out=MANUAL/augmented --texts=marian --speech=signal
+Then build the dataset anew, with --overwrite (docs/augmentation.md).
+
 Needs the prepared dataset (datasets/iemocap/README.md) and a network for the two encoders, or
 folders that hold them. Not run by the authors of this repository: no result is claimed here.
 """

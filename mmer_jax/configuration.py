@@ -291,9 +291,9 @@ def validate(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
         if values.get(path) in renamed:
             values[path] = renamed[values[path]]
             config.update_from_flattened_dict({path: values[path]})
-    config.data.corpora = corpora = tuple(map(_whole_name, config.data.corpora))
+    config.data.corpora = corpora = tuple(map(whole_name, config.data.corpora))
     # Of several, data.dataset says nothing: it must not tell two equal configs apart.
-    config.data.dataset = _whole_name(corpora[0] if corpora else config.data.dataset)
+    config.data.dataset = whole_name(corpora[0] if corpora else config.data.dataset)
     if len(corpora) == 1:
         config.data.corpora = ()
     values |= {f"data.{name}": config.data[name] for name in ("corpora", "dataset")}
@@ -591,7 +591,7 @@ def _renamed(options):
     """Options by path, what has an old name under its new one, without those that are gone."""
     options = {path: value for path, value in options.items() if path not in _GONE}
     if "data.dataset" in options:
-        options["data.dataset"] = _whole_name(options["data.dataset"])
+        options["data.dataset"] = whole_name(options["data.dataset"])
     for old, (new, values) in _RENAMED.items():
         if old in options:
             value = options.pop(old)
@@ -599,7 +599,8 @@ def _renamed(options):
     return options
 
 
-def _whole_name(dataset):
+def whole_name(dataset: str) -> str:
+    """A dataset's name with its builder config, which IEMOCAP's may come without."""
     return dataset if "/" in dataset else f"{dataset}/{_BUILDER_CONFIG}"
 
 

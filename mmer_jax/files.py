@@ -2,6 +2,7 @@
 
 import atexit
 import contextlib
+import json
 import os
 import pathlib
 import shutil
@@ -87,6 +88,53 @@ def replacing(path: str):
             os.replace(temporary, path)
     finally:
         pathlib.Path(temporary).unlink(missing_ok=True)
+
+
+class Journal:
+    """Lines of JSON that are kept as they come: what a killed command goes on with.
+
+    Args:
+      path: on a disk; need not be there.
+      head: plain value of the first line, all that the entries depend on; a file of another one is
+        begun anew.
+
+    Attributes:
+      entries: one for each whole line after the first.
+    """
+
+    def __init__(self, path: str, head):
+        self.path, self.entries = path, []
+        size = self._read(json.dumps(head))
+        os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
+        self._file = open(path, "a", encoding="utf-8", newline="\n")
+        self._file.truncate(size)
+        if not size:
+            self._write(head)
+
+    def _read(self, head):
+        """Takes over the whole lines of before; their size in bytes."""
+        try:
+            with open(self.path, "rb") as f:
+                lines = f.read().split(b"\n")[:-1]  # the last one is empty, or half
+        except OSError:
+            return 0
+        if not lines or lines[0].decode("utf-8", "replace") != head:
+            return 0
+        self.entries = [json.loads(line) for line in lines[1:]]
+        return sum(len(line) + 1 for line in lines)
+
+    def add(self, entry) -> None:
+        """Keeps an entry, a plain value."""
+        self._write(entry)
+        self.entries.append(entry)
+
+    def _write(self, entry):
+        self._file.write(json.dumps(entry) + "\n")
+        self._file.flush()
+
+    def close(self) -> None:
+        """Leaves what there is for the next time."""
+        self._file.close()
 
 
 def remove_folder(path: str) -> None:

@@ -124,10 +124,12 @@ def fused_attend(q, k, v, mask):
     Returns:
       [b, t, h, n].
     """
-    lengths = (mask > 0).sum(-1).astype(jnp.int32)
+    # Its derivative takes even lengths alone.
+    count, lengths = q.shape[1], (mask > 0).sum(-1).astype(jnp.int32)
+    q, k, v = (jnp.pad(x, ((0, 0), (0, x.shape[1] % 2), (0, 0), (0, 0))) for x in (q, k, v))
     return jax.nn.dot_product_attention(
         q, k, v, key_value_seq_lengths=lengths, implementation="cudnn"
-    )
+    )[:, :count]
 
 
 _portable = False

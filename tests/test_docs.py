@@ -50,6 +50,7 @@ RUN = {
     "python -m mmer_jax.predict": "tests/test_predict.py::test_a_folder_as_a_table",
     "python -m mmer_jax.transcribe":
         "tests/test_transcribe.py::test_the_file_holds_every_utterance_and_what_it_was_made_with",
+    "python -m mmer_jax.augment": "tests/test_augment.py::test_every_utterance_has_its_row",
     "python -m mmer_jax.export": "tests/test_export.py::test_it_is_loaded_by_its_name",
     "python -m mmer_jax.app": "tests/test_app.py::test_the_server_shuts_its_doors",
     "python -m mmer_jax.convert.original":

@@ -13,7 +13,9 @@ NEEDED, OPTIONAL = ("utterance", "text"), ("audio", "voice")
 RECORDINGS = (".wav", ".flac")
 TABLE = ".csv"
 # What comes with data and is none: notes for a reader, and what Windows leaves in a folder.
-_NO_DATA = re.compile(r"(readme|licen[cs]e)(\.\w+)?|thumbs\.db|desktop\.ini", re.IGNORECASE)
+_NO_DATA = re.compile(
+    r"(readme|licen[cs]e)(\.\w+)?|quality\.(json|html)|thumbs\.db|desktop\.ini", re.IGNORECASE
+)
 _SPEAKER = re.compile(r"Ses0[1-5][FM]", re.ASCII)
 # Session5_F, 05F, ses5-f, ...: taken for another name, such a voice would be drawn in every fold.
 _LIKE_SPEAKER = re.compile(

@@ -10,6 +10,7 @@ from absl import logging
 
 SHOWN = 20  # lines of a message
 LEFT_OUT = "left_out.txt"
+AUGMENTED = "augmented"  # folder beside any corpus, see `augmented.py`
 SPLITS = ("train", "validation", "test")
 
 
@@ -92,7 +93,7 @@ def parse_names(
 
     Args:
       manual_dir: the folder that all paths are relative to.
-      glob: which files are recordings; hidden ones (macOS's `._*`) are none.
+      glob: which files are recordings; hidden ones (macOS's `._*`) and augmented views are none.
       pattern: matches the whole path of each, relative, with "/", without its suffix.
       example: a path that matches, for the message.
       layout: as in `Reader`.
@@ -103,7 +104,8 @@ def parse_names(
     Raises:
       CorpusError: there are none, or some names don't match: names them all.
     """
-    paths = sorted(p for p in manual_dir.glob(glob) if not p.name.startswith("."))
+    views = manual_dir / AUGMENTED
+    paths = sorted(p for p in manual_dir.glob(glob) if p.name[0] != "." and views not in p.parents)
     if not paths:
         names = listing(sorted(path.name for path in manual_dir.iterdir()))
         raise CorpusError(f"No {glob} in {manual_dir}, which holds\n{names}\nExpected:\n{layout}")

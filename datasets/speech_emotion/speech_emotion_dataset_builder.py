@@ -10,7 +10,7 @@ import tensorflow_datasets as tfds
 from absl import logging
 from tensorflow_datasets.core.utils import tqdm_utils
 
-from . import audio, rows
+from . import audio, augmented, rows
 from .readers import READERS
 from .rows import CorpusError, Row
 
@@ -77,7 +77,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
         manual_dir = _manual_dir(dl_manager, self.builder_config.name)
         found = self._reader.read(manual_dir)
         rows.check(found, self._reader)
-        found = rows.leave_out(found, manual_dir)
+        found = augmented.add(rows.leave_out(found, manual_dir), manual_dir)
         labels = rows.count_labels(found, self._reader)
         self.info.metadata["labels"] = list(labels)
         _report(found, labels)
@@ -141,6 +141,12 @@ def _report(found: list[Row], labels: dict[str, int]) -> None:
                 "%s: %d, of %d to %d utterances; %d utterances without.",
                 name, len(counted), min(counted.values()), max(counted.values()), unknown,
             )  # fmt: skip
+    views = [(row.augmented_transcript, row.augmented_audio) for row in found]
+    if any(any(view) for view in views):
+        logging.info(
+            "Augmented views: of %d utterances %d have a text, %d a recording.",
+            len(found), sum(bool(text) for text, _ in views), sum(bool(a) for _, a in views),
+        )  # fmt: skip
     silent = sum(not row.transcript for row in found)
     logging.info("%d of %d utterances have no transcript.", silent, len(found))
 

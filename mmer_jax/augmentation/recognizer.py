@@ -167,16 +167,24 @@ class Recognizer:
         return picked - norm[:, :-1], jnp.exp(logits[:, 0, silent] - norm[:, 0])
 
 
-def _network(config):
+@contextlib.contextmanager
+def quiet():
+    """Keeps transformers from saying that its Flax classes will go."""
     import transformers
-    from transformers import FlaxWhisperForConditionalGeneration
 
     shown = transformers.logging.get_verbosity()
-    transformers.logging.set_verbosity_error()  # that its Flax classes will go
+    transformers.logging.set_verbosity_error()
     try:
-        return FlaxWhisperForConditionalGeneration(config, _do_init=False)
+        yield
     finally:
         transformers.logging.set_verbosity(shown)
+
+
+def _network(config):
+    from transformers import FlaxWhisperForConditionalGeneration
+
+    with quiet():
+        return FlaxWhisperForConditionalGeneration(config, _do_init=False)
 
 
 def _generation(source, config):

@@ -205,11 +205,13 @@ class Split:
 def train_test(utterances, fold: Fold) -> tuple[tuple[Utterance, ...], tuple[Utterance, ...]]:
     """(training utterances, test utterances) of a fold, by its groups and nothing else.
 
-    An augmented recording in the voice of a speaker who is tested is not to be drawn in training.
+    An augmented recording in the voice of a speaker who is tested is not to be drawn in training,
+    unless it is the utterance's own speaker, whom it trains on anyway.
     """
     test = tuple(u for u in utterances if fold.tests(u))
     tested = frozenset(u.speaker for u in test if u.speaker)
-    return tuple(u.without_voices(tested) for u in utterances if not fold.tests(u)), test
+    train = (u for u in utterances if not fold.tests(u))
+    return tuple(u.without_voices(tested - {u.speaker}) for u in train), test
 
 
 def split(corpus: Corpus, fold: Fold, config) -> Split:

@@ -163,50 +163,29 @@ class Writer:
     Args:
       path: of the file.
       header: plain values: all that the transcripts depend on.
-
-    Attributes:
-      rows: those of the whole batches so far.
-      batches: how many these are.
     """
 
     def __init__(self, path: str, header: dict):
         self._path, self._head = path, {"format": FORMAT} | header
-        self._partial = f"{path}.partial"
+        partial = f"{path}.partial"
         if files.is_remote(path):
             digest = hashlib.sha256(path.encode()).hexdigest()[:16]
-            self._partial = os.path.join(tempfile.gettempdir(), f"mmer-{digest}.partial")
-        self.rows, self.batches = [], 0
-        line = json.dumps(self._head)
-        size = self._read(line)
-        os.makedirs(os.path.dirname(self._partial), exist_ok=True)
-        self._file = open(self._partial, "a", encoding="utf-8", newline="\n")
-        self._file.truncate(size)
-        if not size:
-            self._write(line)
+            partial = os.path.join(tempfile.gettempdir(), f"mmer-{digest}.partial")
+        self._journal = files.Journal(partial, self._head)
 
-    def _read(self, head):
-        """Takes over the whole lines of before; their size in bytes."""
-        try:
-            with open(self._partial, "rb") as f:
-                lines = f.read().split(b"\n")[:-1]  # the last one is empty, or half
-        except OSError:
-            return 0
-        if not lines or lines[0].decode("utf-8", "replace") != head:
-            return 0
-        for line in lines[1:]:
-            self.rows += json.loads(line)
-            self.batches += 1
-        return sum(len(line) + 1 for line in lines)
+    @property
+    def rows(self) -> list[dict]:
+        """Those of the whole batches so far."""
+        return [row for batch in self._journal.entries for row in batch]
+
+    @property
+    def batches(self) -> int:
+        """How many whole batches there are."""
+        return len(self._journal.entries)
 
     def add(self, rows: list[dict]) -> None:
         """Keeps a batch: `id`, `samples` and the fields of its `Transcript`s."""
-        self._write(json.dumps(rows))
-        self.rows += rows
-        self.batches += 1
-
-    def _write(self, line):
-        self._file.write(line + "\n")
-        self._file.flush()
+        self._journal.add(rows)
 
     def finish(self, order) -> None:
         """Writes the file, with the utterances in the order of these ids."""
@@ -217,8 +196,8 @@ class Writer:
         body = ",\n".join(f"  {json.dumps(row, ensure_ascii=False)}" for row in rows)
         files.replace_file(self._path, f'{head},\n "utterances": [\n{body}\n ]\n}}\n')
         self.close()
-        os.unlink(self._partial)
+        os.unlink(self._journal.path)
 
     def close(self) -> None:
         """Leaves what there is for the next time."""
-        self._file.close()
+        self._journal.close()
