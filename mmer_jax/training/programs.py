@@ -1,11 +1,14 @@
 """Compiled programs by the shapes of their batches, and their compilation ahead, in threads."""
 
 import concurrent.futures
+import threading
 
 import jax
 import tqdm
 
 WORKERS = 4  # programs that are compiled at once
+# Python traces one at a time, or all of them, the first one too, would wait for each other.
+_TRACING = threading.Lock()
 
 
 class Programs:
@@ -54,8 +57,10 @@ class Programs:
             return
 
         def work():
-            self._announce(key)
-            return self._function.lower(first, shapes).compile()
+            with _TRACING:
+                self._announce(key)
+                lowered = self._function.lower(first, shapes)
+            return lowered.compile()
 
         self._compiled[key] = pool.submit(work)
 
