@@ -13,6 +13,8 @@ from mmer_jax.data.corpus import Corpus
 from mmer_jax.data.features import recording_key, text_key
 from mmer_jax.data.preprocessing import Preprocessor
 
+OVERLONG = 32  # tokens that a text's length is rounded up to, where it does not fit in its bucket
+
 
 def draw_recording(utterance, seed_epoch) -> int:
     """Which of its augmented recordings an utterance feeds in a pass; it has one at least."""
@@ -159,6 +161,24 @@ class Collator:
                 view.append(drawn.samples if drawn else u.samples)
         return np.minimum(views, self.preprocessor.max_samples)
 
+    def buckets_for(self, utterances, texts) -> tuple[bucketing.Bucket, ...]:
+        """The buckets of a pass of evaluation with these texts, which may be longer than their own.
+
+        A bucket changes only where it must, and in coarse steps: each new shape is compiled.
+        """
+        ids = self.preprocessor.text_ids
+        tokens = np.array([len(ids(texts.get(u.id, u.transcript))) for u in utterances])
+        which = bucketing.bucket_of(self.view_lengths(utterances).max(1), self.edges)
+        out = []
+        for k, bucket in enumerate(self.buckets):
+            longest = int(tokens[which <= k].max(initial=0))
+            if longest > bucket.tokens:
+                most = bucketing.rounded(self.preprocessor.tokenizer.max_tokens)
+                longest = min(bucketing.rounded(longest, OVERLONG), most)
+                bucket = dataclasses.replace(bucket, tokens=longest)
+            out.append(bucket)
+        return tuple(out)
+
     def features_for(self, texts) -> dict:
         """The `features` that a pass with these texts can read: a text may have no states."""
         ids = self.preprocessor.text_ids
@@ -264,13 +284,9 @@ class Batches:
         self._batch_size, self._rows, self._epochs = batch_size, rows, epochs
         self._buckets = collator.buckets
         self._class_weights = None if seed is None else collator.class_weights(utterances)
-        if seed is None:
+        if seed is None and self.texts:
             # An ASR transcript can be longer than any text that the buckets were made for.
-            ids = collator.preprocessor.text_ids
-            longest = bucketing.rounded(max((len(ids(t)) for t in self.texts.values()), default=0))
-            self._buckets = tuple(
-                dataclasses.replace(b, tokens=max(b.tokens, longest)) for b in self._buckets
-            )
+            self._buckets = collator.buckets_for(utterances, self.texts)
         # Threads read ahead over the border of two epochs.
         self.plan = functools.lru_cache(maxsize=4)(self._plan)
 
