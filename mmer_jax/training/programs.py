@@ -23,11 +23,12 @@ class Programs:
       name: for messages.
 
     Attributes:
+      function: as given.
       expected: how many shapes there are to be, for messages; 0: not known.
     """
 
     def __init__(self, function, name: str):
-        self._function, self._name = function, name
+        self.function, self._name = function, name
         self._compiled, self._seen = {}, set()
         self.expected = 0
 
@@ -37,11 +38,7 @@ class Programs:
         future = self._compiled.get(key)
         if future is None and key not in self._seen:
             self._announce(key)
-        return (future.result() if future else self._function)(first, batch)
-
-    def lower(self, first, batch):
-        """As that of the jitted function."""
-        return self._function.lower(first, batch)
+        return (future.result() if future else self.function)(first, batch)
 
     def compile(self, pool, first, batch) -> None:
         """Has a program compiled in a thread of the pool; a call that needs it waits for it.
@@ -59,7 +56,7 @@ class Programs:
         def work():
             with _TRACING:
                 self._announce(key)
-                lowered = self._function.lower(first, shapes)
+                lowered = self.function.lower(first, shapes)
             return lowered.compile()
 
         self._compiled[key] = pool.submit(work)
@@ -71,7 +68,7 @@ class Programs:
 
     def count(self) -> int:
         """How many there are."""
-        return len(self._compiled) + self._function._cache_size()
+        return len(self._compiled) + self.function._cache_size()
 
     def _announce(self, key):
         self._seen.add(key)

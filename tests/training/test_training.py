@@ -144,7 +144,7 @@ def test_programs_compiled_ahead_give_the_same_run(
     for name in ("predictions.csv", "fold5/metrics.jsonl"):
         assert (tmp_path / name).read_text() == (uninterrupted / name).read_text(), name
     train_step, before = made[0]
-    assert len(train_step._compiled) == 1 and train_step._function._cache_size() == before
+    assert len(train_step._compiled) == 1 and train_step.function._cache_size() == before
 
 
 def without_times(folder):
