@@ -48,7 +48,9 @@ class JaxSide:
         self._state = trainer.initial_state(total_steps=10_000, params=params)
         shapes = {b["audio"].shape: b for b in self.batches}
         with ops.portable() if "plain" in forms else contextlib.nullcontext():
-            lowered = [trainer.train_step.lower(trainer.shapes, b) for b in shapes.values()]
+            lowered = [
+                trainer.train_step.function.lower(trainer.shapes, b) for b in shapes.values()
+            ]
         with futures.ThreadPoolExecutor() as pool:
             compiled = list(pool.map(lambda x: x.compile(), lowered))
         self._programs = dict(zip(shapes, compiled))
@@ -123,7 +125,7 @@ def serve(case: str, flags) -> None:
     found = {"compiling_s": time.perf_counter() - begun, "peak_gib": side.peak()}
     if flags.side == "JAX" and not mix:
         with ops.portable():  # cuDNN's attention can't be looked into
-            counted = _trainer(encoders, forms).train_step
+            counted = _trainer(encoders, forms).train_step.function
             found["flop"] = common.product_flops(counted, trainer.shapes, batches[0])
     print(json.dumps(found), flush=True)
     for _ in sys.stdin:

@@ -35,7 +35,7 @@ def plan(method: str, rows: int, seconds: float, tiny: bool = False) -> dict:
     encoders = common.tiny_encoders() if tiny else common.base_encoders()
     trainer, lengths = common.make_trainer(encoders, config), [seconds] * rows
     batch = common.make_batch(lengths, lengths, encoders[1].vocab_size, np.random.default_rng(0))
-    return planned(trainer.train_step.lower(trainer.shapes, batch).compile())
+    return planned(trainer.train_step.function.lower(trainer.shapes, batch).compile())
 
 
 def measure(batches, seconds: float, tiny: bool = False) -> dict:

@@ -163,7 +163,7 @@ def _step(flags):
         state, metrics = trainer.train_step(state, sharding.place(batch, trainer.mesh))
         return float(metrics["loss"])
 
-    return step, vocabulary, lambda batch: common.flops(trainer.train_step, state, batch)
+    return step, vocabulary, lambda batch: common.flops(trainer.train_step.function, state, batch)
 
 
 def train(flags) -> dict:

@@ -13,6 +13,8 @@ from mmer_jax.data.corpus import Corpus
 from mmer_jax.data.features import recording_key, text_key
 from mmer_jax.data.preprocessing import Preprocessor
 
+OVERLONG = 32  # tokens that a text's length is rounded up to, where it does not fit in its bucket
+
 
 def draw_recording(utterance, seed_epoch) -> int:
     """Which of its augmented recordings an utterance feeds in a pass; it has one at least."""
@@ -159,6 +161,24 @@ class Collator:
                 view.append(drawn.samples if drawn else u.samples)
         return np.minimum(views, self.preprocessor.max_samples)
 
+    def buckets_for(self, utterances, texts) -> tuple[bucketing.Bucket, ...]:
+        """The buckets of a pass of evaluation with these texts, which may be longer than their own.
+
+        A bucket changes only where it must, and in coarse steps: each new shape is compiled.
+        """
+        ids = self.preprocessor.text_ids
+        tokens = np.array([len(ids(texts.get(u.id, u.transcript))) for u in utterances])
+        which = bucketing.bucket_of(self.view_lengths(utterances).max(1), self.edges)
+        out = []
+        for k, bucket in enumerate(self.buckets):
+            longest = int(tokens[which <= k].max(initial=0))
+            if longest > bucket.tokens:
+                most = bucketing.rounded(self.preprocessor.tokenizer.max_tokens)
+                longest = min(bucketing.rounded(longest, OVERLONG), most)
+                bucket = dataclasses.replace(bucket, tokens=longest)
+            out.append(bucket)
+        return tuple(out)
+
     def features_for(self, texts) -> dict:
         """The `features` that a pass with these texts can read: a text may have no states."""
         ids = self.preprocessor.text_ids
@@ -264,13 +284,9 @@ class Batches:
         self._batch_size, self._rows, self._epochs = batch_size, rows, epochs
         self._buckets = collator.buckets
         self._class_weights = None if seed is None else collator.class_weights(utterances)
-        if seed is None:
+        if seed is None and self.texts:
             # An ASR transcript can be longer than any text that the buckets were made for.
-            ids = collator.preprocessor.text_ids
-            longest = bucketing.rounded(max((len(ids(t)) for t in self.texts.values()), default=0))
-            self._buckets = tuple(
-                dataclasses.replace(b, tokens=max(b.tokens, longest)) for b in self._buckets
-            )
+            self._buckets = collator.buckets_for(utterances, self.texts)
         # Threads read ahead over the border of two epochs.
         self.plan = functools.lru_cache(maxsize=4)(self._plan)
 
@@ -280,11 +296,26 @@ class Batches:
     def __getitem__(self, step: int) -> dict:
         bucket, at = self._planned(step)
         utterances = [None if i == bucketing.FILL else self._utterances[i] for i in at]
-        key = self._key(step // self.steps_per_epoch)
-        bucket = self._buckets[bucket]
+        return self._load(utterances, bucket, step // self.steps_per_epoch)
+
+    def examples(self, step: int = 0):
+        """A batch of each bucket that the rest of the pass at `step` has, in its order.
+
+        For their shapes: the shortest utterance alone is loaded, into each.
+        """
+        epoch, position = divmod(step, self.steps_per_epoch)
+        lengths = self._collator.view_lengths(self._utterances, self._key(epoch)).max(1)
+        rows = [None] * self._batch_size
+        rows[0] = self._utterances[int(lengths.argmin())]
+        for bucket in dict.fromkeys(k for k, _ in self.plan(epoch)[position:]):
+            yield self._load(rows, bucket, epoch)
+
+    def _load(self, utterances, bucket, epoch):
+        """A batch of `utterances`, None for rows that fill it."""
         batch = self._collator.batch(
-            utterances, bucket, key, self._rows, self.texts, self._features
-        )
+            utterances, self._buckets[bucket], self._key(epoch), self._rows, self.texts,
+            self._features,
+        )  # fmt: skip
         if self._class_weights is not None:
             batch["class_weight"] = self._class_weights[batch["label"]]
         return batch

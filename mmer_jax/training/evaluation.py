@@ -49,13 +49,18 @@ def outputs(trainer: Trainer, forward, state, utterances, texts=None):
       Row indices int [b], which of the utterances each row is, -1 where it fills the batch; and the
       outputs, on the devices.
     """
-    size = trainer.config.data.eval_batch_size
-    rows = sharding.process_rows(size, trainer.mesh)
-    batches = loader.Batches(trainer.collator, utterances, size, rows, texts=texts)
+    batches = batches_of(trainer, utterances, texts)
     params = merge(state.params, state.frozen)
     with trainer.to_devices(batches) as placed:
         for i, batch in enumerate(placed):
             yield batches.row_indices(i), forward(params, batch)
+
+
+def batches_of(trainer: Trainer, utterances, texts=None) -> loader.Batches:
+    """Those of an evaluation, see `predict`."""
+    size = trainer.config.data.eval_batch_size
+    rows = sharding.process_rows(size, trainer.mesh)
+    return loader.Batches(trainer.collator, utterances, size, rows, texts=texts)
 
 
 def fetched(batches):

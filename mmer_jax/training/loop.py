@@ -10,8 +10,10 @@ from mmer_jax.errors import UserError
 from mmer_jax.metrics import METRICS, classification
 from mmer_jax.training import sharding
 from mmer_jax.training.checkpoint import Checkpoints
-from mmer_jax.training.evaluation import predict, start_copies
+from mmer_jax.training.evaluation import batches_of, predict, start_copies
 from mmer_jax.training.logging import MetricsWriter, Progress
+from mmer_jax.training.optimizer import merge
+from mmer_jax.training.programs import Ahead
 from mmer_jax.training.trainer import Trainer
 
 
@@ -77,8 +79,13 @@ def train(trainer: Trainer, title: str, folder: str, utterances, validation=None
             progress.show(means["loss"])
         due = interval
 
-    pending, due, clock = [], None, _clock(iterator)
+    ahead, pending, due, clock = Ahead(), [], None, _clock(iterator)
     try:
+        if start < total:
+            ahead.add(trainer.train_step, trainer.shapes, batches, start)
+            if validation:
+                params = merge(trainer.shapes.params, trainer.shapes.frozen)
+                ahead.add(trainer.eval_step, params, batches_of(trainer, validation))
         for step in range(start, total + 1):
             if step > start and (step % epoch_steps == 0 or step == total):
                 log()  # waits for the steps: the clock counts them, and none that diverged is saved
@@ -115,6 +122,7 @@ def train(trainer: Trainer, title: str, folder: str, utterances, validation=None
         if history:
             state, _ = checkpoints.restore(selected(history)["step"], state)
     finally:
+        ahead.close()
         # Also after Ctrl-C: what is being written is finished, so that the next run goes on there.
         progress.close()
         iterator.close()

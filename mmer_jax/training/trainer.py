@@ -14,6 +14,7 @@ from mmer_jax.models import factory, storage
 from mmer_jax.models.mmer import make_forward
 from mmer_jax.training import checkpoint_io, features, sharding, step
 from mmer_jax.training.optimizer import make_optimizer, merge, split_frozen
+from mmer_jax.training.programs import Programs
 
 
 class Trainer:
@@ -31,8 +32,8 @@ class Trainer:
       alphabet: of the CTC head: the collator's; English without one.
       optimizer: see `make_optimizer`.
       mesh, shapes, shardings: all devices; each leaf of the state, and where it lies on them.
-      train_step: jitted (state, batch) -> (state, metrics), see `make_train_step`.
-      eval_step: jitted (all parameters, batch) -> `logits` and `symbols`, see `make_forward`.
+      train_step: `Programs`, (state, batch) -> (state, metrics), see `make_train_step`.
+      eval_step: `Programs`, (all parameters, batch) -> `logits` and `symbols`, see `make_forward`.
       asr: the `Transcripts` of `config.data.asr_transcripts`; None without, and for another corpus.
       pretrained: where the training began, {} before it does: which weights were read, see
         `factory.provenance`, or with `config.init_from` those of `init_from`, and `tokenizer`, each
@@ -58,10 +59,13 @@ class Trainer:
         parts = self._split(factory.param_shapes(model))
         self.shapes = jax.eval_shape(self._fresh, *parts, 1, (1, 1))
         self.shardings = sharding.state_shardings(self.shapes, self.mesh)
-        self.train_step = step.make_train_step(
-            model, self.optimizer, config, self.mesh, self.shardings
+        self.train_step = Programs(
+            step.make_train_step(model, self.optimizer, config, self.mesh, self.shardings),
+            "training",
         )
         self.eval_step = self.make_forward(("logits", "symbols"))
+        if collator:
+            self.train_step.expected = self.eval_step.expected = len(collator.buckets)
 
     @classmethod
     def for_corpus(cls, config, alphabet: Alphabet | None = None,
@@ -108,7 +112,7 @@ class Trainer:
         return folds.split(self.corpus, fold, self.config)
 
     def make_forward(self, keep):
-        """`make_forward` of the model over the mesh; every device has a copy of the outputs.
+        """`Programs` of `make_forward` over the mesh; every device has a copy of the outputs.
 
         Trainers whose models differ in training alone have the same function.
         """
@@ -118,7 +122,10 @@ class Trainer:
             "in_shardings": (params, sharding.batch_sharding(self.mesh)),
             "out_shardings": sharding.replicated(self.mesh),
         }
-        make = functools.partial(make_forward, model, keep, **places)
+
+        def make():
+            return Programs(make_forward(model, keep, **places), "evaluation")
+
         # A tree's words depend on the order in which it was filled; its leaves have their own.
         return factory.shared(make, "forward", model, tuple(keep), *jax.tree.flatten(places))
 

@@ -455,3 +455,16 @@ def test_evaluation_reads_other_texts_where_they_are_given(collator, corpus, tok
     np.testing.assert_array_equal(seen[1], tokenizer.ids(long))
     assert len(seen[1]) > max(b.tokens for b in collator.buckets)
     np.testing.assert_array_equal(seen[2], tokenizer.ids(utterances[2].transcript))
+
+
+def test_a_long_text_changes_the_shapes_that_hold_it_alone(collator, corpus):
+    samples = collator.view_lengths(corpus.utterances).max(1)
+    last = corpus.utterances[int(samples.argmax())]
+    first = corpus.utterances[int(samples.argmin())]
+    small, large = collator.buckets
+    for long in ("word " * 40, "word " * 45):  # in coarse steps
+        found = collator.buckets_for(corpus.utterances, {last.id: long})
+        assert found == (small, dataclasses.replace(large, tokens=64))
+    found = collator.buckets_for(corpus.utterances, {first.id: long})
+    assert [b.tokens for b in found] == [64, 64]
+    assert collator.buckets_for(corpus.utterances, {first.id: "word"}) == collator.buckets

@@ -47,7 +47,7 @@ def _programs(precision, audio):
     encoded = jax.eval_shape(encode, shapes, speech)
     encoded.pop("log_probs")
     lowered = {
-        "train": trainer.train_step.lower(trainer.shapes, batch),
+        "train": trainer.train_step.function.lower(trainer.shapes, batch),
         "eval": make_forward(model, ("logits", "symbols")).lower(shapes, batch),
         "encode": encode.lower(shapes, speech),
         "decide": make_forward(model).lower(shapes, encoded | text),

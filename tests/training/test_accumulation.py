@@ -64,7 +64,7 @@ def test_the_parameters_move_once_per_group_at_its_rate(config):
     assert updates == [0, 0, 1, 1, 2, 2, 2, 3, 3, 4]
     expected = [learning_rate(config.optimizer, jnp.asarray(n), jnp.asarray(4)) for n in range(4)]
     np.testing.assert_allclose(rates, np.repeat(expected, [3, 2, 3, 2]), rtol=1e-6)
-    assert trainer.train_step._cache_size() == 1
+    assert trainer.train_step.count() == 1
 
 
 def test_a_run_is_resumed_and_read(config, tmp_path):

@@ -11,7 +11,7 @@ from mmer_jax import main
 from mmer_jax.data import folds, loader
 from mmer_jax.errors import UserError
 from mmer_jax.reporting import ablation
-from mmer_jax.training import cross_validation, evaluation, loop, sharding
+from mmer_jax.training import cross_validation, evaluation, loop, programs, sharding
 from mmer_jax.training.optimizer import merge
 from mmer_jax.training.trainer import Trainer
 from tests.harness import Killed
@@ -91,7 +91,7 @@ def test_compilations_equal_buckets(trainer):
     state = trainer.initial_state(12)
     for batch in some_batches(trainer, 12):
         state, _ = trainer.train_step(state, sharding.place(batch, trainer.mesh))
-    assert trainer.train_step._cache_size() == len(trainer.collator.buckets)
+    assert trainer.train_step.count() == len(trainer.collator.buckets)
 
 
 def test_models_that_differ_in_training_alone_share_the_evaluation(prepared, tiny_config):
@@ -125,6 +125,26 @@ def uninterrupted(prepared, tiny_config, tmp_path_factory):
     folder = tmp_path_factory.mktemp("whole")
     main.run(tiny_config(prepared), str(folder))
     return folder
+
+
+def test_programs_compiled_ahead_give_the_same_run(
+    prepared, tiny_config, uninterrupted, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(programs, "pays", lambda: True)
+    made, compiled = [], programs.Programs.compile
+
+    def compile(self, pool, first, batch):
+        compiled(self, pool, first, batch)
+        made.append((self, self._function._cache_size()))
+
+    monkeypatch.setattr(programs.Programs, "compile", compile)
+    monkeypatch.setattr(programs.Programs, "_announce", lambda *_: None)
+    main.run(tiny_config(prepared), str(tmp_path))
+    assert without_times(tmp_path) == without_times(uninterrupted)
+    for name in ("predictions.csv", "fold5/metrics.jsonl"):
+        assert (tmp_path / name).read_text() == (uninterrupted / name).read_text(), name
+    train_step, before = made[0]
+    assert len(train_step._compiled) == 1 and train_step.function._cache_size() == before
 
 
 def without_times(folder):
