@@ -122,8 +122,14 @@ def _texts(args, corpus):
     if not args.texts:
         return None
     if args.texts == "marian":
-        from mmer_jax.augmentation.translation import Marian
+        from mmer_jax.augmentation.translation import FORWARD, Marian
 
+        other = {u.language for u in corpus.utterances} - {"", "en"}
+        if other and args.forward == FORWARD:
+            raise UserError(
+                f"The corpus has utterances in {', '.join(sorted(other))}, and {FORWARD} reads "
+                "English. Name a pair of models by --forward and --backward."
+            )
         return Marian(args.forward, args.backward, args.candidates, args.temperature)
     if args.texts.lower().endswith(".csv"):
         return texts.Table(args.texts, [u.id for u in corpus.utterances])
@@ -135,7 +141,7 @@ def _texts(args, corpus):
 def _similarity(args):
     from mmer_jax.augmentation import texts
 
-    if not args.encoder:
+    if not (args.texts and args.encoder):
         return texts.overlap
     from mmer_jax.augmentation.translation import Meaning
 

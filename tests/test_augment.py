@@ -84,6 +84,7 @@ def test_every_utterance_has_its_row(made, prepared):
     assert found["texts"] == 78 and found["recordings"] == found["with_recording"] == 80
     assert found["texts_rejected"] == {"only the source's own words": 1, "no candidate": 1}
     assert found["left_in_folds"] == {"session": 1.0, "speaker": 1.0}
+    assert found["own_words"] == 2 and set(found["by_label"].values()) == {1.0}
 
 
 def test_the_page_plays_ten_pairs_and_fetches_nothing(made):
@@ -167,6 +168,29 @@ def test_a_command_that_fails_is_told_and_the_rest_goes_on(prepared, tmp_path, c
     assert len(rows) in (19, 20) and {corpus[r["utterance"]].label for r in rows} == {2}
     assert all(r["voice"] != corpus[r["utterance"]].speaker for r in rows)
     assert not list(out.glob("unfinished*"))
+
+
+@pytest.mark.slow
+def test_back_translation_is_the_same_after_a_kill(prepared, tmp_path):
+    pytest.importorskip("torch")
+    pytest.importorskip("sentencepiece")
+    from tests import tiny_marian
+
+    models = {n: tiny_marian.save(tmp_path / n, i) for i, n in enumerate(("forward", "backward"))}
+    arguments = [
+        "--data=iemocap", f"--data_dir={prepared / 'tfds'}", "--texts=marian", "--candidates=2",
+        "--min_similarity=0", *(f"--{name}={path}" for name, path in models.items()),
+    ]  # fmt: skip
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    assert augment.main([*arguments, f"--out={whole}"]) == 0
+    kill = ("mmer_jax.files", "Journal.add", 3)
+    done = harness.command("augment", *arguments, f"--out={killed}", kill=kill)
+    assert done.returncode == -9, done.stderr
+    assert augment.main([*arguments, f"--out={killed}"]) == 0
+    texts = (whole / "augmented.csv").read_bytes()
+    assert (killed / "augmented.csv").read_bytes() == texts
+    rows = read(whole)
+    assert len(rows) > 70 and all(r["text"] and not r["audio"] and not r["voice"] for r in rows)
 
 
 def test_where_all_fails_it_ends_at_once(prepared, tmp_path, capsys):

@@ -169,3 +169,22 @@ def test_a_users_mistake_ends_without_a_traceback(capsys):
 
 if __name__ == "__main__":
     tfds.testing.test_main()
+
+
+def test_views_beside_a_corpus_are_built_with_it(tmp_path):
+    manual = tmp_path / "manual"
+    shutil.copytree(DUMMY / "ravdess", manual)
+    plain = prepare(tmp_path / "plain", manual, "ravdess").as_data_source("utterances")
+    first = plain[0]["utterance"].decode()
+    (manual / "augmented" / "wav").mkdir(parents=True)
+    sound = np.random.default_rng(0).normal(0, 0.1, 8000)
+    soundfile.write(manual / "augmented" / "wav" / "1.wav", sound, 16_000)
+    (manual / "augmented" / "augmented.csv").write_text(
+        f"utterance,text,audio,voice\n{first},Hi.,wav/1.wav,2\n"
+    )
+    built = prepare(tmp_path / "views", manual, "ravdess").as_data_source("utterances")
+    assert len(built) == len(plain)
+    assert built[0]["augmented_transcript"] == b"Hi."
+    assert built[0]["augmented_lengths"].tolist() == [8000]
+    assert list(built[0]["augmented_voice"]) == [b"2"]
+    assert not built[1]["augmented_transcript"] and not len(built[1]["augmented_lengths"])

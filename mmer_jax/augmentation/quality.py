@@ -92,6 +92,8 @@ def summary(corpus, texts: dict, views: list[dict], failed: int, seconds: dict) 
         "recordings_rejected": _counts(v["rejected"] for v in views),
         "recordings_failed": failed,
         "with_recording": len(made),
+        "own_words": sum(not texts.get(name, {}).get("text") for name in made),
+        "by_label": _by_label(corpus, made),
         "length": _spread([v["ratio"] for v in taken]),
         "voices": dict(voices.most_common()),
         "of_speakers": sum(n for name, n in voices.items() if name in speakers),
@@ -104,6 +106,13 @@ def summary(corpus, texts: dict, views: list[dict], failed: int, seconds: dict) 
             stage: round(1000 * s / 60 / len(utterances), 2) for stage, s in seconds.items()
         },
     }  # fmt: skip
+
+
+def _by_label(corpus, made):
+    """Class -> share of its utterances with a recording: a rejection may prefer one of them."""
+    total = collections.Counter(u.label for u in corpus.utterances)
+    found = collections.Counter(u.label for u in corpus.utterances if u.id in made)
+    return {corpus.label_names[k]: round(found[k] / total[k], 4) for k in sorted(total)}
 
 
 def _counts(reasons):

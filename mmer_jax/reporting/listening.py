@@ -32,6 +32,9 @@ def figures(found: dict) -> str:
         rows.append(
             ("utterances with a recording", _share(found["with_recording"], found["utterances"]))
         )
+        rows += [(f"of {name}", f"{percent(x)} %") for name, x in found["by_label"].items()]
+        if found["texts"] or found["texts_rejected"]:
+            rows.append(("of these with the utterance's own words", str(found["own_words"])))
         spread("length over the original's, median and middle 90 %", found["length"])
         voices = list(found["voices"].items())
         rows.append(("voices", str(len(voices))))

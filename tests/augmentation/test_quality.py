@@ -50,7 +50,7 @@ def test_the_summary_counts_what_each_fold_keeps():
         Utterance(i, f"u{i}", 0, 16_000, "Hi.", speaker=f"s{i}", session=str(i // 2))
         for i in range(4)
     ]
-    corpus = types.SimpleNamespace(utterances=utterances)
+    corpus = types.SimpleNamespace(utterances=utterances, label_names=("ang",))
 
     def row(u, voice, rejected=""):
         return {"id": f"u{u}", "voice": voice, "rejected": rejected, "ratio": 1.0, "text": "Hi."}
@@ -59,6 +59,7 @@ def test_the_summary_counts_what_each_fold_keeps():
     found = quality.summary(corpus, {}, rows, 1, {"speech": 24.0})
     assert (found["recordings"], found["with_recording"], found["recordings_failed"]) == (4, 4, 1)
     assert found["recordings_rejected"] == {"silence": 1} and found["of_speakers"] == 3
+    assert found["by_label"] == {"ang": 1.0} and found["own_words"] == 4
     # Session 1 tested: u0 keeps its own, u1 loses that of s2. s1 tested: u0, of u0, u2 and u3.
     assert found["left_in_folds"] == {"session": 0.5, "speaker": pytest.approx(2 / 3, abs=1e-4)}
     assert found["minutes_per_1000"] == {"speech": 100.0} and found["wer"] is None
