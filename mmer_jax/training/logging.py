@@ -112,8 +112,8 @@ class Progress:
         self._bar.update(step - self._step)
         self._step = step
 
-    def show(self, loss: float) -> None:
-        """The loss, when it is known, with speed and time left."""
+    def show(self, step: int, loss: float) -> None:
+        """The loss up to a step, when it is known, with speed and time left."""
         now = time.monotonic()
         rate = self._utterances / max(now - self._began, 1e-9)
         self._bar.set_postfix_str(f"loss {loss:.3f}, {rate:.0f} utterances/s")
@@ -121,7 +121,7 @@ class Progress:
             self._said = now
             per_step = (now - self._began) / max(self._step - self._start, 1)
             self.say(
-                f"step {self._step}/{self._total}, loss {loss:.3f}, {rate:.0f} utterances/s, "
+                f"step {step}/{self._total}, loss {loss:.3f}, {rate:.0f} utterances/s, "
                 f"{per_step * (self._total - self._step):.0f} s left"
             )
 

@@ -76,7 +76,7 @@ def train(trainer: Trainer, title: str, folder: str, utterances, validation=None
         if due:
             means = _means(*due)
             writer.write(due[0], {f"train/{k}": mean for k, mean in means.items()})
-            progress.show(means["loss"])
+            progress.show(due[0], means["loss"])
         due = interval
 
     ahead, pending, due, clock = Ahead(), [], None, _clock(iterator)
