@@ -1,4 +1,4 @@
-"""The folder of augmented views in the making: texts, recordings, what a recogniser hears of them.
+"""The folder of augmented views in the making: texts, recordings, what a recogniser writes of them.
 
     OUT/augmented.csv    utterance, text, audio, voice: what the builders in datasets/ read
     OUT/wav/             16 kHz, mono, 16 bit
