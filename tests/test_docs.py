@@ -73,6 +73,8 @@ RUN = {
         "tests/benchmarks/test_speed.py::test_a_command_of_two_checkouts",
     "python -m benchmarks.padding":
         "tests/benchmarks/test_padding.py::test_the_command_writes_its_results",
+    "python -m benchmarks.accelerator":
+        "tests/benchmarks/test_accelerator.py::test_both_sides_train",
     "python -m benchmarks.opening":
         "tests/benchmarks/test_opening.py::test_the_command_writes_what_it_found",
     "python -m benchmarks.memory":
@@ -306,7 +308,7 @@ def _python(words):
 
 _WITHOUT_ARGUMENTS = (
     "benchmarks.parity", "benchmarks.padding", "benchmarks.memory",
-    "benchmarks.intervals", "benchmarks.encoders",
+    "benchmarks.intervals", "benchmarks.encoders", "benchmarks.accelerator",
     "benchmarks.speech",
 )  # fmt: skip
 
