@@ -135,7 +135,7 @@ def test_programs_compiled_ahead_give_the_same_run(
 
     def compile(self, pool, first, batch):
         compiled(self, pool, first, batch)
-        made.append((self, self._function._cache_size()))
+        made.append((self, self.function._cache_size()))
 
     monkeypatch.setattr(programs.Programs, "compile", compile)
     monkeypatch.setattr(programs.Programs, "_announce", lambda *_: None)
