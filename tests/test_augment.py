@@ -148,6 +148,7 @@ def test_a_folder_of_other_options_or_files_is_refused(made, arguments, tmp_path
     (tmp_path / "mine.wav").touch()
     assert augment.main([*arguments, f"--out={tmp_path}"]) == 1
     assert "mine.wav" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.wav"]
 
 
 def test_a_command_that_fails_is_told_and_the_rest_goes_on(prepared, tmp_path, capsys):

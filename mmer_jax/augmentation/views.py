@@ -1,4 +1,4 @@
-"""The folder of augmented views in the making: texts, recordings, what a recogniser hears of them.
+"""The folder of augmented views in the making: texts, recordings, what a recogniser writes of them.
 
     OUT/augmented.csv    utterance, text, audio, voice: what the builders in datasets/ read
     OUT/wav/             16 kHz, mono, 16 bit
@@ -85,6 +85,11 @@ class Views:
     def make(self) -> None:
         """Makes what is not there yet, and writes the table."""
         state = os.path.join(self.out, STATE)
+        if os.path.isdir(self.out) and not os.path.isdir(state) and os.listdir(self.out):
+            raise UserError(
+                f"{self.out} holds {', '.join(sorted(os.listdir(self.out))[:3])}, which this "
+                "command did not make. Name another folder by --out."
+            )
         os.makedirs(state, exist_ok=True)
         try:
             lock = filelock.FileLock(os.path.join(state, "lock")).acquire(timeout=0)
@@ -106,7 +111,7 @@ class Views:
             self._finish()
 
     def _check(self, path):
-        """Raises UserError where the folder is of other options; else marks it as unfinished."""
+        """Raises UserError where the folder is of other options."""
         if files.exists(path):
             before = json.loads(files.read_text(path))
             changed = [k for k in self._made_with if before.get(k) != self._made_with[k]]
@@ -119,11 +124,6 @@ class Views:
                     f"The views in {self.out} are made with something else: {said}. Name another "
                     "folder by --out, or delete it."
                 )
-        elif others := sorted(set(os.listdir(self.out)) - {STATE}):
-            raise UserError(
-                f"{self.out} holds {', '.join(others[:3])}, which this command did not make. Name "
-                "another folder by --out."
-            )
         files.replace_file(path, json.dumps(self._made_with, indent=1) + "\n")
 
     def _begun(self):

@@ -8,7 +8,7 @@ import pytest
 from mmer_jax import configuration
 from mmer_jax.data import folds, text
 from mmer_jax.data.corpus import Corpus, Recording, Utterance
-from mmer_jax.data.folds import training_texts
+from mmer_jax.data.folds import train_test, training_texts
 from mmer_jax.errors import UserError
 
 
@@ -360,6 +360,19 @@ def test_training_texts_have_the_augmented_ones_where_they_are_drawn(utterances)
     own, both = training_texts(some, False), training_texts(some, True)
     assert own == text.spoken(u.transcript for u in some)
     assert both == own | text.spoken(u.aug_transcript for u in some) != own
+
+
+def test_an_utterance_keeps_views_in_its_own_voice_where_folds_share_speakers(utterances):
+    views = Recording(0, 9, "ann"), Recording(9, 8, "robot")
+    planted = [
+        dataclasses.replace(u, speaker=("ann", "bob")[i // 2 % 2], augmented=views)
+        for i, u in enumerate(utterances[:8])
+    ]
+    tested = {u.id for u in planted[::2]}
+    train, test = train_test(planted, types.SimpleNamespace(tests=lambda u: u.id in tested))
+    assert {u.speaker for u in train} == {u.speaker for u in test} == {"ann", "bob"}
+    for u in train:
+        assert [r.voice for r in u.augmented] == ["ann", "robot"][u.speaker == "bob" :]
 
 
 @pytest.mark.parametrize("protocol", ["session", "speaker"])
