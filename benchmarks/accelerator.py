@@ -28,8 +28,6 @@ import numpy as np
 
 from benchmarks import common
 from mmer_jax import configuration, ops
-from mmer_jax.data import bucketing
-from mmer_jax.models import factory
 from mmer_jax.training import sharding
 
 CASES = "base-5-32,large-10-16,base-5-32-loop,base-5-32-plain,base-5-32-dropout,base-mix-32"
@@ -120,7 +118,8 @@ def serve(case: str, flags) -> None:
     trainer = _trainer(encoders, forms)
     batches, utterances = _batches(seconds, int(rows), flags, encoders[1].vocab_size)
     begun = time.perf_counter()
-    side = SIDES[flags.side](trainer, _params(trainer.model), batches, forms)
+    params = common.drawn_params(trainer.model, seed=0, most=2**20)
+    side = SIDES[flags.side](trainer, params, batches, forms)
     mix = seconds == "mix"
     found = {"compiling_s": time.perf_counter() - begun, "peak_gib": side.peak()}
     if flags.side == "JAX" and not mix:
@@ -147,38 +146,13 @@ def _trainer(encoders, forms):
     return common.make_trainer(encoders, config)
 
 
-def _params(model):
-    """Parameters of the right scales, of few random numbers: large models are drawn at once."""
-    block = np.random.default_rng(0).standard_normal(2**20, np.float32)
-
-    def draw(path, leaf):
-        x = np.resize(block, leaf.shape)
-        if path[-1].key in ("scale", "weight_g"):
-            return 1 + 0.1 * x
-        return 0.1 * x if x.ndim == 1 else x / np.float32(np.sqrt(x.size / x.shape[-1]))
-
-    return jax.tree_util.tree_map_with_path(draw, factory.param_shapes(model))
-
-
 def _batches(seconds, rows, flags, vocabulary):
     """Batches of a side, and how many utterances they have."""
-    rng = np.random.default_rng(0)
     if seconds != "mix":
-        same = [float(seconds)] * rows
+        same, rng = [float(seconds)] * rows, np.random.default_rng(0)
         return [common.make_batch(same, same, vocabulary, rng)], rows
-    count = flags.utterances // rows * rows
-    lengths = common.draw_lengths(count, rng)
-    plan = [(None, at) for at in rng.permutation(count).reshape(-1, rows)]
-    if flags.side == "JAX":
-        samples, tokens, symbols = common.counts(np.maximum(*lengths))
-        longest = int(common.LONGEST * common.SAMPLE_RATE)
-        edges = bucketing.edges_by_count(samples, flags.buckets, longest)[-1]
-        buckets = bucketing.make_buckets(edges, samples, tokens, symbols)
-        plan = [(buckets[k], at) for k, at in bucketing.plan(samples, edges, rows, rng)]
-    return [
-        common.make_batch(lengths[0][at], lengths[1][at], vocabulary, rng, bucket)
-        for bucket, at in plan
-    ], count
+    count, buckets = flags.utterances // rows * rows, flags.buckets if flags.side == "JAX" else None
+    return common.mix_batches(count, rows, vocabulary, buckets), count
 
 
 class Process:

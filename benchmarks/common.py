@@ -19,6 +19,7 @@ import numpy as np
 from transformers import RobertaConfig, Wav2Vec2Config
 
 from mmer_jax import configuration
+from mmer_jax.data import bucketing
 from mmer_jax.data.alphabet import ENGLISH
 from mmer_jax.data.preprocessing import SAMPLE_RATE
 from mmer_jax.models import factory
@@ -100,12 +101,20 @@ def make_trainer(encoders, config=None) -> Trainer:
     return trainer
 
 
-def drawn_params(model, seed: int) -> dict:
-    """Parameters of a model, no bias 0 and no scale 1: a fresh model's would hide differences."""
+def drawn_params(model, seed: int, most: int | None = None) -> dict:
+    """Parameters of a model, no bias 0 and no scale 1: a fresh model's would hide differences.
+
+    Args:
+      model: the Flax module.
+      seed: of the draw.
+      most: numbers drawn of a parameter, which repeat in a larger one: large models are drawn in
+        no time; None: all.
+    """
     rng = np.random.default_rng(seed)
 
     def draw(path, leaf):
-        x = rng.standard_normal(leaf.shape).astype(np.float32)
+        count = min(leaf.size, most or leaf.size)
+        x = np.resize(rng.standard_normal(count).astype(np.float32), leaf.shape)
         if path[-1].key in ("scale", "weight_g"):
             return 1 + 0.1 * x
         return 0.1 * x if x.ndim == 1 else x / np.float32(np.sqrt(x.size / x.shape[-1]))
@@ -190,6 +199,29 @@ def draw_lengths(count: int, rng):
     seconds = MEDIAN * np.exp(SIGMA * rng.standard_normal(count))
     spoken_again = seconds * np.exp(0.15 * rng.standard_normal(count))
     return np.clip(seconds, SHORTEST, LONGEST), np.clip(spoken_again, SHORTEST, LONGEST)
+
+
+def mix_batches(utterances: int, rows: int, vocabulary: int, buckets: int | None) -> list[dict]:
+    """Batches of IEMOCAP's lengths, the same utterances in length buckets or in random batches.
+
+    Args:
+      utterances: how many, a multiple of `rows`.
+      rows: of a batch.
+      vocabulary: ids of the text encoder.
+      buckets: how many; None: random batches, padded to their own longest.
+    """
+    rng = np.random.default_rng(0)
+    lengths = draw_lengths(utterances, rng)
+    plan = [(None, at) for at in rng.permutation(utterances).reshape(-1, rows)]
+    if buckets:
+        samples, tokens, symbols = counts(np.maximum(*lengths))
+        longest = int(LONGEST * SAMPLE_RATE)
+        edges = bucketing.edges_by_count(samples, buckets, longest)[-1]
+        made = bucketing.make_buckets(edges, samples, tokens, symbols)
+        plan = [(made[k], at) for k, at in bucketing.plan(samples, edges, rows, rng)]
+    return [
+        make_batch(lengths[0][at], lengths[1][at], vocabulary, rng, bucket) for bucket, at in plan
+    ]
 
 
 def flops(jitted, *args) -> float:

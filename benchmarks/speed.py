@@ -197,21 +197,9 @@ def network(flags) -> dict:
 
 
 def _batches(flags, vocabulary):
-    """The same utterances in the batches of a side: in length buckets, or in random ones."""
-    rng = np.random.default_rng(0)
-    lengths = common.draw_lengths(flags.utterances, rng)
-    rows = rng.permutation(flags.utterances).reshape(-1, flags.batch)
-    plan = [(None, at) for at in rows]
-    if flags.side == "Flax":
-        samples, tokens, symbols = common.counts(np.maximum(*lengths))
-        longest = int(common.LONGEST * common.SAMPLE_RATE)
-        edges = bucketing.edges_by_count(samples, flags.buckets, longest)[-1]
-        buckets = bucketing.make_buckets(edges, samples, tokens, symbols)
-        plan = [(buckets[k], at) for k, at in bucketing.plan(samples, edges, flags.batch, rng)]
-    return [
-        common.make_batch(lengths[0][at], lengths[1][at], vocabulary, rng, bucket)
-        for bucket, at in plan
-    ]
+    """The same utterances in the batches of a side."""
+    buckets = flags.buckets if flags.side == "Flax" else None
+    return common.mix_batches(flags.utterances, flags.batch, vocabulary, buckets)
 
 
 def _per_utterance(flags, call, batches):

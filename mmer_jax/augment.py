@@ -65,7 +65,7 @@ def _pairs(views):
         pairs.append({
             "utterance": u.id, "emotion": corpus.label_names[u.label], "speaker": u.speaker,
             "text": u.transcript, "original": wav.getvalue(), "view_text": row["text"],
-            "recording": recording, "voice": row.get("voice"), "heard": row.get("heard"),
+            "recording": recording, "voice": row.get("voice"), "recognized": row.get("recognized"),
             "reference": row.get("reference"),
         })  # fmt: skip
     return pairs

@@ -11,7 +11,7 @@ from mmer_jax.metrics import asr
 
 COPY, CLONED, LENGTH = "copy of the original", "copy of the reference", "length"
 ERRORS = "word errors"
-_LOUD, _HEARD = 10 ** (-50 / 20), 0.05  # full scale is 1; seconds that are to be louder
+_LOUD, _SPEECH = 10 ** (-50 / 20), 0.05  # full scale is 1; seconds that are to be louder
 _FRAME = SAMPLE_RATE // 50
 _LAG = SAMPLE_RATE // 2  # samples by which a copy may be shifted
 
@@ -37,7 +37,7 @@ def is_silent(wave: np.ndarray) -> bool:
     """Whether hardly any of a recording, float32 [n] at 16 kHz, is louder than -50 dB."""
     frames = wave[: len(wave) // _FRAME * _FRAME].reshape(-1, _FRAME)
     loud = (np.sqrt(np.square(frames, dtype=np.float64).mean(1)) > _LOUD).sum()
-    return bool(loud * _FRAME < _HEARD * SAMPLE_RATE)
+    return bool(loud * _FRAME < _SPEECH * SAMPLE_RATE)
 
 
 def likeness(a: np.ndarray, b: np.ndarray) -> float:
@@ -82,7 +82,7 @@ def summary(corpus, texts: dict, views: list[dict], failed: int, seconds: dict) 
         made[v["id"]].append(v)
     speakers = {u.speaker for u in utterances} - {""}
     voices = collections.Counter(v["voice"] or "not known" for v in taken)
-    heard = [v for v in views if v.get("heard") is not None]
+    recognized = [v for v in views if v.get("recognized") is not None]
     return {
         "utterances": len(utterances),
         "texts": sum(bool(row["text"]) for row in texts.values()),
@@ -101,7 +101,9 @@ def summary(corpus, texts: dict, views: list[dict], failed: int, seconds: dict) 
             column: left for column in ("session", "speaker")
             if (left := _left(utterances, made, column)) is not None
         },
-        "wer": asr.recognizer_rates([v["text"] for v in heard], [v["heard"] for v in heard])["wer"],
+        "wer": asr.recognizer_rates(
+            [v["text"] for v in recognized], [v["recognized"] for v in recognized]
+        )["wer"],
         "minutes_per_1000": {
             stage: round(1000 * s / 60 / len(utterances), 2) for stage, s in seconds.items()
         },

@@ -243,9 +243,9 @@ class Views:
         }  # fmt: skip
 
     def _listen(self, journal):
-        heard = _by_view(journal)
+        recognized = _by_view(journal)
         taken = [row for row in self.recordings if not row["rejected"]]
-        left = [row for row in taken if (row["id"], row["view"]) not in heard]
+        left = [row for row in taken if (row["id"], row["view"]) not in recognized]
         batch = 8
         with self._progress("listening", len(taken), len(taken) - len(left)) as bar:
             for at in range(0, len(left), batch):
@@ -256,14 +256,14 @@ class Views:
                     for row in rows
                 ]
                 found = self._recognizer.transcribe(waves)
-                rows = [{"id": row["id"], "view": row["view"], "heard": t.text}
+                rows = [{"id": row["id"], "view": row["view"], "recognized": t.text}
                         for row, t in zip(rows, found)]  # fmt: skip
                 journal.add({"rows": rows, "seconds": round(time.monotonic() - began, 3)})
-                heard |= {(row["id"], row["view"]): row for row in rows}
+                recognized |= {(row["id"], row["view"]): row for row in rows}
                 bar.update(len(rows))
         for row in taken:
-            row["heard"] = heard[row["id"], row["view"]]["heard"]
-            row["wer"] = asr.recognizer_rates([row["text"]], [row["heard"]])["wer"]
+            row["recognized"] = recognized[row["id"], row["view"]]["recognized"]
+            row["wer"] = asr.recognizer_rates([row["text"]], [row["recognized"]])["wer"]
             if row["wer"] is not None and row["wer"] > self.limits.wer:
                 row["rejected"] = quality.ERRORS
                 with contextlib.suppress(FileNotFoundError):

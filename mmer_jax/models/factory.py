@@ -247,7 +247,7 @@ def shared(make: Callable, *made_of):
 
     Args:
       make: returns a jitted function.
-      *made_of: all that the function depends on. They are told apart by their `repr`: neither
+      *made_of: all that the function depends on. They are compared by their `repr`: neither
         modules nor Hugging Face's configs can be hashed.
     """
     key = repr(made_of)

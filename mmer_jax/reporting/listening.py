@@ -77,7 +77,7 @@ def page(title: str, found: dict, pairs: list[dict]) -> str:
       title: the corpus.
       found: see `figures`.
       pairs: `utterance`, `emotion`, `speaker`, `text`, `original` (a wav file's bytes) and
-        `view_text`; of a recording `recording` (bytes), `voice`, `reference` and `heard`; None
+        `view_text`; of a recording `recording` (bytes), `voice`, `reference` and `recognized`; None
         where there is none.
     """
     pairs = [
