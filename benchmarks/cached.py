@@ -130,7 +130,7 @@ def _pass(trainer, state, batches):
             shape = tuple(x.shape for x in batch.values())
             flop = shapes.get(shape)
             if flop is None:
-                flop = common.flops(trainer.train_step.function, state, batch)
+                flop = common.product_flops(trainer.train_step.function, state, batch)
                 state, _ = trainer.train_step(state, batch)
             shapes[shape] = flop
     total = 0.0

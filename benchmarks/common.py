@@ -224,11 +224,6 @@ def mix_batches(utterances: int, rows: int, vocabulary: int, buckets: int | None
     ]
 
 
-def flops(jitted, *args) -> float:
-    """FLOPs of one call as XLA counts them before it optimises."""
-    return float(jitted.lower(*args).cost_analysis()["flops"])
-
-
 def product_flops(jitted, *args) -> int:
     """FLOPs of one call's matrix products and convolutions, two for each multiply-add."""
 
