@@ -16,7 +16,8 @@ ORDER = (
     "configuration",
     "processes", "cli", "data", "ops", "models", "losses", "metrics", "results", "runs", "demo",
     "convert", "augmentation", "training", "reporting", "inference", "__init__", "predict",
-    "transcribe", "augment", "evaluate", "baselines", "analyze", "export", "app", "main", "ablate",
+    "transcribe", "augment", "evaluate", "baselines", "analyze", "compare", "export", "app", "main",
+    "ablate",
 )  # fmt: skip
 MODULES = {
     ".".join(path.relative_to(ROOT).with_suffix("").parts): path for path in ROOT.rglob("*.py")
