@@ -94,7 +94,7 @@ def _write(out, content):
 def main(argv: list[str] | None = None) -> int:
     """The command; 1 and one message where something is wrong."""
     parser = cli.Parser(prog="python -m mmer_jax.analyze", description=__doc__)
-    parser.add_argument("workdir", help="of a finished run of mmer_jax.main")
+    parser.add_argument("workdir", metavar="WORKDIR", help=cli.RUN)
     parser.add_argument(
         "--fold", type=int, help="whose test utterances are examined; default: the first"
     )

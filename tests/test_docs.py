@@ -9,7 +9,6 @@ import contextlib
 import importlib.util
 import io
 import json
-import multiprocessing
 import os
 import pathlib
 import re
@@ -23,7 +22,7 @@ import pytest
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 FENCE = re.compile(r"^ *```(\S*)\n(.*?)^ *```$", re.MULTILINE | re.DOTALL)
-PROGRAMS = r"(?:\.venv/bin/)?(?:python|make|pip|tfds|hf|tensorboard|ffmpeg|sed|sphinx-build|git) "
+PROGRAMS = r"(?:\.venv/bin/)?(?:python|mmer|make|pip|tfds|hf|tensorboard|ffmpeg|sed|git) "
 
 # Who runs a command: each documented one begins with one of these; the longest counts.
 RUN = {
@@ -55,6 +54,9 @@ RUN = {
     "python -m mmer_jax.app": "tests/test_app.py::test_the_server_shuts_its_doors",
     "python -m mmer_jax.convert.original":
         "tests/convert/test_original.py::test_the_report_accounts_for_every_key",
+    "python -m mmer_jax.prepare":
+        "tests/test_installed.py::test_it_prepares_trains_and_predicts_from_any_folder",
+    "python -m mmer_jax.doctor": "tests/test_commands.py::test_the_doctor_says_what_is_there",
     "python -m mmer_jax.demo.corpus":
         "tests/demo/test_corpus.py::test_another_process_makes_the_same_bytes",
     "python -m benchmarks.parity":
@@ -130,7 +132,15 @@ def commands_of(text):
     found = [
         command for command in found if not command.startswith("|")
     ]  # a table as it is printed
-    return [re.sub(r"^\.venv/bin/", "", command) for command in found]
+    return [_as_module(re.sub(r"^\.venv/bin/", "", command)) for command in found]
+
+
+def _as_module(command):
+    """`mmer predict ...` as `python -m mmer_jax.predict ...`."""
+    from mmer_jax.__main__ import COMMANDS
+
+    match = re.match(r"mmer (\w+)(.*)", command)
+    return f"python -m mmer_jax.{COMMANDS[match[1]][0]}{match[2]}" if match else command
 
 
 DOCUMENTED = sorted({c for page in PAGES for c in commands_of(page.read_text(encoding="utf-8"))})
@@ -242,15 +252,17 @@ def test_every_module_is_in_the_built_api(built):
 
 
 def test_an_option_without_a_comment_ends_the_build(tmp_path, monkeypatch):
-    options = load(ROOT / "docs" / "options.py")
-    assert "names the default workdir" in options.tables()
+    from mmer_jax import options
+
+    tables = load(ROOT / "docs" / "options.py").tables
+    assert "names the default workdir" in tables()
     source = (ROOT / "mmer_jax" / "configuration.py").read_text()
     bare = re.sub(r"(train\.epochs = 30)\s*#.*", r"\1", source)
     assert bare != source
     (tmp_path / "bare.py").write_text(bare)
     monkeypatch.setattr(options, "configuration", load(tmp_path / "bare.py"))
     with pytest.raises(ValueError, match="No comment beside train.epochs in"):
-        options.tables()
+        tables()
 
 
 def load(path):
@@ -270,21 +282,7 @@ class Parsed(Exception):
 def check(commands, converted):
     """Command -> why it can't be parsed, "" where it can."""
     words = {c: shlex.split(c.replace("OUT_DIR", converted)) for c in commands}
-    flags = [c for c in commands if _is_absl(words[c])]
-    import mmer_jax.main  # noqa: F401 - so that each child has it
-
-    # A child each, for flags are a process's own, and a config adds to them; before what follows
-    # imports anything heavy.
-    with multiprocessing.get_context("fork").Pool(2, maxtasksperchild=1) as pool:
-        found = dict(zip(flags, pool.map(_absl, [words[c] for c in flags], chunksize=1)))
-    return found | {c: _check(words[c]) for c in commands if c not in found}
-
-
-def _is_absl(words):
-    return words[:2] == ["python", "-m"] and words[2] in ABSL and len(words) > 3
-
-
-ABSL = ("mmer_jax.main", "mmer_jax.ablate")
+    return {c: _check([w for w in words[c] if w != "..."]) for c in commands}
 
 
 def _check(words):
@@ -302,10 +300,11 @@ def _python(words):
     except ModuleNotFoundError as e:
         return str(e)
     if not arguments:
-        return "" if name in (*ABSL, *_WITHOUT_ARGUMENTS) else "no arguments"
+        return "" if name in (*_CONFIGURED, *_WITHOUT_ARGUMENTS) else "no arguments"
     return _argparse(name, arguments)
 
 
+_CONFIGURED = ("mmer_jax.main", "mmer_jax.ablate")
 _WITHOUT_ARGUMENTS = (
     "benchmarks.parity", "benchmarks.padding", "benchmarks.memory",
     "benchmarks.intervals", "benchmarks.encoders", "benchmarks.accelerator",
@@ -313,33 +312,25 @@ _WITHOUT_ARGUMENTS = (
 )  # fmt: skip
 
 
-def _absl(words):
-    from mmer_jax import configuration, main
-
-    importlib.import_module(words[2])
-    sys.argv = words[2:]  # which ml_collections reads the options of a config from
-    said = io.StringIO()
-    try:
-        with contextlib.redirect_stderr(said):
-            main.parse_flags(words[2:])
-        configuration.validate(main._CONFIG.value)
-    except SystemExit:
-        return said.getvalue()
-    except main.UserError as e:
-        return str(e)
-    return ""
-
-
 def _argparse(name, arguments):
     """Calls the command's main with a parser that stops behind the parsing."""
-    module = importlib.import_module(name)
-    parse = argparse.ArgumentParser.parse_args
+    from mmer_jax import cli, config_file, configuration, errors
 
-    def only_parse(parser, args=None, namespace=None):
-        parse(parser, args, namespace)
+    module = importlib.import_module(name)
+    owner, method = argparse.ArgumentParser, "parse_args"
+    if name.startswith("mmer_jax."):
+        owner = cli.Parser
+    if name in _CONFIGURED:
+        owner, method = config_file.Parser, "parse"
+    parse = getattr(owner, method)
+
+    def only_parse(parser, *args):
+        found = parse(parser, *args)
+        if name in _CONFIGURED:
+            configuration.validate(found[1])
         raise Parsed
 
-    argparse.ArgumentParser.parse_args = only_parse
+    setattr(owner, method, only_parse)
     said = io.StringIO()
     try:
         with contextlib.redirect_stderr(said):
@@ -348,8 +339,10 @@ def _argparse(name, arguments):
         return ""
     except SystemExit:
         return said.getvalue()
+    except errors.UserError as e:
+        return str(e)
     finally:
-        argparse.ArgumentParser.parse_args = parse
+        setattr(owner, method, parse)
     return "main did not parse its arguments"
 
 
