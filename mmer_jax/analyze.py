@@ -10,7 +10,7 @@ REPORT = "report.html"
 
 
 def run(workdir: str, fold: int | None = None, utterance: str = "", out: str = "",
-        data_dir: str = "") -> str:  # fmt: skip
+        data_dir: str = "", no_audio: bool = False) -> str:  # fmt: skip
     """Writes the plots and the page; what the command does, for notebooks.
 
     Args:
@@ -20,6 +20,7 @@ def run(workdir: str, fold: int | None = None, utterance: str = "", out: str = "
       utterance: id of the one whose attention is drawn; empty: a confident correct one.
       out: folder for the files; empty: `workdir/analysis`.
       data_dir: where the prepared dataset is now; empty: where the run had it.
+      no_audio: whether the page is to hold no recordings.
 
     Returns:
       Path of the page.
@@ -37,10 +38,18 @@ def run(workdir: str, fold: int | None = None, utterance: str = "", out: str = "
     shown = utterance or analysis.default_utterance(examined)
     features, reason = _features(examined, shown, data_dir)
     _say(f"drawing {len(finished.folds)} folds ...")
-    page, plots = analysis.render(finished, examined, features, reason)
-    plots = {f"{name}.png": png for name, png in plots.items()}
+    sounds, silent = {}, "left out by --no_audio."
+    if not no_audio:
+        try:
+            sounds, silent = (
+                analysis.recordings(finished, data_dir),
+                "the dataset has none of these.",
+            )
+        except UserError as e:
+            silent = str(e)
+    page, content = analysis.render(finished, examined, features, reason, sounds, silent)
     out = files.resolve(out) if out else os.path.join(finished.workdir, "analysis")
-    return _write(out, plots | {REPORT: page})
+    return _write(out, content | {REPORT: page})
 
 
 def _say(text):
@@ -108,11 +117,14 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "--data_dir", default="", help="where the prepared dataset is, if it has moved"
     )
+    parser.add_argument(
+        "--no_audio", action="store_true", help="leave the corpus's recordings out of the page"
+    )
     args = parser.parse_args(argv)
 
     def work():
-        path = run(args.workdir, args.fold, args.utterance, args.out, args.data_dir)
-        _say(f"Written to {path}, and each plot beside it.")
+        path = run(**vars(args))
+        _say(f"Written to {path}, and each plot beside it, as PNG and PDF.")
 
     return cli.attempt(work, "nothing was written")
 

@@ -1,8 +1,11 @@
 """A run's folder, read and written without jax: config, results of folds, metrics, summary."""
 
 import contextlib
+import csv
 import dataclasses
+import io
 import json
+import math
 import os
 import re
 
@@ -12,9 +15,10 @@ from etils import epath
 from mmer_jax import configuration, files, processes
 from mmer_jax.data.folds import of_dataset
 from mmer_jax.errors import UserError
-from mmer_jax.results import FoldResult, RunResult
+from mmer_jax.results import FoldResult, PredictionRow, RunResult
 
 CONFIG, RESULT, SUMMARY, TABLE = "config.json", "result.json", "results.json", "results.md"
+PREDICTIONS = "predictions.csv"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,6 +103,69 @@ def read(workdir: str) -> Run:
         summary=RunResult.from_json(_json(summary)) if files.exists(summary) else None,
         table=files.read_text(table) if files.exists(table) else "",
     )
+
+
+def read_results(folder: str) -> list[FoldResult]:
+    """Results of a run's folds, or those that `mmer_jax.evaluate` wrote into a folder below it.
+
+    Raises:
+      UserError: there is neither, or a file is damaged.
+    """
+    folder = files.resolve(folder)
+    for above in (os.path.dirname(folder), os.path.dirname(os.path.dirname(folder))):
+        if files.exists(os.path.join(folder, CONFIG)):
+            break
+        if all(map(files.exists, (os.path.join(folder, PREDICTIONS), os.path.join(above, CONFIG)))):
+            return read_evaluated(folder, read(above))
+    return [fold.result for fold in read(folder).folds]
+
+
+def read_evaluated(folder: str, run: Run) -> list[FoldResult]:
+    """What `mmer_jax.evaluate` wrote of a run, as results of those folds that it tested.
+
+    Args:
+      folder: below the run's workdir.
+      run: that one.
+
+    Raises:
+      UserError: its predictions are damaged.
+    """
+    path, by_key = os.path.join(folder, PREDICTIONS), {}
+    try:
+        for row in csv.DictReader(io.StringIO(files.read_text(path), newline="")):
+            by_key.setdefault((int(row["seed"]), int(row["fold"])), []).append(row)
+        return [
+            _evaluated(fold.result, by_key[fold.result.key])
+            for fold in run.folds
+            if fold.result.key in by_key
+        ]
+    except (KeyError, TypeError, ValueError) as e:
+        raise UserError(
+            f"{path} is damaged ({type(e).__name__}: {e}). Write it again: `python -m "
+            f"mmer_jax.evaluate {run.workdir} ...` with the options that it was made with."
+        ) from e
+
+
+def _evaluated(result, rows):
+    said, names = {p.utterance: p.transcript for p in result.predictions}, result.label_names
+    has_ctc = any(p.recognized is not None for p in result.predictions)
+    predictions = []
+    for row in rows:
+        p = [float(row[f"p_{name}"]) for name in names]
+        if not {row["label"], row["prediction"]} <= set(names):
+            raise ValueError("a class that is none of the run's")
+        predictions.append(PredictionRow(
+            **{k: row[k] for k in ("utterance", "speaker", "dialog", "label", "prediction")},
+            session=int(row["session"]) if row["session"].isdecimal() else row["session"],
+            probabilities=p,
+            logits=[math.log(max(x, 1e-6)) for x in p],  # they were written with six digits
+            seen=bool(int(row["seen"])) if row["seen"] else None,
+            recognized=row["recognized"] if has_ctc else None,
+            transcript=said.get(row["utterance"], ""),
+            corpus=row.get("corpus", ""),
+        ))  # fmt: skip
+    counts = result.counts | {"test": len(predictions)}
+    return dataclasses.replace(result, predictions=predictions, counts=counts, temperature=None)
 
 
 def finished_folds(workdir: str) -> tuple[FoldRun, ...]:

@@ -14,6 +14,7 @@ import pathlib
 import runpy
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import tempfile
@@ -89,6 +90,12 @@ def free_port() -> int:
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
         return s.getsockname()[1]
+
+
+def png_size(content: bytes) -> tuple[int, int]:
+    """(width, height) of a PNG file in pixels."""
+    assert content[:8] == b"\x89PNG\r\n\x1a\n"
+    return struct.unpack(">II", content[16:24])
 
 
 def disk(folder: pathlib.Path, size: str) -> bool:

@@ -1,5 +1,8 @@
 """The analysis of tiny runs: every picture, the page, and what happens when things are gone."""
 
+import base64
+import dataclasses
+import io
 import json
 import re
 import shutil
@@ -7,11 +10,14 @@ import subprocess
 
 import numpy as np
 import pytest
+import soundfile
 
-from mmer_jax import analyze, configuration, main, runs
+from mmer_jax import analyze, configuration, files, main, runs
+from mmer_jax.data.corpus import Corpus
 from mmer_jax.errors import UserError
 from mmer_jax.metrics import METRICS
-from mmer_jax.reporting import embeddings, plots
+from mmer_jax.reporting import analysis, embeddings, report
+from tests.harness import png_size
 from tests.reporting.test_html import Tags
 
 ALWAYS = {
@@ -52,7 +58,7 @@ def page_of(folder):
 def pictures_of(folder):
     found = list(folder.glob("*.png"))
     for path in found:
-        assert min(plots.png_size(path.read_bytes())) > 200, path
+        assert min(png_size(path.read_bytes())) > 200, path
     return {path.stem for path in found}
 
 
@@ -77,7 +83,59 @@ def test_every_picture_is_there_and_in_the_page(analysed):
     assert len([1 for tag, _ in page.tags if tag == "img"]) == len(list(analysed.glob("*.png")))
     for word in ("one session tested per fold; folds 4, 5", "seeds", "jax ", "WER", "t-SNE"):
         assert word in page.text
+    assert {path.stem for path in analysed.glob("*.pdf")} == pictures_of(analysed)
     assert "synthetic" not in page.text  # its name isn't the demo's
+
+
+def sounds_of(page):
+    """Id -> samples of the players in a page."""
+    found = [a for tag, a in Tags(page).tags if tag == "audio"]
+    kind = "data:audio/flac;base64,"
+    assert all(a["src"].startswith(kind) for a in found)
+    sounds = [base64.b64decode(a["src"].removeprefix(kind)) for a in found]
+    return {a["aria-label"]: soundfile.read(io.BytesIO(x), dtype="int16")[0]
+            for a, x in zip(found, sounds)}  # fmt: skip
+
+
+def test_the_surest_errors_can_be_listened_to(finished_run, analysed, tmp_path):
+    run = runs.read(str(finished_run))
+    corpus = Corpus.of(run.config)
+    sounds = sounds_of(page_of(analysed))
+    wrong = analysis.most_confident(run, 0)
+    assert list(sounds) == [p.utterance for _, p in wrong][: analysis.PLAYED] and wrong
+    for u in corpus.utterances:
+        if u.id in sounds:
+            wave = corpus.recordings(u)[0][: analysis.SECONDS * 16_000]
+            np.testing.assert_array_equal(sounds[u.id], wave)
+    page, _ = analysis.render(run, run.folds[0])
+    assert not sounds_of(page)
+    # Another corpus that happens to have such names is not listened to.
+    people = [dataclasses.replace(p, speaker="x") for p in run.folds[0].result.predictions]
+    fold = dataclasses.replace(
+        run.folds[0], result=dataclasses.replace(run.folds[0].result, predictions=people)
+    )
+    assert not analysis.recordings(dataclasses.replace(run, folds=(fold,)))
+
+
+def test_what_the_words_changed_is_said_once_it_was_tested(copy):
+    run = runs.read(str(copy))
+    without = [
+        dataclasses.replace(f.result, predictions=[
+            dataclasses.replace(p, prediction="sad", probabilities=[0.0, 0.0, 0.2, 0.8])
+            for p in f.result.predictions
+        ])
+        for f in run.folds
+    ]  # fmt: skip
+    page = Tags(analysis.render(run, run.folds[0])[0]).text
+    assert "was not tested" in page and "with transcripts" in page
+    content = {"predictions.csv": report.predictions_csv(without)}
+    files.replace_results(str(copy / "text_none"), content, "")
+    page = Tags(analysis.render(run, run.folds[0])[0]).text
+    assert "was not tested" not in page and "than without words (25.0 %; no interval" in page
+    assert "sad 0.800" in page
+    (copy / "text_none" / "predictions.csv").write_text("seed,fold\n0,5\n")
+    with pytest.raises(UserError, match="is damaged"):
+        analysis.render(run, run.folds[0])
 
 
 def test_features_are_those_of_the_tested_checkpoint(finished_run):
@@ -152,6 +210,7 @@ def test_what_is_gone_is_named_and_the_rest_is_drawn(copy, spoil, words, capsys)
     assert analyze.main([str(copy), "--fold=5"]) == 0
     found = pictures_of(copy / "analysis")
     assert {"confusion_fold5", "folds", "curve_train_loss"} <= found
+    assert bool(sounds_of(page_of(copy / "analysis"))) == ("--data_dir" not in words)
     assert not found & {"map_emotion", "attention", "gate"}
     page = Tags(page_of(copy / "analysis")).text
     for word in words:

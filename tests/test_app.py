@@ -27,9 +27,8 @@ from mmer_jax.errors import UserError
 from mmer_jax.inference import app_views
 from mmer_jax.inference.prediction import Prediction, Window
 from mmer_jax.inference.predictor import Predictor
-from mmer_jax.reporting import plots
 from mmer_jax.training import checkpoint_io
-from tests.harness import free_port
+from tests.harness import free_port, png_size
 from tests.inference import odd_recordings as odd
 from tests.inference import tiny_models
 
@@ -89,7 +88,7 @@ def shown(predictor, found, pictures=False):
 
 def pngs(text):
     parts = text.split("data:image/png;base64,")[1:]
-    return [plots.png_size(base64.b64decode(part.split('"')[0])) for part in parts]
+    return [png_size(base64.b64decode(part.split('"')[0])) for part in parts]
 
 
 @pytest.mark.parametrize("data, message", [

@@ -12,6 +12,8 @@ from mmer_jax.metrics import asr
 COPY, CLONED, LENGTH = "copy of the original", "copy of the reference", "length"
 ERRORS = "word errors"
 _LOUD, _SPEECH = 10 ** (-50 / 20), 0.05  # full scale is 1; seconds that are to be louder
+# Of a quiet original its views are quiet too: so far below its loudest frame, down to -80 dB.
+_BELOW, _LEAST = 10 ** (-20 / 20), 10 ** (-80 / 20)
 _FRAME = SAMPLE_RATE // 50
 _LAG = SAMPLE_RATE // 2  # samples by which a copy may be shifted
 
@@ -33,11 +35,20 @@ class Limits:
     wer: float = 0.5
 
 
-def is_silent(wave: np.ndarray) -> bool:
-    """Whether hardly any of a recording, float32 [n] at 16 kHz, is louder than -50 dB."""
+def is_silent(wave: np.ndarray, original: np.ndarray) -> bool:
+    """Whether hardly any of a view is louder than -50 dB, or than the original is less 20 dB.
+
+    Args:
+      wave, original: float32 [n] at 16 kHz. What is below -80 dB is silence beside any original.
+    """
+    bound = np.clip(_BELOW * _levels(original).max(initial=0.0), _LEAST, _LOUD)
+    return bool((_levels(wave) > bound).sum() * _FRAME < _SPEECH * SAMPLE_RATE)
+
+
+def _levels(wave):
+    """Root mean square of each 20 ms."""
     frames = wave[: len(wave) // _FRAME * _FRAME].reshape(-1, _FRAME)
-    loud = (np.sqrt(np.square(frames, dtype=np.float64).mean(1)) > _LOUD).sum()
-    return bool(loud * _FRAME < _SPEECH * SAMPLE_RATE)
+    return np.sqrt(np.square(frames, dtype=np.float64).mean(1))
 
 
 def likeness(a: np.ndarray, b: np.ndarray) -> float:

@@ -191,7 +191,7 @@ class Views:
                     except Failure as e:
                         self._fail(bar, u, n, e)
                 for r, wave in zip(requests, way.speak(requests) if requests else ()):
-                    if not isinstance(wave, Failure) and quality.is_silent(wave):
+                    if not isinstance(wave, Failure) and quality.is_silent(wave, r.wave):
                         wave = Failure(speech.SILENT)
                     if isinstance(wave, Failure):
                         self._fail(bar, r.utterance, r.number, wave)

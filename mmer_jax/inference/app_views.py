@@ -95,12 +95,18 @@ def _read(path):
 def shown(predictor, prediction, wave: np.ndarray | None) -> str:
     """A prediction for a wave [n] of 16 kHz; None for a model of text alone."""
     model = predictor.model
+    titles = _titles(model)
+    colours = plots.emotion_colours(titles)
+    bars = [
+        (titles[name], share, colours[name], [f"{100 * share:.0f} %"])
+        for name, share in prediction.probabilities.items()
+    ]
     accuracy = reliability.sentence(
         prediction.held_out, prediction.text_source, len(model.label_names), model.uses_text
     )
     return result(
-        "answer", prediction, model, _titles(model), f"{accuracy[:1].upper()}{accuracy[1:]}.",
-        None if wave is None else _timeline(prediction, wave, _titles(model)),
+        "answer", prediction, model, titles, bars, f"{accuracy[:1].upper()}{accuracy[1:]}.",
+        None if wave is None else _timeline(prediction, wave, titles),
         None if wave is None else _picture(predictor, prediction, wave),
     )  # fmt: skip
 
@@ -122,7 +128,7 @@ def _timeline(prediction, wave, titles):
     # A given text is the same in every window.
     columns = 4 if prediction.text_source in ("asr", "ctc") else 3
     return {
-        "image": plots.image(plots.waveform_png(wave, colours, titles.values())),
+        "image": plots.image(plots.waveform(wave, colours, titles.values())),
         "head": ["time", "emotion", "probability", "transcript"][:columns],
         "rows": [row[:columns] for row in rows],
     }
@@ -151,7 +157,7 @@ def _picture(predictor, prediction, wave):
         reason = "The model read no words that could attend to anything."
     if prediction.label is None or reason:
         caption = reason if prediction.label else ""
-        return {"image": plots.image(plots.waveform_png(wave)), "caption": caption}
+        return {"image": plots.image(plots.waveform(wave)), "caption": caption}
     window = max(prediction.timeline, key=lambda w: w.probabilities.get(prediction.label, 0.0))
     part = wave[round(window.start * SAMPLE_RATE) : round(window.end * SAMPLE_RATE)]
     weights, ids = predictor.attention(part, window.text)
@@ -159,7 +165,7 @@ def _picture(predictor, prediction, wave):
     frame = predictor.model.model.frame_samples / SAMPLE_RATE
     several = len(prediction.timeline) > 1
     return {
-        "image": plots.image(plots.attention_png(part, weights[:_TOKENS], tokens, frame)),
+        "image": plots.image(plots.attention(part, weights[:_TOKENS], tokens, frame)),
         "window": f"{clock(window.start)}–{clock(window.end)}" if several else "",
         "pieces": f"{_TOKENS} of {len(ids)}" if len(ids) > _TOKENS else "",
     }

@@ -76,7 +76,7 @@ def write(config, workdir: str, variants, same: dict[str, str], results: dict[st
         "ablation.tex": latex(head, rows, f"{caption} {tests}"),
         "ablation.csv": csv_text(systems),
         "ablation.json": json.dumps(summary, indent=2) + "\n",
-        "ablation.png": plots.comparison_png(list(systems.values())),
+        "ablation.png": plots.png(plots.comparison(list(systems.values()))),
     }
     if processes.is_first():
         files.replace_results(workdir, content, markdown)

@@ -22,7 +22,7 @@ from mmer_jax.metrics.reliability import TEXT_SOURCES
 from mmer_jax.reporting import plots
 from mmer_jax.results import HELDOUT, FoldResult, RunResult
 
-FILES = ("results.json", "predictions.csv", "results.md", "confusion.png", "reliability.png")
+FILES = (runs.SUMMARY, runs.PREDICTIONS, runs.TABLE, "confusion.png", "reliability.png")
 TITLES = {name: metric.title for name, metric in METRICS.items()}
 BASELINES = "baselines.json"
 VERSIONS = ("jax", "flax", "optax", "orbax-checkpoint", "transformers", "grain", "numpy")
@@ -62,11 +62,11 @@ def write(config, results: list[FoldResult], workdir: str, seconds: float | None
         counts, bins = np.array(summary.pooled["confusion"]), summary.calibration
         content = {
             runs.SUMMARY: json.dumps(summary.to_json(), indent=2) + "\n",
-            "predictions.csv": predictions_csv(results),
+            runs.PREDICTIONS: predictions_csv(results),
             runs.TABLE: table,
-            "confusion.png": plots.confusion_png(counts, summary.label_names),
-            "reliability.png": plots.reliability_png(
-                bins["reliability"], bins["reliability_scaled"]
+            "confusion.png": plots.png(plots.confusion(counts, summary.label_names)),
+            "reliability.png": plots.png(
+                plots.reliability(bins["reliability"], bins["reliability_scaled"])
             ),
         }
         files.replace_results(workdir, content, table)
@@ -104,8 +104,8 @@ def summarize(config, results: list[FoldResult], text_source: str = "gold",
         intervals=intervals.estimate(results, same_test=tested_on is not None),
         calibration=_calibration(results),
         recognition=recognition_of(results),
-        corpora=_by_corpus(results),
-        leakage=_leakage(results),
+        corpora=by_corpus(results),
+        leakage=leakage(results),
         dataset_versions=sorted({r.dataset_version for r in results}),
         pretrained=next((r.pretrained for r in results if r.pretrained), {}),
         config=configuration.to_json(config),
@@ -183,7 +183,7 @@ def recognition_of(results: list[FoldResult]) -> dict | None:
     return asr.error_rates([p.transcript for p in rows], [p.recognized for p in rows], alphabet)
 
 
-def _by_corpus(results):
+def by_corpus(results: list[FoldResult]) -> dict[str, dict] | None:
     """See `RunResult.corpora`."""
     corpora = [p.corpus for r in results for p in r.predictions]
     if not any(corpora):
@@ -198,7 +198,7 @@ def _by_corpus(results):
     return found
 
 
-def _leakage(results):
+def leakage(results: list[FoldResult]) -> dict | None:
     """Metrics of utterances whose words occur in training, and of the others; None: not known."""
     seen = [p.seen for r in results for p in r.predictions]
     if None in seen:
@@ -397,7 +397,7 @@ def environment() -> jinja2.Environment:
     """The templates beside this file; in those of HTML everything from outside is escaped.
 
     Filters: `markdown` makes HTML of headings, tables and bold text, `one_line` one line of a
-    paragraph, `percent` see there.
+    paragraph, `percent` and `bounds` see there.
     """
     env = jinja2.Environment(
         loader=jinja2.PackageLoader("mmer_jax.reporting"), undefined=jinja2.StrictUndefined,
@@ -407,6 +407,6 @@ def environment() -> jinja2.Environment:
     parser = markdown_it.MarkdownIt("zero").enable(["heading", "table", "emphasis"])
     env.filters["markdown"] = lambda text: markupsafe.Markup(parser.render(text))
     env.filters["one_line"] = lambda text: " ".join(text.split())
-    env.filters["percent"] = percent
+    env.filters |= {"percent": percent, "bounds": bounds}
     env.globals.update(table=table, plural=plural, jackknife=jackknife)
     return env

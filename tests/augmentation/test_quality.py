@@ -23,10 +23,18 @@ def request(reference=None):
 
 def test_silence_is_silence():
     for wave in (np.zeros(16_000), np.full(16_000, 1e-4), noise(0.02, 1), np.zeros(10)):
-        assert quality.is_silent(wave.astype(np.float32))
-    assert not quality.is_silent(noise(0.2, 1))
+        assert quality.is_silent(wave.astype(np.float32), noise(1, 0))
+        assert quality.is_silent(wave.astype(np.float32) / 10, wave.astype(np.float32))
+    assert not quality.is_silent(noise(0.2, 1), noise(1, 0))
     half = np.concatenate([np.zeros(32_000, np.float32), noise(0.1, 1)])
-    assert not quality.is_silent(half)
+    assert not quality.is_silent(half, noise(1, 0))
+
+
+def test_a_quiet_recording_has_quiet_views():
+    quiet = 0.01 * noise(1, 0)  # -60 dB
+    assert not quality.is_silent(0.5 * noise(1, 1) * 0.01, quiet)
+    assert quality.is_silent(0.05 * quiet, quiet)
+    assert quality.is_silent(quiet, noise(1, 0))  # beside an original that is not so
 
 
 def test_a_copy_is_one_however_loud_or_late():

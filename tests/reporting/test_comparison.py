@@ -102,4 +102,4 @@ def test_the_picture_is_a_png():
     for systems in ({"full": FULL, "worse": WORSE}, {"full": folds(9, 8, 9, 7, 8),
                                                      "worse": folds(7, 7, 8, 6, 5)}):  # fmt: skip
         drawn = named(comparison.compare(systems, ("worse",)))
-        assert plots.comparison_png(list(drawn.values()))[:4] == b"\x89PNG"
+        assert plots.png(plots.comparison(list(drawn.values())))[:4] == b"\x89PNG"

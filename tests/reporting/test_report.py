@@ -188,8 +188,8 @@ def test_the_table_says_what_was_held_out_and_tested():
 def test_the_pictures_are_pngs():
     summary = summarize(RESULTS).calibration
     for scaled in (summary["reliability_scaled"], None):
-        assert plots.reliability_png(summary["reliability"], scaled)[:4] == b"\x89PNG"
-    assert plots.confusion_png(np.array([[9, 1], [0, 0]]), NAMES)[:4] == b"\x89PNG"
+        assert plots.png(plots.reliability(summary["reliability"], scaled))[:4] == b"\x89PNG"
+    assert plots.png(plots.confusion(np.array([[9, 1], [0, 0]]), NAMES))[:4] == b"\x89PNG"
 
 
 def test_a_failed_write_leaves_the_old_file_alone(tmp_path, monkeypatch):
