@@ -54,6 +54,7 @@ RUN = {
     "python -m mmer_jax.app": "tests/test_app.py::test_the_server_shuts_its_doors",
     "python -m mmer_jax.convert.original":
         "tests/convert/test_original.py::test_the_report_accounts_for_every_key",
+    "mmer": "tests/test_commands.py::test_the_front_says_its_version_and_commands",
     "python -m mmer_jax.prepare":
         "tests/test_installed.py::test_it_prepares_trains_and_predicts_from_any_folder",
     "python -m mmer_jax.doctor": "tests/test_commands.py::test_the_doctor_says_what_is_there",
@@ -110,6 +111,7 @@ WRONG = {
     "python -m mmer_jax.analyze": "no arguments",
     "python -m mmer_jax.predict runs/demo/fold5 a.wav --texts=x": "--texts",
     "python -m benchmarks.speed train --step 5": "--step",
+    "mmer trian --config=demo": "no command trian",
     "tfds build datasets/iemocap --manual=MANUAL": "--manual",
     "tfds build datasets/iemocup --data_dir=DATA": "no folder datasets/iemocup",
     "make demonstration": "demonstration",
@@ -139,8 +141,11 @@ def _as_module(command):
     """`mmer predict ...` as `python -m mmer_jax.predict ...`."""
     from mmer_jax.__main__ import COMMANDS
 
-    match = re.match(r"mmer (\w+)(.*)", command)
-    return f"python -m mmer_jax.{COMMANDS[match[1]][0]}{match[2]}" if match else command
+    program, _, rest = command.partition(" ")
+    name, _, rest = rest.partition(" ")
+    if program != "mmer" or name not in COMMANDS:
+        return command
+    return f"python -m mmer_jax.{COMMANDS[name][0]} {rest}".strip()
 
 
 DOCUMENTED = sorted({c for page in PAGES for c in commands_of(page.read_text(encoding="utf-8"))})
@@ -286,7 +291,7 @@ def check(commands, converted):
 
 
 def _check(words):
-    checks = {"python": _python, "make": _make, "pip": _pip, "tfds": _tfds}
+    checks = {"python": _python, "mmer": _mmer, "make": _make, "pip": _pip, "tfds": _tfds}
     return checks.get(words[0], lambda words: "")(words[1:])
 
 
@@ -304,11 +309,16 @@ def _python(words):
     return _argparse(name, arguments)
 
 
+def _mmer(words):
+    """Of one whose command is none that there is, see `_as_module`."""
+    return "" if words[0] in ("COMMAND", "--help", "--version") else f"no command {words[0]}"
+
+
 _CONFIGURED = ("mmer_jax.main", "mmer_jax.ablate")
 _WITHOUT_ARGUMENTS = (
     "benchmarks.parity", "benchmarks.padding", "benchmarks.memory",
     "benchmarks.intervals", "benchmarks.encoders", "benchmarks.accelerator",
-    "benchmarks.speech",
+    "benchmarks.speech", "mmer_jax.doctor",
 )  # fmt: skip
 
 
