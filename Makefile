@@ -17,12 +17,7 @@ demo: data
 
 # The demo corpus, and the dataset prepared from it as IEMOCAP would be.
 data: $(VENV)/.demo
-	@echo "== demo corpus: speech from espeak-ng in IEMOCAP's release layout =="
-	$(BIN)/python -m mmer_jax.demo.corpus $(DEMO)/corpus
-	@echo "== tfds build: log in $(DEMO)/tfds_build.log =="
-	@$(BIN)/tfds build datasets/iemocap --config=emotions4 --manual_dir=$(DEMO)/corpus \
-	  --data_dir=$(DEMO)/tfds > $(DEMO)/tfds_build.log 2>&1 \
-	  || { tail -n 30 $(DEMO)/tfds_build.log; exit 1; }
+	$(BIN)/python -m mmer_jax.prepare demo --manual_dir=$(DEMO)/corpus --data_dir=$(DEMO)/tfds
 
 test: $(VENV)/.test
 	$(PYTEST)
@@ -43,7 +38,7 @@ docs: $(VENV)/.test
 $(VENV)/.demo: setup.py constraints.txt
 	@echo "== installing into $(VENV): some minutes, about 1 GB to download =="
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[demo,tfds]"
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[demo]"
 	@touch $@
 
 $(VENV)/.test: setup.py constraints.txt

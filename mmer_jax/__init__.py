@@ -5,6 +5,7 @@ from __future__ import annotations  # see `cli`
 import re
 import sys
 
+__version__ = "0.1.0"
 __all__ = ["load"]
 
 

@@ -1,17 +1,15 @@
-"""What each part is worth: `python -m mmer_jax.ablate --config=configs/demo.py`.
+"""What each part is worth: `python -m mmer_jax.ablate --config=demo`.
 
 Runs the full model and the variants of `reporting/ablation.py` over seeds and folds, and writes
 one table of them: Markdown, LaTeX, CSV, JSON and a plot. Whatever is finished is not run again,
 and a changed config has folders of its own, so the same command continues after any interruption.
 """
 
-from absl import app, flags
+import sys
 
-from mmer_jax import files, main
+from mmer_jax import files
+from mmer_jax import main as training
 
-_VARIANTS = flags.DEFINE_list(
-    "variants", [], "Names to compare with `full`, with commas; default: all there are."
-)
 SEEDS = (0, 1, 2)  # where the config names none: one seed says nothing about chance
 
 
@@ -53,7 +51,7 @@ def run(config, workdir: str, names=()) -> str:
     for variant in variants:
         print(f"\n== {variant.name}: {variant.title} ==", flush=True)
         folder = ablation.folder_of(workdir, variant)
-        main.run(variant.config, folder, lambda result, v=variant: on_fold(v, result))
+        training.run(variant.config, folder, lambda result, v=variant: on_fold(v, result))
     variants = ablation.with_finished(config, workdir, variants)
     folders = {v.name: ablation.folder_of(workdir, v) for v in variants}
     results = {n: runs.with_earlier(results.get(n, []), path) for n, path in folders.items()}
@@ -62,16 +60,22 @@ def run(config, workdir: str, names=()) -> str:
     return ablation_report.write(config, workdir, variants, same, results)
 
 
-def _ablate(config, workdir):
-    from mmer_jax.reporting.ablation_report import FILES
-
-    return run(config, workdir, _VARIANTS.value), FILES
-
-
-def _command(_) -> int:
+def main(argv: list[str] | None = None) -> int:
     """The command: prints the table, or one message and exit code 1."""
-    return main.command(_ablate, "ablation_")
+    parser = training.parser("ablate", __doc__)
+    parser.add_argument(
+        "--variants", type=lambda names: [n.strip() for n in names.split(",") if n], default=(),
+        metavar="NAME,NAME,...", help="to compare with `full`; default: all there are",
+    )  # fmt: skip
+    args, config = parser.parse(argv)
+
+    def work(config, workdir):
+        from mmer_jax.reporting.ablation_report import FILES
+
+        return run(config, workdir, args.variants), FILES
+
+    return training.command(args, config, work, "ablation_")
 
 
 if __name__ == "__main__":
-    app.run(_command, flags_parser=main.parse_flags)
+    sys.exit(main())

@@ -158,7 +158,7 @@ def _recognizer(args):
 
 def _parser():
     parser = cli.Parser(prog="python -m mmer_jax.augment", description=__doc__)
-    add = functools.partial(parser.add_argument, metavar="")
+    add = functools.partial(parser.add_argument, metavar="VALUE")
     add("--data", required=True, help="a prepared dataset: iemocap, speech_emotion/ravdess, ...")
     add("--data_dir", default="~/tensorflow_datasets", help="where it is")
     add("--out", required=True, help="folder to write, or to continue: MANUAL/augmented")
@@ -181,7 +181,7 @@ def _parser():
     add("--views", type=int, default=2, help="recordings of an utterance (2)")
     add("--max_length", type=float, default=3.0, help="a recording so many times as long, or as "
         "short, as the original is rejected (3)")  # fmt: skip
-    add("--recognizer", default="", help="a Whisper model that listens to each recording")
+    add("--recognizer", default="", help=f"listens to each recording: {cli.WHISPER}")
     add("--language", default="", help="of a multilingual recogniser: de, german, ...")
     add("--max_wer", type=float, default=0.5, help="word errors beyond which a recording is "
         "rejected (0.5)")  # fmt: skip

@@ -51,7 +51,7 @@ def run(workdir: str, data_dir: str = "") -> str:
 def main(argv: list[str] | None = None) -> int:
     """The command; 1 and one message where something is wrong."""
     parser = cli.Parser(prog="python -m mmer_jax.baselines", description=__doc__)
-    parser.add_argument("workdir", help="of a run of mmer_jax.main, begun or finished")
+    parser.add_argument("workdir", metavar="WORKDIR", help=f"{cli.RUN}, or of one that has begun")
     parser.add_argument(
         "--data_dir", default="", help="where the prepared dataset is, if it has moved"
     )

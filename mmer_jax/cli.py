@@ -4,16 +4,21 @@ from __future__ import annotations  # an older Python is to get as far as `check
 
 import argparse
 import contextlib
+import difflib
 import logging
 import os
+import re
 import select
 import sys
 import threading
 
-from mmer_jax.errors import NotWritten, UserError, refusal
+from mmer_jax.errors import NotWritten, UserError, installing, refusal
 
 CACHE = "~/.cache/mmer_jax/xla"
 MODEL = "a finished fold (runs/demo/fold5), a model folder, or a name on the Hugging Face hub"
+WHISPER = "a Whisper model: a name on the Hugging Face hub (openai/whisper-base.en), or a folder"
+RUN = "workdir of a finished run (runs/demo)"
+PROGRAM = ""  # `mmer predict` where that is what was typed
 # Of a shell for a program that a signal ended: 128 and SIGINT, SIGPIPE.
 STOPPED, PIPE_CLOSED = 130, 141
 # tensorflow only writes TensorBoard files here; its chatter would hide the messages.
@@ -25,10 +30,55 @@ os.environ.setdefault("USE_TF", "0")
 class Parser(argparse.ArgumentParser):
     """Says what is wrong in the way of the other commands: one message and exit code 1."""
 
+    def __init__(self, **options):
+        super().__init__(**options | ({"prog": PROGRAM} if PROGRAM else {}))
+        self.register("type", int, _whole_number)
+        self.register("type", float, _number)
+
+    def parse_args(self, args=None, namespace=None):
+        """As argparse's, which does not say what an unknown option was meant to be."""
+        namespace, unknown = self.parse_known_args(args, namespace)
+        if unknown:
+            self.error(f"{unknown[0]} is unknown{self._meant(unknown[0])}")
+        return namespace
+
+    def _meant(self, argument):
+        options = [o for o in self._option_string_actions if o.startswith("--")]
+        near = difflib.get_close_matches(argument.partition("=")[0], options, 1)
+        return f"; is {near[0]} meant?" if near else ""
+
     def error(self, message):
         """Ends the program."""
-        print(f"error: {message}; see --help.", file=sys.stderr)
+        message = re.sub(r"^argument ", "", str(message))
+        end = "" if message.endswith((".", "?")) else "; see --help."
+        print(f"error: {message}{end}", file=sys.stderr)
         sys.exit(1)
+
+
+def _whole_number(text):
+    try:
+        return int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"expected a whole number, found {text!r}") from None
+
+
+def _number(text):
+    try:
+        return float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"expected a number, found {text!r}") from None
+
+
+def between(low: float, high: float, kind: type = int):
+    """The `type` of an option whose value is a number from `low` to `high`."""
+
+    def number(text):
+        value = {int: _whole_number, float: _number}[kind](text)
+        if not low <= value <= high:
+            raise argparse.ArgumentTypeError(f"expected {low} to {high}, found {text}")
+        return value
+
+    return number
 
 
 def add_transcriber(parser: argparse.ArgumentParser) -> None:
@@ -37,8 +87,7 @@ def add_transcriber(parser: argparse.ArgumentParser) -> None:
         "--transcriber",
         default="",
         metavar="MODEL",
-        help="a Whisper model that writes the texts that are not given: a name on the Hugging Face "
-        "hub (openai/whisper-base.en), or a folder; default: the model's own CTC head",
+        help=f"writes the texts that are not given: {WHISPER}; default: the model's own CTC head",
     )
     parser.add_argument(
         "--language",
@@ -59,11 +108,11 @@ def _explain_missing(kind, error, trace):
     """Of a package that is missing, no traceback."""
     if not isinstance(error, ModuleNotFoundError) or (error.name or "").startswith("mmer_jax"):
         return sys.__excepthook__(kind, error, trace)
-    return _explain(f"lacks {error.name}")
+    return _explain(f"lacks {error.name}", error.name)
 
 
-def _explain(lacks):
-    hint = "Install the package anew: pip install -c constraints.txt -e ."
+def _explain(lacks, package=""):
+    hint = f"Install it: {installing(package)}"
     if os.path.exists(".venv/bin/python"):
         hint = "Run it by the environment's: .venv/bin/python -m mmer_jax...."
     version = ".".join(map(str, sys.version_info[:2]))
@@ -98,6 +147,8 @@ def attempt(work, stopped: str, place: str = "") -> int:
       The exit code: that of `work`, 0, 1 for a mistake or a system that refuses, 130 where it was
       stopped, 141 where nobody reads the output any more.
     """
+    # Transformers would import PyTorch wherever it is, for seconds and for nothing of ours.
+    os.environ.setdefault("USE_TORCH", "0")
     from absl import flags
 
     flags.FLAGS.mark_as_parsed()  # grain reads absl's flags, which most commands do not use

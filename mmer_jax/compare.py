@@ -44,7 +44,7 @@ def run(a: str, b: str, out: str = "") -> str:
 def main(argv: list[str] | None = None) -> int:
     """The command; 1 and one message where something is wrong."""
     parser = cli.Parser(prog="python -m mmer_jax.compare", description=__doc__)
-    parser.add_argument("a", metavar="A", help="workdir of a finished run, or a folder of evaluate")
+    parser.add_argument("a", metavar="A", help=f"{cli.RUN}, or a folder of evaluate in it")
     parser.add_argument("b", metavar="B", help="another one, tested on the same utterances")
     parser.add_argument("--out", default="", help="folder for the files; default: B/compare_A")
     args = parser.parse_args(argv)

@@ -13,6 +13,24 @@ _REFUSALS = {
                  errno.EMFILE, errno.EIO)
 }  # fmt: skip
 
+# Extra of setup.py -> packages that come with it alone.
+EXTRAS = {
+    "train": ("tensorflow", "tensorflow_datasets", "tensorboard", "clu", "grain", "array_record",
+              "sklearn", "matplotlib"),
+    "tfds": ("apache_beam", "mlcroissant", "importlib_resources"),
+    "demo": ("espeakng_loader",),
+    "augment": ("sentencepiece",),
+    "convert": ("torch",),
+    "app": ("gradio", "starlette"),
+}  # fmt: skip
+
+
+def installing(package: str) -> str:
+    """The command that installs a package that this one needs for some of what it does."""
+    name = package.partition(".")[0]
+    extras = [f"[{extra}]" for extra, packages in EXTRAS.items() if name in packages]
+    return f'pip install "mmer_jax{"".join(extras)}"'
+
 
 class UserError(Exception):
     """A mistake or a missing thing that the user can mend.
@@ -48,7 +66,7 @@ def refusal(error: BaseException, place: str = "") -> str | None:
     """
     for e in _chain(error, contexts=False):
         if isinstance(e, ModuleNotFoundError) and not (e.name or "").startswith("mmer_jax"):
-            return f"{e}: a package is missing; install this one again, with what it needs."
+            return f"{e}, which this needs. Install it: {installing(e.name or '')}."
         if isinstance(e, OSError):
             place = place if e.filename is None else os.fsdecode(e.filename)
             return _sentences(place, e.strerror or str(e), e.errno)

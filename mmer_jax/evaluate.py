@@ -159,7 +159,7 @@ def _label_map(text):
 def main(argv: list[str] | None = None) -> int:
     """The command; 1 and one message where something is wrong."""
     parser = cli.Parser(prog="python -m mmer_jax.evaluate", description=__doc__)
-    parser.add_argument("workdir", help="of a finished run of mmer_jax.main")
+    parser.add_argument("workdir", metavar="WORKDIR", help=cli.RUN)
     parser.add_argument(
         "--text_source",
         default="",

@@ -1,5 +1,6 @@
 """Exports a trained fold as a model folder: `python -m mmer_jax.export WORKDIR OUT`."""
 
+import argparse
 import os
 import sys
 
@@ -85,7 +86,7 @@ def _say(text):
 
 def _parser():
     parser = cli.Parser(prog="python -m mmer_jax.export", description=__doc__)
-    parser.add_argument("source", metavar="WORKDIR", help="of a finished run, or one fold's folder")
+    parser.add_argument("source", metavar="WORKDIR", help=f"{cli.RUN}, or a fold's folder")
     parser.add_argument("out", metavar="OUT", help="a new folder")
     parser.add_argument("--fold", type=int, help="which fold, where several are finished")
     parser.add_argument("--seed", type=int, help="which seed, where several are finished")
@@ -101,7 +102,12 @@ def _parser():
 
 
 def _numbers(text):
-    return tuple(float(x) for x in text.split(","))
+    try:
+        return tuple(float(x) for x in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"expected seconds with commas between, found {text!r}"
+        ) from None
 
 
 def main(argv: list[str] | None = None) -> int:

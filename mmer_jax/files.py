@@ -13,6 +13,13 @@ from etils import epath
 from mmer_jax.errors import NotWritten, UserError, refusal
 
 
+def shipped(name: str) -> str:
+    """`configs` or `datasets`: in a wheel they are in the package, in a clone beside it."""
+    package = pathlib.Path(__file__).parent
+    inside = package / name
+    return str(inside if inside.is_dir() else package.parent / name)
+
+
 def is_remote(path: str) -> bool:
     """Whether a path names an object store."""
     return "://" in str(path)

@@ -1,33 +1,13 @@
-"""Trains and cross-validates MMER: `python -m mmer_jax.main --config=configs/iemocap.py`."""
+"""Trains and cross-validates MMER: `python -m mmer_jax.main --config=iemocap`."""
 
 import os
 import sys
 import time
 
-from absl import app, flags, logging
-from ml_collections import config_flags
+from absl import logging
 
-from mmer_jax import cli, configuration, files, processes
+from mmer_jax import cli, config_file, configuration, files, processes
 from mmer_jax.errors import UserError
-
-_CONFIG = config_flags.DEFINE_config_file(
-    "config", None, "A file of configs/, and a variant behind a colon.", lock_config=True
-)
-_WORKDIR = flags.DEFINE_string(
-    "workdir", None, "Where checkpoints and results go; default runs/<name of the config>."
-)
-_CACHE = flags.DEFINE_string(
-    "compilation_cache", cli.CACHE, "Folder for compiled programs; empty: none."
-)
-_DISTRIBUTED = flags.DEFINE_bool(
-    "distributed", False, "One process per host, joined as the cluster tells jax (TPU, Slurm)."
-)
-_COORDINATOR = flags.DEFINE_string(
-    "coordinator_address", None, "HOST:PORT of the first process, in a run of several."
-)
-_PROCESSES = flags.DEFINE_integer("num_processes", None, "How many processes the run has.")
-_PROCESS = flags.DEFINE_integer("process_id", None, "This process's number, from 0.")
-flags.mark_flag_as_required("config")
 
 
 def run(config, workdir: str, on_fold=None) -> str:
@@ -71,24 +51,42 @@ def run(config, workdir: str, on_fold=None) -> str:
     return report.write(whole, everything, workdir, seconds, processes.hardware())
 
 
-def command(work, prefix: str = "") -> int:
-    """Does `work(config, workdir)` as the flags say; one message where it can't be done.
+def parser(module: str, description: str) -> config_file.Parser:
+    """With the options that training and ablation share."""
+    parser = config_file.Parser(prog=f"python -m mmer_jax.{module}", description=description)
+    add = parser.add_argument
+    add("--workdir", help="for checkpoints and results; default: runs/<name of the config>")
+    add("--compilation_cache", default=cli.CACHE, metavar="FOLDER",
+        help="for compiled programs; empty: none; default: %(default)s")  # fmt: skip
+    add("--distributed", nargs="?", const=True, default=False, type=config_file.truth,
+        metavar="true", help="a process per host, joined as TPU or Slurm say")  # fmt: skip
+    add("--coordinator_address", metavar="HOST:PORT", help="of the first of several processes")
+    add("--num_processes", type=int, metavar="N", help="how many processes the run has")
+    add("--process_id", type=int, metavar="N", help="this process's number, from 0")
+    return parser
+
+
+def command(args, config, work, prefix: str = "") -> int:
+    """Does `work(config, workdir)` as the options say; one message where it can't be done.
 
     Args:
+      args: what `parser` parsed.
+      config: of the run.
       work: returns a table and the names of the files that it wrote.
       prefix: of the default workdir's name.
 
     Returns:
       The exit code.
     """
+    logging.use_absl_handler()
     logging.set_verbosity(logging.WARNING)
-    config = _CONFIG.value
-    workdir = _WORKDIR.value or os.path.join("runs", prefix + config.name)
-    if _CACHE.value:
-        cli.cache_compilations(_CACHE.value)
+    workdir = args.workdir or os.path.join("runs", prefix + config.name)
+    if args.compilation_cache:
+        cli.cache_compilations(args.compilation_cache)
 
     def go():
-        processes.start(_COORDINATOR.value, _PROCESSES.value, _PROCESS.value, _DISTRIBUTED.value)
+        where = args.coordinator_address, args.num_processes, args.process_id
+        processes.start(*where, args.distributed)
         if not processes.is_first():
             sys.stdout = open(os.devnull, "w")  # the first one speaks for all
         table, written = work(config, workdir)
@@ -103,31 +101,10 @@ def _train(config, workdir):
     return run(config, workdir), report.FILES
 
 
-def main(_) -> int:
+def main(argv: list[str] | None = None) -> int:
     """The command: prints the table, or one message and exit code 1."""
-    return command(_train)
-
-
-def parse_flags(argv):
-    """Flags -> remaining arguments; a wrong option or variant is one message, not a traceback."""
-    try:
-        # ml_collections reads the config's options from sys.argv itself.
-        sys.argv, notices = configuration.rename_arguments(argv)
-        for notice in notices:
-            print(notice, file=sys.stderr)
-        rest = flags.FLAGS(sys.argv)
-        _CONFIG.value.name  # noqa: B018 - a config file that isn't there is only reported on use
-        return rest
-    except (flags.Error, UserError) as e:
-        message = str(e)
-    except OSError as e:
-        message = f"{str(e).strip()}\nSee configs/ for the config files that exist."
-    except (AttributeError, KeyError, TypeError, ValueError) as e:
-        # ml_collections: an option that the config lacks, or a value of another type.
-        message = " ".join(str(a) for a in e.args)
-    print(f"error: {message}", file=sys.stderr)
-    sys.exit(1)
+    return command(*parser("main", __doc__).parse(argv), _train)
 
 
 if __name__ == "__main__":
-    app.run(main, flags_parser=parse_flags)
+    sys.exit(main())

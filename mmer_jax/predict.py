@@ -1,4 +1,4 @@
-"""Predicts the emotion of recordings: `python -m mmer_jax.predict CHECKPOINT FILES...`."""
+"""Predicts the emotion of recordings: `python -m mmer_jax.predict MODEL FILES...`."""
 
 import argparse
 import contextlib
@@ -126,7 +126,7 @@ def _format(args):
 
 def _parser():
     parser = cli.Parser(prog="python -m mmer_jax.predict", description=__doc__)
-    parser.add_argument("checkpoint", metavar="CHECKPOINT", help=cli.MODEL)
+    parser.add_argument("checkpoint", metavar="MODEL", help=cli.MODEL)
     parser.add_argument(
         "inputs",
         nargs="+",
@@ -151,7 +151,10 @@ def _parser():
         help="default: table, or with --out by its name's end",
     )
     parser.add_argument("--out", default="", help="file to write, or to continue; default: stdout")
-    parser.add_argument("--batch-size", type=int, default=8, help="recordings computed at once")
+    parser.add_argument(
+        "--batch-size", type=cli.between(1, 4096), default=8, metavar="N",
+        help="recordings computed at once (%(default)s)",
+    )  # fmt: skip
     return parser
 
 

@@ -16,8 +16,6 @@ import time
 from mmer_jax import cli, files
 from mmer_jax.errors import UserError
 
-MODEL = "a Whisper model: a name on the Hugging Face hub (openai/whisper-base.en), or a folder"
-
 
 def run(dataset: str, recognizer, data_dir: str = "~/tensorflow_datasets", out: str = "",
         batch_size: int = 8) -> str:  # fmt: skip
@@ -226,7 +224,7 @@ def _parser():
         help="a prepared dataset, such as iemocap/emotions4; or audio files, folders and tables, "
         "as mmer_jax.predict takes them",
     )
-    parser.add_argument("--model", required=True, help=MODEL)
+    parser.add_argument("--model", required=True, help=cli.WHISPER)
     parser.add_argument(
         "--language", default="", help="spoken language of a multilingual model: de, german, ..."
     )
@@ -239,7 +237,10 @@ def _parser():
         help="file to write, or to continue: of files a CSV; default: stdout, of a dataset a file "
         "beside it",
     )
-    parser.add_argument("--batch-size", type=int, default=8, help="recordings computed at once")
+    parser.add_argument(
+        "--batch-size", type=cli.between(1, 4096), default=8, metavar="N",
+        help="recordings computed at once (%(default)s)",
+    )  # fmt: skip
     return parser
 
 

@@ -5,6 +5,7 @@ import os
 # Before transformers, tensorflow or jax are imported anywhere.
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["USE_TF"] = "0"
+os.environ["USE_TORCH"] = "1"  # which the commands do without: here it is what theirs is proven by
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", os.path.expanduser("~/.cache/mmer_jax/tests"))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")

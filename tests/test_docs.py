@@ -9,7 +9,6 @@ import contextlib
 import importlib.util
 import io
 import json
-import multiprocessing
 import os
 import pathlib
 import re
@@ -23,7 +22,7 @@ import pytest
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 FENCE = re.compile(r"^ *```(\S*)\n(.*?)^ *```$", re.MULTILINE | re.DOTALL)
-PROGRAMS = r"(?:\.venv/bin/)?(?:python|make|pip|tfds|hf|tensorboard|ffmpeg|sed|sphinx-build|git) "
+PROGRAMS = r"(?:\.venv/bin/)?(?:python|mmer|make|pip|tfds|hf|tensorboard|ffmpeg|sed|git) "
 
 # Who runs a command: each documented one begins with one of these; the longest counts.
 RUN = {
@@ -47,6 +46,8 @@ RUN = {
         "tests/test_baselines.py::test_every_floor_is_tested_on_the_runs_test_utterances",
     "python -m mmer_jax.analyze":
         "tests/test_analyze.py::test_every_picture_is_there_and_in_the_page",
+    "python -m mmer_jax.compare":
+        "tests/test_compare.py::test_the_command_compares_a_run_with_what_evaluate_wrote",
     "python -m mmer_jax.predict": "tests/test_predict.py::test_a_folder_as_a_table",
     "python -m mmer_jax.transcribe":
         "tests/test_transcribe.py::test_the_file_holds_every_utterance_and_what_it_was_made_with",
@@ -55,6 +56,10 @@ RUN = {
     "python -m mmer_jax.app": "tests/test_app.py::test_the_server_shuts_its_doors",
     "python -m mmer_jax.convert.original":
         "tests/convert/test_original.py::test_the_report_accounts_for_every_key",
+    "mmer": "tests/test_commands.py::test_the_front_says_its_version_and_commands",
+    "python -m mmer_jax.prepare":
+        "tests/test_installed.py::test_it_prepares_trains_and_predicts_from_any_folder",
+    "python -m mmer_jax.doctor": "tests/test_commands.py::test_the_doctor_says_what_is_there",
     "python -m mmer_jax.demo.corpus":
         "tests/demo/test_corpus.py::test_another_process_makes_the_same_bytes",
     "python -m benchmarks.parity":
@@ -108,6 +113,7 @@ WRONG = {
     "python -m mmer_jax.analyze": "no arguments",
     "python -m mmer_jax.predict runs/demo/fold5 a.wav --texts=x": "--texts",
     "python -m benchmarks.speed train --step 5": "--step",
+    "mmer trian --config=demo": "no command trian",
     "tfds build datasets/iemocap --manual=MANUAL": "--manual",
     "tfds build datasets/iemocup --data_dir=DATA": "no folder datasets/iemocup",
     "make demonstration": "demonstration",
@@ -130,7 +136,18 @@ def commands_of(text):
     found = [
         command for command in found if not command.startswith("|")
     ]  # a table as it is printed
-    return [re.sub(r"^\.venv/bin/", "", command) for command in found]
+    return [_as_module(re.sub(r"^\.venv/bin/", "", command)) for command in found]
+
+
+def _as_module(command):
+    """`mmer predict ...` as `python -m mmer_jax.predict ...`."""
+    from mmer_jax.__main__ import COMMANDS
+
+    program, _, rest = command.partition(" ")
+    name, _, rest = rest.partition(" ")
+    if program != "mmer" or name not in COMMANDS:
+        return command
+    return f"python -m mmer_jax.{COMMANDS[name][0]} {rest}".strip()
 
 
 DOCUMENTED = sorted({c for page in PAGES for c in commands_of(page.read_text(encoding="utf-8"))})
@@ -242,15 +259,17 @@ def test_every_module_is_in_the_built_api(built):
 
 
 def test_an_option_without_a_comment_ends_the_build(tmp_path, monkeypatch):
-    options = load(ROOT / "docs" / "options.py")
-    assert "names the default workdir" in options.tables()
+    from mmer_jax import options
+
+    tables = load(ROOT / "docs" / "options.py").tables
+    assert "names the default workdir" in tables()
     source = (ROOT / "mmer_jax" / "configuration.py").read_text()
     bare = re.sub(r"(train\.epochs = 30)\s*#.*", r"\1", source)
     assert bare != source
     (tmp_path / "bare.py").write_text(bare)
     monkeypatch.setattr(options, "configuration", load(tmp_path / "bare.py"))
     with pytest.raises(ValueError, match="No comment beside train.epochs in"):
-        options.tables()
+        tables()
 
 
 def load(path):
@@ -270,25 +289,11 @@ class Parsed(Exception):
 def check(commands, converted):
     """Command -> why it can't be parsed, "" where it can."""
     words = {c: shlex.split(c.replace("OUT_DIR", converted)) for c in commands}
-    flags = [c for c in commands if _is_absl(words[c])]
-    import mmer_jax.main  # noqa: F401 - so that each child has it
-
-    # A child each, for flags are a process's own, and a config adds to them; before what follows
-    # imports anything heavy.
-    with multiprocessing.get_context("fork").Pool(2, maxtasksperchild=1) as pool:
-        found = dict(zip(flags, pool.map(_absl, [words[c] for c in flags], chunksize=1)))
-    return found | {c: _check(words[c]) for c in commands if c not in found}
-
-
-def _is_absl(words):
-    return words[:2] == ["python", "-m"] and words[2] in ABSL and len(words) > 3
-
-
-ABSL = ("mmer_jax.main", "mmer_jax.ablate")
+    return {c: _check([w for w in words[c] if w != "..."]) for c in commands}
 
 
 def _check(words):
-    checks = {"python": _python, "make": _make, "pip": _pip, "tfds": _tfds}
+    checks = {"python": _python, "mmer": _mmer, "make": _make, "pip": _pip, "tfds": _tfds}
     return checks.get(words[0], lambda words: "")(words[1:])
 
 
@@ -302,44 +307,42 @@ def _python(words):
     except ModuleNotFoundError as e:
         return str(e)
     if not arguments:
-        return "" if name in (*ABSL, *_WITHOUT_ARGUMENTS) else "no arguments"
+        return "" if name in (*_CONFIGURED, *_WITHOUT_ARGUMENTS) else "no arguments"
     return _argparse(name, arguments)
 
 
+def _mmer(words):
+    """Of one whose command is none that there is, see `_as_module`."""
+    return "" if words[0] in ("COMMAND", "--help", "--version") else f"no command {words[0]}"
+
+
+_CONFIGURED = ("mmer_jax.main", "mmer_jax.ablate")
 _WITHOUT_ARGUMENTS = (
     "benchmarks.parity", "benchmarks.padding", "benchmarks.memory",
     "benchmarks.intervals", "benchmarks.encoders", "benchmarks.accelerator",
-    "benchmarks.speech",
+    "benchmarks.speech", "mmer_jax.doctor",
 )  # fmt: skip
-
-
-def _absl(words):
-    from mmer_jax import configuration, main
-
-    importlib.import_module(words[2])
-    sys.argv = words[2:]  # which ml_collections reads the options of a config from
-    said = io.StringIO()
-    try:
-        with contextlib.redirect_stderr(said):
-            main.parse_flags(words[2:])
-        configuration.validate(main._CONFIG.value)
-    except SystemExit:
-        return said.getvalue()
-    except main.UserError as e:
-        return str(e)
-    return ""
 
 
 def _argparse(name, arguments):
     """Calls the command's main with a parser that stops behind the parsing."""
-    module = importlib.import_module(name)
-    parse = argparse.ArgumentParser.parse_args
+    from mmer_jax import cli, config_file, configuration, errors
 
-    def only_parse(parser, args=None, namespace=None):
-        parse(parser, args, namespace)
+    module = importlib.import_module(name)
+    owner, method = argparse.ArgumentParser, "parse_args"
+    if name.startswith("mmer_jax."):
+        owner = cli.Parser
+    if name in _CONFIGURED:
+        owner, method = config_file.Parser, "parse"
+    parse = getattr(owner, method)
+
+    def only_parse(parser, *args):
+        found = parse(parser, *args)
+        if name in _CONFIGURED:
+            configuration.validate(found[1])
         raise Parsed
 
-    argparse.ArgumentParser.parse_args = only_parse
+    setattr(owner, method, only_parse)
     said = io.StringIO()
     try:
         with contextlib.redirect_stderr(said):
@@ -348,8 +351,10 @@ def _argparse(name, arguments):
         return ""
     except SystemExit:
         return said.getvalue()
+    except errors.UserError as e:
+        return str(e)
     finally:
-        argparse.ArgumentParser.parse_args = parse
+        setattr(owner, method, parse)
     return "main did not parse its arguments"
 
 

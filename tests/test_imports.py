@@ -13,11 +13,11 @@ ROOT = pathlib.Path(mmer_jax.__file__).parent
 # derive from them. A new module or folder takes its place here.
 ORDER = (
     "errors", "files", "losses.__init__", "metrics.__init__", "models.encoders.__init__",
-    "configuration",
-    "processes", "cli", "data", "ops", "models", "losses", "metrics", "results", "runs", "demo",
-    "convert", "augmentation", "training", "reporting", "inference", "__init__", "predict",
-    "transcribe", "augment", "evaluate", "baselines", "analyze", "compare", "export", "app", "main",
-    "ablate",
+    "configuration", "options", "processes", "cli", "config_file", "data", "ops", "models",
+    "losses", "metrics", "results", "runs", "demo", "convert", "augmentation", "training",
+    "reporting", "inference", "__init__", "predict", "transcribe", "augment", "evaluate",
+    "baselines", "analyze", "compare", "export", "app", "main", "ablate", "prepare", "doctor",
+    "__main__",
 )  # fmt: skip
 MODULES = {
     ".".join(path.relative_to(ROOT).with_suffix("").parts): path for path in ROOT.rglob("*.py")

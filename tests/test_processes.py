@@ -24,11 +24,10 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 # The command, killed before it writes a fold's parameters: its checkpoints stay.
 KILLED = """
 import sys
-from absl import app
 from mmer_jax import main
 from mmer_jax.training import checkpoint
 checkpoint.write_params = lambda *_: sys.exit("killed")
-app.run(main.main, flags_parser=main.parse_flags)
+sys.exit(main.main())
 """
 
 

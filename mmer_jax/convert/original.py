@@ -10,7 +10,6 @@ import sys
 import jax
 import ml_collections
 import numpy as np
-import orbax.checkpoint as ocp
 
 from mmer_jax import cli, configuration, files
 from mmer_jax.convert.mapping import Converted, convert
@@ -79,6 +78,8 @@ def write(converted: Converted, text_encoder: str, folder: str,
       UserError: the folder is taken, there is no such text encoder or one of another width, or
         `labels` are not the four emotions.
     """
+    import orbax.checkpoint as ocp  # late, as it takes long
+
     params = reorder(converted.params, labels)
     with files.new_folder(folder) as made:
         text_config, text_params = _text_encoder(text_encoder, converted)
@@ -139,6 +140,8 @@ def load(folder: str) -> tuple[ml_collections.ConfigDict, dict]:
     Raises:
       UserError: no such folder, or one that this converter did not write whole.
     """
+    import orbax.checkpoint as ocp  # late, as it takes long
+
     config = load_config(folder)
     path = os.path.join(config.init_from, PARAMS_FOLDER)
     try:

@@ -6,7 +6,6 @@ import re
 import warnings
 
 import numpy as np
-from sklearn.model_selection import StratifiedGroupKFold
 
 from mmer_jax.data import text
 from mmer_jax.data.corpus import Corpus, Utterance
@@ -299,6 +298,9 @@ def _held_out(train, unit, fraction, seed) -> frozenset[int]:
             "held out for the choice of the epoch. Use a larger corpus."
         )
     splits = max(2, min(round(1 / fraction), count, largest))
+    # Here, for a prediction needs no scikit-learn.
+    from sklearn.model_selection import StratifiedGroupKFold
+
     folder = StratifiedGroupKFold(n_splits=splits, shuffle=True, random_state=seed)
     with warnings.catch_warnings():  # of classes with fewer utterances than splits
         warnings.simplefilter("ignore", UserWarning)

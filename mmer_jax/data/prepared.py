@@ -80,7 +80,7 @@ def _find(data_dir, dataset):
   2. If it is prepared elsewhere, say where: {elsewhere}"""  # noqa: E501
     if name != "speech_emotion":
         steps = f"""\
-  1. Without IEMOCAP, run the demo corpus instead: make demo
+  1. Without IEMOCAP, run the demo corpus instead: make demo, or without a clone: mmer data demo
   2. With IEMOCAP (ask for it at https://sail.usc.edu/iemocap/; the licence is free for research),
      put IEMOCAP_full_release/ or its .tar.gz into a folder MANUAL and run
        tfds build datasets/iemocap --manual_dir=MANUAL --data_dir={data_dir}

@@ -6,7 +6,6 @@ OUT/tokenizer             a small Hugging Face tokenizer of the corpus's own wor
 OUT/corpus.json           options, counts, checksum
 """
 
-import argparse
 import hashlib
 import json
 import os
@@ -213,7 +212,7 @@ def summary(out, counts):
 
 def main(arguments=None):
     """The command line; returns its exit code."""
-    parser = argparse.ArgumentParser(
+    parser = cli.Parser(
         prog="python -m mmer_jax.demo.corpus",
         description="Makes a synthetic emotional speech corpus in the layout of IEMOCAP.",
     )

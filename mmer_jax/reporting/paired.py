@@ -62,8 +62,8 @@ def _check_same(a, b):
         raise UserError(
             f"Fold {a.fold} tests {len(one)} utterances in A and {len(other)} in B, and "
             f"{len(different)} of them are not in both with the same label and speaker "
-            f"({', '.join(different[:3])}, ...). Expected two runs of the same folds of one corpus: "
-            "the same dataset version, config.protocol, labels and folds."
+            f"({', '.join(different[:3])}, ...). Expected two runs of one corpus: the same dataset "
+            "version, config.protocol, labels and folds."
         )
 
 
@@ -75,12 +75,13 @@ def compare(first: list[FoldResult], second: list[FoldResult]) -> dict:
 
     Returns:
       `folds`, in words; `estimate` of B less A, see `intervals.estimate`; `metrics`, (A's, B's)
-      rates over all utterances; `outcomes`, counts of `OUTCOMES`, and `same_error`: how many of the last were
-      taken for the same class; `classes`, name -> (utterances, only A right, only B right); and
-      `utterances`, one dict each: `utterance`, `speaker`, `label`, `transcript`, `outcome`, (class,
-      probability) of `a` and `b`, and `change` of the true class's probability, the greatest gain
-      first. Of several seeds, or models that were tested on the same utterance, an utterance counts
-      once for each in all but the last, which has the mean of their probabilities.
+      rates over all utterances; `outcomes`, counts of `OUTCOMES`, and `same_error`: how many of the
+      last were taken for the same class; `classes`, name -> (utterances, only A right, only B
+      right); and `utterances`, one dict each: `utterance`, `speaker`, `label`, `transcript`,
+      `outcome`, (class, probability) of `a` and `b`, and `change` of the true class's probability,
+      the greatest gain first. Of several seeds, or models that were tested on the same utterance,
+      an utterance counts once for each in all but the last, which has the mean of their
+      probabilities.
     """
     names, rows = first[0].label_names, {}
     outcomes, same_error = np.zeros(4, int), 0
@@ -199,7 +200,8 @@ def sentences(found: dict) -> list[str]:
         text += ", which has no interval here."
     else:
         larger = " (NB)" if d["corrected"] else ""
-        text += f" (95 % interval{larger} {report.bounds(d['interval'], '+')}, p {report.p_value(d['p'])})"
+        interval, p = report.bounds(d["interval"], "+"), report.p_value(d["p"])
+        text += f" (95 % interval{larger} {interval}, p {p})"
         chance = d["interval"][0] <= 0 <= d["interval"][1]
         text += ", so it may be chance." if chance else "."
     only = [found["outcomes"][f"only {side} right"] for side in "BA"]

@@ -12,12 +12,9 @@ checkpoints; those are still read.
 import os
 import tempfile
 
-import grain.python as grain
 import jax
 import numpy as np
-import orbax.checkpoint as ocp
 from flax import traverse_util
-from orbax.checkpoint import checkpoint_managers
 
 from mmer_jax import files, processes
 from mmer_jax.errors import UserError, first_line
@@ -45,6 +42,10 @@ class Checkpoints:
     """
 
     def __init__(self, folder: str):
+        # Here, as below: a prediction needs neither orbax nor grain, which take long to import.
+        import orbax.checkpoint as ocp
+        from orbax.checkpoint import checkpoint_managers
+
         self.folder = os.path.join(files.resolve(folder), CHECKPOINTS)
         policies = [
             checkpoint_managers.LatestN(n=1),
@@ -64,6 +65,9 @@ class Checkpoints:
 
     def save(self, step: int, state, iterator, history: list, score: float) -> None:
         """Writes in the background; `score` ranks it, larger is better."""
+        import grain.python as grain
+        import orbax.checkpoint as ocp
+
         items = ocp.args.Composite(
             state=ocp.args.StandardSave(state),
             data=grain.PyGrainCheckpointSave(iterator),
@@ -81,6 +85,9 @@ class Checkpoints:
         Raises:
           UserError: the checkpoint can't be read or is of another model.
         """
+        import grain.python as grain
+        import orbax.checkpoint as ocp
+
         self._manager.wait_until_finished()
         items = dict(
             state=ocp.args.StandardRestore(jax.tree.map(ocp.utils.to_shape_dtype_struct, state)),
@@ -245,6 +252,8 @@ def _read_checkpoint(fold):
             f"The checkpoint {path} is gone, and {PARAMS} is not in {fold.folder}. To have it "
             f"made again, {AGAIN}"
         )
+    import orbax.checkpoint as ocp
+
     try:
         with ocp.PyTreeCheckpointer() as checkpointer:
             tree = checkpointer.metadata(path).item_metadata.tree
