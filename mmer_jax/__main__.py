@@ -16,6 +16,7 @@ COMMANDS = {
     "predict": ("predict", "predict the emotion of recordings"),
     "evaluate": ("evaluate", "test a run without transcripts or on another corpus"),
     "analyze": ("analyze", "draw and explain a run"),
+    "compare": ("compare", "put two runs side by side"),
     "baselines": ("baselines", "what simple classifiers reach on a run's folds"),
     "ablate": ("ablate", "what each part is worth"),
     "augment": ("augment", "make a corpus' augmented views"),

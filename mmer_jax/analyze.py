@@ -38,13 +38,10 @@ def run(workdir: str, fold: int | None = None, utterance: str = "", out: str = "
     shown = utterance or analysis.default_utterance(examined)
     features, reason = _features(examined, shown, data_dir)
     _say(f"drawing {len(finished.folds)} folds ...")
-    sounds, silent = {}, "left out by --no_audio."
+    sounds, silent = {}, "left out by --no_audio." if no_audio else "the dataset has none of these."
     if not no_audio:
         try:
-            sounds, silent = (
-                analysis.recordings(finished, data_dir),
-                "the dataset has none of these.",
-            )
+            sounds = analysis.recordings(finished, data_dir)
         except UserError as e:
             silent = str(e)
     page, content = analysis.render(finished, examined, features, reason, sounds, silent)

@@ -105,8 +105,11 @@ def read(workdir: str) -> Run:
     )
 
 
-def read_results(folder: str) -> list[FoldResult]:
-    """Results of a run's folds, or those that `mmer_jax.evaluate` wrote into a folder below it.
+def read_results(folder: str) -> tuple[Run, list[FoldResult]]:
+    """A run with the results of its folds, or with those that `evaluate` wrote into a folder of it.
+
+    Args:
+      folder: a workdir, or a folder that `mmer_jax.evaluate` wrote below one.
 
     Raises:
       UserError: there is neither, or a file is damaged.
@@ -116,8 +119,10 @@ def read_results(folder: str) -> list[FoldResult]:
         if files.exists(os.path.join(folder, CONFIG)):
             break
         if all(map(files.exists, (os.path.join(folder, PREDICTIONS), os.path.join(above, CONFIG)))):
-            return read_evaluated(folder, read(above))
-    return [fold.result for fold in read(folder).folds]
+            run = read(above)
+            return run, read_evaluated(folder, run)
+    run = read(folder)
+    return run, [fold.result for fold in run.folds]
 
 
 def read_evaluated(folder: str, run: Run) -> list[FoldResult]:

@@ -46,6 +46,8 @@ RUN = {
         "tests/test_baselines.py::test_every_floor_is_tested_on_the_runs_test_utterances",
     "python -m mmer_jax.analyze":
         "tests/test_analyze.py::test_every_picture_is_there_and_in_the_page",
+    "python -m mmer_jax.compare":
+        "tests/test_compare.py::test_the_command_compares_a_run_with_what_evaluate_wrote",
     "python -m mmer_jax.predict": "tests/test_predict.py::test_a_folder_as_a_table",
     "python -m mmer_jax.transcribe":
         "tests/test_transcribe.py::test_the_file_holds_every_utterance_and_what_it_was_made_with",
@@ -92,6 +94,7 @@ RUN = {
 NEEDS = {
     "python -m mmer_jax.main --config=configs/iemocap.py": "IEMOCAP",
     "pip install": "a network",
+    "pip wheel": "a copy: tests/test_installed.py builds it there",
     "hf": "a network and an account",
     "make": "a network: it installs; its commands are tested one by one",
     "tensorboard": "a browser",

@@ -16,7 +16,8 @@ ORDER = (
     "configuration", "options", "processes", "cli", "config_file", "data", "ops", "models",
     "losses", "metrics", "results", "runs", "demo", "convert", "augmentation", "training",
     "reporting", "inference", "__init__", "predict", "transcribe", "augment", "evaluate",
-    "baselines", "analyze", "export", "app", "main", "ablate", "prepare", "doctor", "__main__",
+    "baselines", "analyze", "compare", "export", "app", "main", "ablate", "prepare", "doctor",
+    "__main__",
 )  # fmt: skip
 MODULES = {
     ".".join(path.relative_to(ROOT).with_suffix("").parts): path for path in ROOT.rglob("*.py")

@@ -105,14 +105,18 @@ def _cells(system):
         cells |= {
             "UA - full": f"{100 * d['difference']:+.1f}",
             "95 % interval": _ends(d),
-            "p": _p(d["p"]),
-            "p (Holm)": _p(d["p_holm"]) if d["primary"] or d["p"] is None else "exploratory",
+            "p": report.p_value(d["p"]),
+            "p (Holm)": report.p_value(d["p_holm"])
+            if d["primary"] or d["p"] is None
+            else "exploratory",
         }
+    if d and d["p"] is not None and not d["primary"]:
+        cells["p (Holm)"] = "exploratory"
     if d and d["corrected"]:
         cells |= {
             "95 % interval (NB)": _ends(d["corrected"]),
-            "p (NB)": _p(d["corrected"]["p"]),
-            "p (NB, Holm)": _p(d["corrected"]["p_holm"]),
+            "p (NB)": report.p_value(d["corrected"]["p"]),
+            "p (NB, Holm)": report.p_value(d["corrected"]["p_holm"]),
         }
     cells["runs"] = str(system["runs"])
     return cells
@@ -120,10 +124,6 @@ def _cells(system):
 
 def _ends(d):
     return report.bounds(d["interval"], "+") if d["interval"] else ""
-
-
-def _p(value):
-    return "" if value is None else "<0.001" if value < 0.0005 else f"{value:.3f}"
 
 
 def part_table(systems: dict[str, dict]) -> tuple[list[str], list[list[str]]] | None:

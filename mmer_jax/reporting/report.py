@@ -3,6 +3,7 @@
 import csv
 import functools
 import io
+import itertools
 import json
 import os
 import platform
@@ -375,11 +376,30 @@ def bounds(ends, sign: str = "") -> str:
     return "-" if ends is None else " to ".join(f"{100 * x:{sign}.1f}" for x in ends)
 
 
+def p_value(p: float | None) -> str:
+    """`0.031`; nothing where there is none."""
+    return "" if p is None else "<0.001" if p < 0.0005 else f"{p:.3f}"
+
+
 def table(head, rows) -> str:
     """A Markdown table."""
     lines = [head, *rows]
     lines = ["| " + " | ".join(cells) + " |" for cells in lines]
     return "\n".join([lines[0], "|" + "-|" * len(head), *lines[1:]])
+
+
+def aligned(markdown: str) -> str:
+    """The same with the columns of each table as wide as their widest cell, for terminals."""
+    out = []
+    for is_table, lines in itertools.groupby(markdown.split("\n"), lambda x: x.startswith("|")):
+        lines = list(lines)
+        if is_table:
+            rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+            widths = [max(map(len, column)) for column in zip(*rows)]
+            rows[1] = ["-" * width for width in widths]
+            lines = ["| " + " | ".join(map(str.ljust, row, widths)) + " |" for row in rows]
+        out += lines
+    return "\n".join(out)
 
 
 def explain(estimate: dict) -> str:
