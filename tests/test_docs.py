@@ -94,6 +94,7 @@ RUN = {
 NEEDS = {
     "python -m mmer_jax.main --config=configs/iemocap.py": "IEMOCAP",
     "pip install": "a network",
+    "pip wheel": "a copy: tests/test_installed.py builds it there",
     "hf": "a network and an account",
     "make": "a network: it installs; its commands are tested one by one",
     "tensorboard": "a browser",
