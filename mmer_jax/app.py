@@ -2,7 +2,9 @@
 
 import contextlib
 import functools
+import json
 import os
+import secrets
 import signal
 import socket
 import sys
@@ -44,12 +46,14 @@ def secured(app):
     return call
 
 
-def build(gradio, predictor):
+def build(gradio, predictor, examples=(), max_mb: float = 25.0):
     """The page, Gradio's `Blocks`, not yet served.
 
     Args:
       gradio: the module.
       predictor: a `Predictor`.
+      examples: see `inference.examples`.
+      max_mb: of an uploaded recording.
     """
     from mmer_jax.inference import app_views
 
@@ -57,17 +61,22 @@ def build(gradio, predictor):
     optional = not predictor.lacks_text
     writer = predictor.transcriber.name if predictor.transcriber else "the model"
     kept = round(60 * KEPT_MINUTES)
+    nothing = app_views.result("nothing_yet")
     with gradio.Blocks(
         title="Emotion in speech", analytics_enabled=False, delete_cache=(-(-kept // 10), kept)
     ) as blocks:
         html = functools.partial(gradio.HTML, apply_default_css=False, padding=True)
         html(app_views.introduction(model))
+        before = gradio.State()  # path of the recording that was there before
         with gradio.Row():
             with gradio.Column(min_width=300):
                 audio = upload_class(gradio)(
                     sources=["upload", "microphone"], type="filepath", label="Recording",
                     editable=False, buttons=[], visible=model.uses_audio, elem_id="recording",
+                    waveform_options=app_views.WAVEFORM,
                 )  # fmt: skip
+                if model.uses_audio:
+                    html(app_views.result("limits", max_mb, KEPT_MINUTES))
                 text = gradio.Textbox(
                     label="What is said (optional)" if optional else "What is said",
                     info=f"Left empty, {writer} writes it." if optional else None,
@@ -78,16 +87,65 @@ def build(gradio, predictor):
                     visible=model.uses_audio and model.uses_text,
                 )  # fmt: skip
                 button = gradio.Button("Which emotion is it?", variant="primary")
-                if model.uses_audio:
-                    html(app_views.result("privacy", KEPT_MINUTES))
+                with gradio.Column(elem_id="examples", visible=bool(examples)):
+                    html(app_views.result("examples"))
+                    offered = [(gradio.Button(x.title, size="sm"), x) for x in examples]
             with gradio.Column(min_width=300):
-                shown = html(app_views.result("nothing_yet"), elem_id="answer")
-        button.click(
+                shown = html(nothing, elem_id="answer")
+        hidden = {"api_visibility": "private", "queue": False, "show_progress": "hidden"}
+        asked = button.click(
             functools.partial(app_views.answer, predictor), [audio, text, alone], shown,
             api_visibility="private", concurrency_limit=1, show_progress_on=shown,
-            scroll_to_output=True,
         )  # fmt: skip
+        # A phone has the answer below the form: it is brought into view, and so is the waiting.
+        for event in (button.click, asked.then):
+            event(None, js=_SCROLL, api_visibility="private")
+        # In the browser, at once: what the server says of it could come after the next answer.
+        audio.change(None, None, shown, js=f"() => {json.dumps(nothing)}", api_visibility="private")
+        audio.change(_forget, [audio, before], before, **hidden)
+        for event in (audio.upload, audio.stop_recording, audio.clear):
+            event(None, text, text, js=_WITHOUT_EXAMPLE, api_visibility="private")
+        for chosen, example in offered:
+            words = f"() => {{ window.mmerExample = {json.dumps(example.text)}; }}"
+            chosen.click(None, js=words, api_visibility="private")
+            chosen.click(functools.partial(_write, example), None, [audio, text], **hidden)
+        # While a page is open its recording stays; each touch counts as a new file.
+        gradio.Timer(max(kept / 4, 1)).tick(_keep, audio, None, **hidden)
     return blocks.queue(api_open=False, max_size=WAITING, default_concurrency_limit=1)
+
+
+# Of the answer, where less than half of it would be seen.
+_SCROLL = """() => {
+  const answer = document.getElementById("answer");
+  if (answer.getBoundingClientRect().top > innerHeight / 2) answer.scrollIntoView();
+}"""
+
+
+# The text that an example came with is not that of the next recording.
+_WITHOUT_EXAMPLE = """(text) => text === window.mmerExample ? "" : text"""
+
+
+def _forget(path, before):
+    """Removes the file of the recording before, if there is another one now, or none."""
+    if before and before != path:
+        with contextlib.suppress(OSError):  # removed meanwhile
+            os.unlink(before)
+    return path
+
+
+def _write(example):
+    """(path, text) of an example: a file of its own each time, for a page forgets its own."""
+    folder = os.path.join(os.environ["GRADIO_TEMP_DIR"], secrets.token_hex(32))
+    os.makedirs(folder)
+    path = os.path.join(folder, "example.wav")
+    with open(path, "wb") as f:
+        f.write(example.wav)
+    return path, example.text
+
+
+def _keep(path):
+    with contextlib.suppress(OSError, TypeError):  # removed meanwhile, or none
+        os.utime(path)
 
 
 def upload_class(gradio):
@@ -108,7 +166,7 @@ def upload_class(gradio):
 
 
 def serve(name: str, host: str = "127.0.0.1", port: int = 7860, max_mb: float = 25.0,
-          transcriber: str = "", language: str = "") -> None:  # fmt: skip
+          transcriber: str = "", language: str = "", examples: str = "") -> None:  # fmt: skip
     """Serves the page until the process is told to stop.
 
     Args:
@@ -117,6 +175,7 @@ def serve(name: str, host: str = "127.0.0.1", port: int = 7860, max_mb: float = 
       port: of it.
       max_mb: of an uploaded recording.
       transcriber, language: see `mmer_jax.load`.
+      examples: folder or table of recordings to click on; empty: a demo's own.
 
     Raises:
       UserError: no such model, no Gradio, or the port is taken.
@@ -133,12 +192,22 @@ def serve(name: str, host: str = "127.0.0.1", port: int = 7860, max_mb: float = 
         print(f"loading {name} ...", flush=True)
         cli.cache_compilations()
         predictor = mmer_jax.load(name, transcriber=transcriber, language=language)
-        blocks = build(gradio, predictor)
+        blocks = build(gradio, predictor, _examples(name, predictor.model, examples), max_mb)
         # Before the folder goes, which a late upload would miss.
         stack.callback(blocks.close, verbose=False)
         launch(gradio, blocks, host, port, max_mb)
         print(greeting(host, port), flush=True)
         threading.Event().wait()
+
+
+def _examples(name, model, chosen):
+    from mmer_jax.inference import app_views, examples
+
+    if not model.uses_audio:
+        return []
+    if chosen:
+        return examples.of_files(chosen)
+    return examples.of_demo(name, model, app_views.titles(model))
 
 
 def _check_free(host, port):
@@ -162,7 +231,7 @@ def _gradio():
     except ImportError as e:
         raise UserError(
             f"The page needs Gradio, which can't be imported ({e}). Install it: "
-            'pip install -c constraints.txt -e ".[app]"'
+            'pip install "mmer_jax[app]"'
         ) from e
     return gradio
 
@@ -183,7 +252,7 @@ def launch(gradio, blocks, host: str, port: int, max_mb: float) -> None:
         server_name=host, server_port=port, share=False, inbrowser=False, quiet=True,
         prevent_thread_lock=True, show_error=False, footer_links=[], enable_monitoring=False,
         ssr_mode=False, pwa=False, mcp_server=False, max_file_size=int(max_mb * 2**20),
-        css=report.environment().get_template("page.css.j2").render(), theme=_theme(gradio),
+        css=report.environment().get_template("app.css.j2").render(), theme=_theme(gradio),
         app_kwargs={"middleware": middleware, "openapi_url": None},
     )  # fmt: skip
 
@@ -222,22 +291,18 @@ def _parser():
     parser = cli.Parser(prog="python -m mmer_jax.app", description=__doc__)
     parser.add_argument("model", metavar="MODEL", help=cli.MODEL)
     parser.add_argument("--host", default="127.0.0.1", help="default: this computer alone")
-    parser.add_argument("--port", type=_up_to(65535, int), default=7860, help="default: 7860")
+    parser.add_argument("--port", type=cli.between(1, 65535), default=7860, help="default: 7860")
     parser.add_argument(
-        "--max-mb", type=_up_to(1000, float), default=25.0,
+        "--max-mb", type=cli.between(0.001, 1000, float), default=25.0,
         help="of an uploaded recording; default: 25",
+    )  # fmt: skip
+    parser.add_argument(
+        "--examples", default="", metavar="FOLDER_OR_TABLE",
+        help="recordings to click on; whoever reaches the page can listen to them; default: of the "
+        "demo's model some test utterances, of others none",
     )  # fmt: skip
     cli.add_transcriber(parser)
     return parser
-
-
-def _up_to(most, kind):
-    def number(text):
-        if not 0 < kind(text) <= most:
-            raise ValueError
-        return kind(text)
-
-    return number
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -247,7 +312,8 @@ def main(argv: list[str] | None = None) -> int:
 
     def work():
         try:
-            serve(args.model, args.host, args.port, args.max_mb, args.transcriber, args.language)
+            serve(args.model, args.host, args.port, args.max_mb, args.transcriber, args.language,
+                  args.examples)  # fmt: skip
         except KeyboardInterrupt:  # its proper end
             print("\nstopped; uploaded recordings are removed.", file=sys.stderr)
 

@@ -5,6 +5,7 @@ import base64
 import contextlib
 import dataclasses
 import functools
+import io
 import json
 import os
 import pathlib
@@ -21,12 +22,14 @@ import urllib.request
 
 import numpy as np
 import pytest
+import soundfile
 
-from mmer_jax import app
+from mmer_jax import app, runs
 from mmer_jax.errors import UserError
-from mmer_jax.inference import app_views
+from mmer_jax.inference import app_views, examples
 from mmer_jax.inference.prediction import Prediction, Window
 from mmer_jax.inference.predictor import Predictor
+from mmer_jax.reporting import plots
 from mmer_jax.training import checkpoint_io
 from tests.harness import free_port, png_size
 from tests.inference import odd_recordings as odd
@@ -168,6 +171,16 @@ def test_the_source_of_the_text(predictor, folder):
     asr = dataclasses.replace(prediction("told", "asr"), recognition=sure)
     assert "tiny-1, 88 % sure" in shown(predictor, asr)
     assert "model itself" in shown(predictor, prediction("told", "ctc"))
+    # What is hardly what was said is no transcript.
+    for known, found in (
+        (True, asr), (False, dataclasses.replace(asr, recognition=sure | {"confidence": 0.4})),
+        (True, prediction("told", "ctc", held_out={"wer": 0.2})),
+        (False, prediction("told", "ctc", held_out={"wer": 0.9})),
+        (False, prediction("told", "ctc")),
+    ):  # fmt: skip
+        text = shown(predictor, found, True)
+        assert ("<blockquote" in text) == known and ("Uncertain" in text) != known
+        assert "told" in text and ("Where the words look is not shown" in text) != known
     assert "No words were recognised" in shown(predictor, prediction("", "ctc"))
     assert "read no text" in shown(predictor, prediction())
 
@@ -180,9 +193,12 @@ def test_texts_from_outside_are_shown_as_they_are(predictor):
 
 def test_the_timeline(predictor):
     assert "Over time" not in shown(predictor, prediction("told you", "ctc"), True)
-    found = prediction("told you", "ctc", 3)
+    found = prediction("told you", "ctc", 3, held_out={"wer": 0.2})
     text = shown(predictor, found, True)
     assert "0:00.0–0:09.0" in text and "0:15.0–0:24.0" in text
+    assert text.count(plots.EMOTIONS["hap"]) == 4  # the bar, and each window
+    garbage = shown(predictor, dataclasses.replace(found, held_out={"wer": 0.9}), True)
+    assert garbage.count("told you") == 1 and len(pngs(garbage)) == 1
     assert text.count("told you") == 4 and len(pngs(text)) == 2
     given = shown(predictor, prediction("told you", "gold", 3), True)
     assert given.count("told you") == 1
@@ -212,6 +228,45 @@ def test_models_without_attention_say_why(folder, model, tmp_path):
     text = app_views.answer(predictor, upload(tmp_path), None, None)
     assert "there is no attention from text to speech" in text and len(pngs(text)) == 1
     assert "side by side" in app_views.lacks_attention(changed(model, model__fusion="concat"))
+
+
+def test_examples_of_a_folder_and_of_a_demo(tmp_path, model, tiny_run, prepared):
+    titles = app_views.titles(model)
+    upload(tmp_path, name="b.wav")
+    upload(tmp_path, name="a.wav", seconds=0.5)
+    (tmp_path / "t.csv").write_text("audio,text\nb.wav,Well then\n")
+    found = examples.of_files(str(tmp_path))
+    assert [x.title for x in found] == ["a", "b"] and found[0].text == ""
+    wave, rate = soundfile.read(io.BytesIO(found[0].wav))
+    assert (len(wave), rate) == (8000, 16_000)
+    (named,) = examples.of_files(str(tmp_path / "t.csv"))
+    assert (named.title, named.text) == ("b", "Well then")
+    with pytest.raises(UserError, match="nowhere"):
+        examples.of_files(str(tmp_path / "nowhere"))
+    fold = f"{tiny_run}/fold5"
+    demo = changed(checkpoint_io.read(fold), name="demo")
+    shown = examples.of_demo(fold, demo, titles)
+    assert [x.title.partition(":")[0] for x in shown] == list(titles.values())
+    tested = {p.transcript for p in runs.read_fold(fold).result.predictions}
+    assert {x.text for x in shown} <= tested
+    # Another corpus's recordings are not ours to show; nor is there any where nothing is.
+    assert not examples.of_demo(fold, changed(demo, name="mine"), titles)
+    assert not examples.of_demo(fold, changed(demo, data__dir=str(tmp_path)), titles)
+    assert not examples.of_demo(str(tmp_path), demo, titles)
+
+
+def test_a_recording_stays_while_its_page_is_open(tmp_path, monkeypatch):
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
+    one, other = (app._write(examples.Example("x", b"wav", "told"))[0] for _ in range(2))
+    assert one != other and pathlib.Path(one).read_bytes() == b"wav"
+    os.utime(one, (0, 0))
+    app._keep(one)
+    assert os.stat(one).st_mtime > 1e9
+    assert app._forget(one, None) == app._forget(one, one) == one and os.path.exists(one)
+    assert app._forget(None, one) is None and not os.path.exists(one)
+    app._keep(one)  # removed meanwhile
+    app._keep(None)
+    assert app._forget(other, one) == other and os.path.exists(other)
 
 
 def test_an_address_in_place_of_an_upload_is_not_fetched():
@@ -254,9 +309,12 @@ def served(folder, model, tmp_path_factory):
     temporary, port = tmp_path_factory.mktemp("temporary"), free_port()
     command = [sys.executable, "-m", "mmer_jax.app", str(folder / "written"), f"--port={port}"]
     log = temporary.parent / "app.log"
+    offered = temporary.parent / "offered.csv"
+    offered.write_text(f"audio,text\n{upload(temporary.parent, name='said.wav')},{WORDS}\n")
+    command += ["--max-mb=1", f"--examples={offered}"]
     with open(log, "wb") as f:
         environment = os.environ | {"TMPDIR": str(temporary)}
-        process = subprocess.Popen([*command, "--max-mb=1"], stdout=f, stderr=f, env=environment)
+        process = subprocess.Popen(command, stdout=f, stderr=f, env=environment)
     try:
         deadline = time.monotonic() + 120
         while "Open http" not in log.read_text():
@@ -305,6 +363,16 @@ def wait_for(browser, selector, text=""):
     return WebDriverWait(browser, 60, 0.1, ignored).until(found, f"{selector} with {text!r}")
 
 
+def until(browser, true):
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    WebDriverWait(browser, 60, 0.1).until(lambda _: true())
+
+
+def typed(browser):
+    return browser.find_element("css selector", "textarea").get_property("value")
+
+
 def send(browser, path):
     """Uploads a file in place of the one before, and waits for the page's player."""
     for old in browser.find_elements("css selector", "#recording button[aria-label=Clear]"):
@@ -338,11 +406,12 @@ def requested(browser):
 
 
 def test_in_a_browser(served, browser, tmp_path):
-    address, _ = served
+    address, temporary = served
     browser.get(address)
     assert "synthetic" in wait_for(browser, ".mmer", "Not fit for decisions").text
+    wait_for(browser, ".caption", "Up to one hour and 1 MB")
     send(browser, upload(tmp_path, name="${1+1} speech.wav"))
-    press(browser)
+    press(browser)  # at once: the page has hardly told the server of the new recording
     wait_for(browser, "#answer .emotion")
     wait_for(browser, "#answer .caption", "Written by the model itself")
     picture = wait_for(browser, "#answer img[alt^=attention]")
@@ -355,7 +424,14 @@ def test_in_a_browser(served, browser, tmp_path):
     press(browser)
     wait_for(browser, "#answer .words", "${1+1} {{value}} <b>")
 
+    # An example comes with its words, which are not those of the next recording.
+    wait_for(browser, "#examples button", "said").click()
+    wait_for(browser, "#answer", "will be shown here")
+    until(browser, lambda: typed(browser) == WORDS)
+    press(browser)
+    wait_for(browser, "#answer .words", WORDS)
     send(browser, upload(tmp_path, b"Dear diary, " * 50, "diary.wav"))
+    until(browser, lambda: typed(browser) == "")
     press(browser)
     shown = wait_for(browser, "#answer .failure", "diary.wav can't be read as audio")
     assert "Traceback" not in shown.text and not browser.find_elements("css selector", ".emotion")
@@ -363,10 +439,25 @@ def test_in_a_browser(served, browser, tmp_path):
     problems = [x for x in browser.get_log("browser") if x["level"] == "SEVERE"]
     assert not problems and requested(browser) == {"127.0.0.1"}
 
+    # Removed, it takes the message and its file with it.
     browser.find_element("css selector", "#recording button[aria-label=Clear]").click()
+    wait_for(browser, "#answer", "will be shown here")
+    until(browser, lambda: not list(temporary.rglob("*.wav")))
     large = upload(tmp_path, odd.encoded(odd.tone(40.0)), "large.wav")
     wait_for(browser, "#recording input[type=file]").send_keys(large)
     wait_for(browser, "body", "exceed the maximum allowed size of 1")
+
+
+def test_a_phone_has_the_answer_in_view(served, browser, tmp_path):
+    size = {"width": 390, "height": 844, "deviceScaleFactor": 1, "mobile": True}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    browser.get(served[0])
+    send(browser, upload(tmp_path))
+    press(browser)
+    named = wait_for(browser, "#answer .emotion")
+    where = "const r = arguments[0].getBoundingClientRect(); return [r.top, r.bottom]"
+    until(browser, lambda: 0 <= browser.execute_script(where, named)[0] < 400)
+    browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
 
 
 def get(url, **headers):

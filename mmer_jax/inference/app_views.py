@@ -15,6 +15,10 @@ from mmer_jax.reporting import plots, report
 from mmer_jax.reporting.embeddings import spelled
 
 _TOKENS = 40  # of the attention's picture
+# Below this confidence 63 % of a recogniser's words were wrong (docs/results.md), and above this
+# rate most of the CTC head's: no transcript.
+LEAST_CONFIDENCE, MOST_WRONG = 0.5, 0.5
+WAVEFORM = {"waveform_color": "#888c98", "waveform_progress_color": "#2478c0"}
 
 
 def introduction(model) -> str:
@@ -24,7 +28,7 @@ def introduction(model) -> str:
         "introduction",
         model.card.get("name") or model.config.name,
         " and ".join(uses[m] for m in model.config.model.modalities),
-        _titles(model).values(),
+        titles(model).values(),
         is_synthetic(model.config),
     )
 
@@ -41,7 +45,8 @@ def _render(name, *args, head="<section>"):
     return body.translate(str.maketrans({"$": "&#36;", "{": "&#123;", "}": "&#125;", "`": "&#96;"}))
 
 
-def _titles(model):
+def titles(model) -> dict[str, str]:
+    """Class -> its name in full."""
     return {name: CLASSES.get(name, name) for name in model.label_names}
 
 
@@ -58,7 +63,7 @@ def answer(predictor, path: str | None, text: str, speech_alone: bool) -> str:
         text = requested_text(predictor, text, speech_alone)
         wave = _read(path) if model.uses_audio else None
         prediction = predictor.predict(None if wave is None else (wave, SAMPLE_RATE), text)
-        return shown(predictor, prediction, wave)
+        return shown(predictor, prediction, wave, os.path.basename(path or ""))
     except UserError as e:
         return result("failure", str(e))
     except Exception as e:  # for the terminal, where someone can make something of it
@@ -92,23 +97,37 @@ def _read(path):
     return audio_io.read(path, name=os.path.basename(path))
 
 
-def shown(predictor, prediction, wave: np.ndarray | None) -> str:
-    """A prediction for a wave [n] of 16 kHz; None for a model of text alone."""
+def shown(predictor, prediction, wave: np.ndarray | None, name: str = "") -> str:
+    """A prediction for a wave [n] of 16 kHz, of a file's name; None for a model of text alone."""
     model = predictor.model
-    titles = _titles(model)
-    colours = plots.emotion_colours(titles)
+    names = titles(model)
+    colours = plots.emotion_colours(names)
     bars = [
-        (titles[name], share, colours[name], [f"{100 * share:.0f} %"])
+        (names[name], share, colours[name], [f"{100 * share:.0f} %"])
         for name, share in prediction.probabilities.items()
     ]
     accuracy = reliability.sentence(
         prediction.held_out, prediction.text_source, len(model.label_names), model.uses_text
     )
     return result(
-        "answer", prediction, model, titles, bars, f"{accuracy[:1].upper()}{accuracy[1:]}.",
-        None if wave is None else _timeline(prediction, wave, titles),
+        "answer", prediction, model, names, bars, f"{accuracy[:1].upper()}{accuracy[1:]}.",
+        is_readable(prediction),
+        None if wave is None else _timeline(prediction, wave, names),
         None if wave is None else _picture(predictor, prediction, wave),
+        f"{name}, {clock(prediction.seconds)}" if name else "",
     )  # fmt: skip
+
+
+def is_readable(prediction) -> bool:
+    """Whether a text may be shown as a transcript: given, or recognised with some confidence.
+
+    A recogniser says how sure it is. The model's own CTC head does not; known is how many of its
+    words were wrong on held-out speech.
+    """
+    if prediction.text_source == "asr":
+        return prediction.recognition["confidence"] >= LEAST_CONFIDENCE
+    wer = prediction.held_out.get("wer")
+    return prediction.text_source != "ctc" or (wer is not None and wer <= MOST_WRONG)
 
 
 def _timeline(prediction, wave, titles):
@@ -120,13 +139,20 @@ def _timeline(prediction, wave, titles):
     edges = [0.0, *((a.end + b.start) / 2 for a, b in zip(windows, windows[1:]))]
     spans = list(zip(edges, [*edges[1:], prediction.seconds]))
     colours = [(*span, titles[w.label]) for span, w in zip(spans, windows) if w.label]
+    parts = report.environment().get_template("parts.html.j2").module
+    of = plots.emotion_colours(titles)
     rows = [
-        [f"{clock(start)}–{clock(end)}", titles.get(w.label, "no speech"),
-         f"{100 * w.probabilities[w.label]:.0f} %" if w.label else "", w.text]
+        [
+            f"{clock(start)}–{clock(end)}",
+            parts.emotion(titles[w.label], of[w.label]) if w.label else "no speech",
+            f"{100 * w.probabilities[w.label]:.0f} %" if w.label else "",
+            w.text,
+        ]
         for (start, end), w in zip(spans, windows)
-    ]  # fmt: skip
+    ]
     # A given text is the same in every window.
-    columns = 4 if prediction.text_source in ("asr", "ctc") else 3
+    written = prediction.text_source in ("asr", "ctc") and is_readable(prediction)
+    columns = 4 if written else 3
     return {
         "image": plots.image(plots.waveform(wave, colours, titles.values())),
         "head": ["time", "emotion", "probability", "transcript"][:columns],
@@ -155,6 +181,8 @@ def _picture(predictor, prediction, wave):
     reason = lacks_attention(predictor.model)
     if not reason and not any(w.text.strip() for w in prediction.timeline):
         reason = "The model read no words that could attend to anything."
+    if not reason and not is_readable(prediction):
+        reason = "Where the words look is not shown: they are too uncertain."
     if prediction.label is None or reason:
         caption = reason if prediction.label else ""
         return {"image": plots.image(plots.waveform(wave)), "caption": caption}

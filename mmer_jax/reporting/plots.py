@@ -414,8 +414,12 @@ def waveform(wave: np.ndarray, spans=(), names=()):
     colour = "0.15" if spans else LINES[0]
     axes.fill_between((starts + size / 2) / SAMPLE_RATE, low, high, color=colour, linewidth=0.4)
     axes.set(ylim=_symmetric(wave), xlim=(0, len(wave) / SAMPLE_RATE), yticks=[], xlabel="time, s")
+    if len(wave) > 60 * SAMPLE_RATE:
+        axes.xaxis.set_major_formatter(lambda x, _: f"{int(x) // 60}:{int(x) % 60:02d}")
+        axes.set_xlabel("time, min:s")
     axes.spines["left"].set_visible(False)
     for start, end, name in spans:
-        axes.axvspan(start, end, color=colours[name], alpha=0.45, linewidth=0, label=name, zorder=0)
+        axes.axvspan(start, end, color=colours[name], alpha=0.25, linewidth=0, zorder=0)
+        axes.axvspan(start, end, 0, 0.12, color=colours[name], linewidth=0, label=name)
     _legend(axes, "outside upper center", ncols=4, handlelength=1.2)
     return axes.figure
