@@ -17,14 +17,14 @@ def curves(workdir: str, every: float = 5.0):
     The run itself goes on in the `with` block; a folder that is not there yet is waited for. What
     can't be drawn is left out: a picture never ends a training.
     """
-    from IPython.display import display
+    from IPython.display import HTML, Image, display
 
-    shown = {key: display(None, display_id=True) for key in SHOWN}
+    shown = {key: display(HTML(""), display_id=True) for key in SHOWN}
     ended = threading.Event()
 
     def draw():
         for key, figure in figures(workdir).items():
-            shown[key].update(figure)
+            shown[key].update(Image(plots.png(figure)))
 
     def watch():
         while not ended.wait(every):

@@ -31,6 +31,8 @@ def handles(monkeypatch):
         return found[-1]
 
     monkeypatch.setattr("IPython.display.display", display)
+    monkeypatch.setattr("IPython.display.Image", lambda figure: figure)
+    monkeypatch.setattr(live.plots, "png", lambda figure: figure)
     return found
 
 
