@@ -6,7 +6,7 @@ import re
 import sys
 
 __version__ = "0.1.0"
-__all__ = ["load"]
+__all__ = ["load", "to_dataframe"]
 
 
 def _is_command():
@@ -55,6 +55,20 @@ def load(name: str, **options):
     if isinstance(options.get("transcriber"), str | os.PathLike):
         options["transcriber"] = _recognizer(os.fspath(options["transcriber"]), language)
     return Predictor(model, **options)
+
+
+def to_dataframe(predictions):
+    """A pandas `DataFrame` of many predictions, see `mmer_jax.inference.prediction.to_dataframe`.
+
+    Args:
+      predictions: of `Predictor.predict`, or the pairs of `Predictor.predict_each`.
+
+    Raises:
+      mmer_jax.errors.UserError: pandas is not installed.
+    """
+    from mmer_jax.inference import prediction
+
+    return prediction.to_dataframe(predictions)
 
 
 def _recognizer(name, language):

@@ -231,7 +231,7 @@ def _gradio():
     except ImportError as e:
         raise UserError(
             f"The page needs Gradio, which can't be imported ({e}). Install it: "
-            'pip install -c constraints.txt -e ".[app]"'
+            'pip install "mmer_jax[app]"'
         ) from e
     return gradio
 
@@ -291,9 +291,9 @@ def _parser():
     parser = cli.Parser(prog="python -m mmer_jax.app", description=__doc__)
     parser.add_argument("model", metavar="MODEL", help=cli.MODEL)
     parser.add_argument("--host", default="127.0.0.1", help="default: this computer alone")
-    parser.add_argument("--port", type=_up_to(65535, int), default=7860, help="default: 7860")
+    parser.add_argument("--port", type=cli.between(1, 65535), default=7860, help="default: 7860")
     parser.add_argument(
-        "--max-mb", type=_up_to(1000, float), default=25.0,
+        "--max-mb", type=cli.between(0.001, 1000, float), default=25.0,
         help="of an uploaded recording; default: 25",
     )  # fmt: skip
     parser.add_argument(
@@ -303,15 +303,6 @@ def _parser():
     )  # fmt: skip
     cli.add_transcriber(parser)
     return parser
-
-
-def _up_to(most, kind):
-    def number(text):
-        if not 0 < kind(text) <= most:
-            raise ValueError
-        return kind(text)
-
-    return number
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -97,11 +97,13 @@ def add_transcriber(parser: argparse.ArgumentParser) -> None:
 
 
 def check_python() -> None:
-    """Ends the program with one message where this Python can't run the package, now or later."""
+    """Readies a command: where this Python can't run it, now or later, that is one message."""
     if sys.version_info < (3, 10):  # noqa: UP036 - it is here to be told
         _explain("is too old; 3.10 or newer is needed")
         sys.exit(1)
     sys.excepthook = _explain_missing
+    # Transformers would import PyTorch wherever it is, for seconds and for nothing of ours.
+    os.environ.setdefault("USE_TORCH", "0")
 
 
 def _explain_missing(kind, error, trace):
@@ -147,8 +149,6 @@ def attempt(work, stopped: str, place: str = "") -> int:
       The exit code: that of `work`, 0, 1 for a mistake or a system that refuses, 130 where it was
       stopped, 141 where nobody reads the output any more.
     """
-    # Transformers would import PyTorch wherever it is, for seconds and for nothing of ours.
-    os.environ.setdefault("USE_TORCH", "0")
     from absl import flags
 
     flags.FLAGS.mark_as_parsed()  # grain reads absl's flags, which most commands do not use

@@ -32,7 +32,7 @@ def run(dataset: str, manual_dir: str = "", data_dir: str = "", overwrite: bool 
     if importlib.util.find_spec("tensorflow_datasets") is None:
         raise UserError(
             "Preparing a corpus needs tensorflow-datasets, which is not installed: "
-            f"{installing('apache_beam')}"
+            f"{installing('espeakng_loader' if dataset == 'demo' else 'apache_beam')}"
         )
     log = None
     if dataset == "demo":

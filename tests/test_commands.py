@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import os
 import re
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import pytest
 import mmer_jax
 from mmer_jax import __main__, cli, config_file, configuration, doctor, errors, main, prepare
 from tests.harness import ROOT
+from tests.inference import odd_recordings as odd
 
 HEAVY = "jax", "flax", "transformers", "tensorflow", "torch", "sklearn", "scipy", "matplotlib"
 
@@ -38,9 +40,8 @@ def test_help_imports_nothing_that_takes_long():
     code = f"""
 import contextlib, importlib, io, sys
 for name in {modules!r}:
-    if name != "convert.original":
-        with contextlib.suppress(SystemExit), contextlib.redirect_stdout(io.StringIO()):
-            importlib.import_module("mmer_jax." + name).main(["--help"])
+    with contextlib.suppress(SystemExit), contextlib.redirect_stdout(io.StringIO()):
+        importlib.import_module("mmer_jax." + name).main(["--help"])
 print(*{HEAVY!r} & sys.modules.keys())
 """.replace(f"{HEAVY!r}", f"{set(HEAVY)!r}")
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
@@ -98,6 +99,8 @@ def refused(arguments, capsys):
     (["train", "--config=demo", "--distributed=maybe"], "expected true or false, found 'maybe'"),
     (["predict", "m", "a.wav", "--texts=x"], "is --text meant?"),
     (["predict", "m", "a.wav", "--batch-size=0"], "expected 1 to 4096, found 0"),
+    (["app", "m", "--port=http"], "--port: expected a whole number, found 'http'"),
+    (["app", "m", "--max-mb=0"], "--max-mb: expected 0.001 to 1000, found 0"),
     (["export", "r", "o", "--stablehlo", "--seconds=two"], "seconds with commas between"),
     (["data", "iemocup", "--manual_dir=x"], "expected demo, or one of iemocap, speech_emotion"),
     (["data", "iemocap"], "--manual_dir=MANUAL"),
@@ -178,6 +181,25 @@ def test_every_extra_that_a_message_names_is_there():
     assert set(re.findall(r"mmer_jax\[(\w+)\]", sources)) | errors.EXTRAS.keys() <= extras
     assert errors.installing("tensorflow_datasets.core") == 'pip install "mmer_jax[train]"'
     assert errors.installing("jax") == 'pip install "mmer_jax"'
+
+
+def test_a_light_installation_predicts(tiny_folder, tmp_path):
+    """Without the packages of extras: None stands for one that is not installed."""
+    (tmp_path / "a.wav").write_bytes(odd.encoded(odd.voice(0.4)))
+    extras = errors.EXTRAS.keys() - {"convert"}  # scipy does not take None for PyTorch
+    code = f"""
+import sys
+sys.modules.update(dict.fromkeys({[n for e in extras for n in errors.EXTRAS[e]]!r}))
+from mmer_jax import __main__
+sys.exit(__main__.main(sys.argv[1:]))
+"""
+    words = [sys.executable, "-c", code]
+    env = os.environ | {"USE_TORCH": "0"}
+    options = {"capture_output": True, "text": True, "cwd": ROOT, "env": env}
+    done = subprocess.run([*words, "predict", tiny_folder, tmp_path / "a.wav"], **options)
+    assert done.returncode == 0 and "1 predicted" in done.stderr, done.stderr
+    done = subprocess.run([*words, "train", "--config=demo:smoke"], **options)
+    assert done.returncode == 1 and 'pip install "mmer_jax[train]"' in done.stderr
 
 
 def test_preparing_the_demo_keeps_its_log_and_says_why_it_failed(tmp_path, monkeypatch, capsys):

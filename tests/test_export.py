@@ -1,8 +1,10 @@
 """The command that exports a fold: from a finished run to a folder that answers the same."""
 
 import json
+import os
 import pathlib
 import shutil
+import stat
 import subprocess
 import sys
 
@@ -41,6 +43,16 @@ def test_the_folder_holds_the_tested_model(tiny_run, exported):
     assert len(texts) > 6
     assert not any(str(pathlib.Path.home()) in p.read_text() or "/tmp" in p.read_text()
                    for p in texts)  # fmt: skip
+
+
+def test_everybody_may_read_it(exported):
+    before = os.umask(0o022)
+    os.umask(before)
+    paths = [exported, *exported.rglob("*")]
+    assert before == 0o022 and len(paths) > 8
+    modes = {path: stat.S_IMODE(path.stat().st_mode) for path in paths}
+    assert {m for p, m in modes.items() if p.is_file()} == {0o644}, modes
+    assert {m for p, m in modes.items() if p.is_dir()} == {0o755}
 
 
 def test_it_is_loaded_by_its_name(tiny_run, exported):

@@ -43,9 +43,14 @@ def test_a_folder_as_a_table(tiny_folder, speech, capsys):
     assert predict.main([tiny_folder, str(speech)]) == 0
     printed = capsys.readouterr()
     rows = printed.out.splitlines()
-    assert rows[0].split()[:3] == ["emotion", "p", "seconds"] and len(rows) == 6
-    assert [r.split()[4].rstrip(":") for r in rows[1:]] == [str(speech / n) for n in NAMES]
-    assert rows[1].split()[0] in ("ang", "hap", "neu", "sad")
+    classes = "ang", "hap", "neu", "sad"
+    assert tuple(rows[0].split()[:6]) == ("emotion", *classes, "seconds") and len(rows) == 6
+    for row, name in zip(rows[1:], NAMES):
+        cells = row.split()
+        assert cells[10].rstrip(":") == str(speech / name)
+        shares = dict(zip(classes, map(int, cells[1:9:2])))
+        assert shares[cells[0]] == max(shares.values()) and 98 <= sum(shares.values()) <= 102
+        assert row.index("%") == rows[0].index("ang") + 2  # each share below its class
     assert "5 predicted" in printed.err and "error" not in printed.err
 
 
@@ -188,7 +193,7 @@ def test_a_spoiled_file_is_one_message(tiny_folder, speech, tmp_path, capsys):
     [
         (["{m}"], "INPUT"),
         (["nowhere", "{s}"], "There is no folder nowhere"),
-        (["{m}", "{s}", "--batch-size=0"], "batch_sizes"),
+        (["{m}", "{s}", "--batch-size=0"], "--batch-size"),
         (["{m}", "{s}", "--text=a", "--no-text"], "leave out one"),
         (["{m}", "{s}", "--format=table", "--out=x.csv"], "csv or jsonl"),
         (["{m}", "{s}/empty"], "No audio file is below"),

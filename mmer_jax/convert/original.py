@@ -3,20 +3,23 @@
 python -m mmer_jax.convert.original CHECKPOINT.pt OUT_DIR [--text-encoder roberta-base]
 """
 
+from __future__ import annotations
+
 import json
 import os
 import sys
+import typing
 
-import jax
 import ml_collections
-import numpy as np
 
 from mmer_jax import cli, configuration, files
-from mmer_jax.convert.mapping import Converted, convert
 from mmer_jax.errors import UserError, first_line
-from mmer_jax.models.encoders import names, pretrained, weight_files
-from mmer_jax.models.encoders.text import TextEncoder
-from mmer_jax.models.factory import reorder_classes
+from mmer_jax.models.encoders import names
+
+if (
+    typing.TYPE_CHECKING
+):  # all else that is imported late takes seconds, and --help has none to wait
+    from mmer_jax.convert.mapping import Converted
 
 # Below the folder that is written.
 PARAMS_FOLDER, AUDIO_FOLDER, TEXT_FOLDER = "params", "audio_encoder", "text_encoder"
@@ -42,6 +45,8 @@ def reorder(params: dict, labels: tuple[str, ...]) -> dict:
             f"--labels is {','.join(labels)}; expected {', '.join(LABELS)} in the order of the "
             "checkpoint's outputs, with commas between."
         )
+    from mmer_jax.models.factory import reorder_classes
+
     return reorder_classes(params, labels, LABELS)
 
 
@@ -78,7 +83,7 @@ def write(converted: Converted, text_encoder: str, folder: str,
       UserError: the folder is taken, there is no such text encoder or one of another width, or
         `labels` are not the four emotions.
     """
-    import orbax.checkpoint as ocp  # late, as it takes long
+    import orbax.checkpoint as ocp
 
     params = reorder(converted.params, labels)
     with files.new_folder(folder) as made:
@@ -98,6 +103,12 @@ def write(converted: Converted, text_encoder: str, folder: str,
 
 
 def _text_encoder(source, converted):
+    import jax
+    import numpy as np
+
+    from mmer_jax.models.encoders import pretrained
+    from mmer_jax.models.encoders.text import TextEncoder
+
     config = pretrained.load_config(source)
     if config.model_type not in names("text") or config.hidden_size != converted.model.width:
         raise UserError(
@@ -140,7 +151,8 @@ def load(folder: str) -> tuple[ml_collections.ConfigDict, dict]:
     Raises:
       UserError: no such folder, or one that this converter did not write whole.
     """
-    import orbax.checkpoint as ocp  # late, as it takes long
+    import jax
+    import orbax.checkpoint as ocp
 
     config = load_config(folder)
     path = os.path.join(config.init_from, PARAMS_FOLDER)
@@ -153,6 +165,8 @@ def load(folder: str) -> tuple[ml_collections.ConfigDict, dict]:
 
 def report(converted: Converted) -> str:
     """The use of every key, and the sizes that were found."""
+    import jax
+
     m, a = converted.model, converted.audio_config
     count = sum(x.size for x in jax.tree.leaves(converted.params))
     lines = [
@@ -184,6 +198,9 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
 
     def work():
+        from mmer_jax.convert.mapping import convert
+        from mmer_jax.models.encoders import weight_files
+
         if not os.path.isfile(args.checkpoint):
             raise UserError(f"There is no file {args.checkpoint}.")
         converted = convert(weight_files.read(args.checkpoint), args.checkpoint)

@@ -1,8 +1,11 @@
 """A recording's windows, and its prediction for programs and as JSON."""
 
 import dataclasses
+import html
 
 import numpy as np
+
+from mmer_jax.errors import UserError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,7 +64,7 @@ class Window:
     speech: bool | None = None
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class Prediction:
     """The prediction for one recording.
 
@@ -107,9 +110,76 @@ class Prediction:
     warning: str = ""
     recognition: dict = dataclasses.field(default_factory=dict)
 
-    def as_dict(self) -> dict:
+    def __repr__(self):
+        name, share = self._answer()
+        said = f", {self.text_source} text {self.text!r}" if self.text else ""
+        warned = f", warning={self.warning!r}" if self.warning else ""
+        return f"Prediction({name}{share and f' {share}'}{said}, {self.seconds:.1f} s{warned})"
+
+    def _answer(self):
+        """The class and its share in words."""
+        if self.label is None:
+            return "no speech", ""
+        return self.label, f"{100 * self.probabilities[self.label]:.0f} %"
+
+    def _repr_html_(self):
+        """The same for a notebook, with a bar for each class."""
+        name, share = (html.escape(x) for x in self._answer())
+        lines = [f"<b>{name}</b> {share} &nbsp; {self.seconds:.1f} s"]
+        if self.warning:
+            lines.append(f"<i>{html.escape(self.warning)}</i>")
+        lines += [f"{self.text_source}: <q>{html.escape(self.text)}</q>"] if self.text else []
+        bar = '<div style="background:#4c78a8;height:0.8em;width:{:.0f}px"></div>'
+        rows = [
+            f"<tr><td>{html.escape(name)}</td><td>{bar.format(200 * p)}</td>"
+            f"<td>{100 * p:.0f} %</td></tr>"
+            for name, p in self.probabilities.items()
+        ]
+        table = f"<table>{''.join(rows)}</table>" if rows else ""
+        return f"<div>{'<br>'.join(lines)}{table}</div>"
+
+    def to_dict(self) -> dict:
         """The same as plain values, for JSON."""
         plain = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
         plain["logits"] = [float(x) for x in self.logits]
         plain["timeline"] = [dataclasses.asdict(w) for w in self.timeline]
         return plain
+
+    as_dict = to_dict  # its name of before
+
+
+def to_dataframe(predictions):
+    """A pandas `DataFrame` with a row for each prediction.
+
+    Args:
+      predictions: of `Predictor.predict`, or the pairs of `Predictor.predict_each`, whose indices
+        and errors are then the table's.
+
+    Returns:
+      Columns `label`, `p_<class>` for each class, `calibrated`, `seconds`, `text_source`, `text`,
+      `speech`, `held_out_ua`, `warning`, as in the command's CSV, and `error` for what could not be
+      predicted, if there is any.
+
+    Raises:
+      UserError: pandas is not installed.
+    """
+    try:
+        import pandas
+    except ImportError as e:
+        raise UserError(
+            f"A table needs pandas, which can't be imported ({e}). Install it: pip install pandas"
+        ) from e
+    pairs = [x if isinstance(x, tuple) else (i, x) for i, x in enumerate(predictions)]
+    rows = {index: _row(prediction) for index, prediction in pairs}
+    return pandas.DataFrame(list(rows.values()), index=list(rows))
+
+
+def _row(p):
+    if isinstance(p, UserError):
+        return {"error": str(p)}
+    return {
+        "label": p.label, **{f"p_{name}": share for name, share in p.probabilities.items()},
+        "calibrated": p.calibrated, "seconds": p.seconds, "text_source": p.text_source,
+        "text": p.text, "speech": p.speech, "held_out_ua": p.held_out.get("ua"),
+        "warning": p.warning,
+    }  # fmt: skip

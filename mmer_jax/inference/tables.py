@@ -95,25 +95,29 @@ def recording(item: table.Row) -> str | audio_io.Segment:
 
 
 class Table:
-    """Lines to look at: `head`, and one for each prediction."""
+    """Lines to look at: `head`, and one for each prediction, with every class' share."""
 
     def __init__(self, label_names):
+        self._names = {name: max(len(name), 5) for name in label_names}
         self._width = max(map(len, ("emotion", _NO_SPEECH, _UNSURE, *label_names)))
-        self.head = f"{'emotion':{self._width}}      p  seconds  file: text"
+        shares = "".join(f"{name:>{width}}  " for name, width in self._names.items())
+        self.head = f"{'emotion':{self._width}}  {shares}seconds  file: text"
 
     def line(self, item: table.Row, prediction: Prediction) -> str:
         """A prediction's line; without a class where the prediction warns of it."""
-        name, share = prediction.label, ""
+        name, shares = prediction.label, dict(prediction.probabilities)
         text = f": {_one_line(prediction.text)}" if prediction.text.strip() else ""
         if name is None:
             name, text = _NO_SPEECH, ""
         elif prediction.warning:
-            name = _UNSURE
-        else:
-            share = f"{100 * prediction.probabilities[name]:3.0f} %"
+            name, shares = _UNSURE, {}
+        cells = (
+            f"{100 * shares[n]:{width - 2}.0f} %  " if n in shares else " " * (width + 2)
+            for n, width in self._names.items()
+        )
         where = f" {item.start or 0:g} s" if item.start is not None or item.end is not None else ""
         seconds = f"{prediction.seconds:7.1f}"
-        return f"{name:{self._width}}  {share:5}  {seconds}  {item.audio}{where}{text}"
+        return f"{name:{self._width}}  {''.join(cells)}{seconds}  {item.audio}{where}{text}"
 
 
 class Csv:
@@ -161,7 +165,7 @@ class JsonLines:
     def line(self, item: table.Row, prediction: Prediction) -> str:
         """A prediction's object."""
         where = {"file": item.audio, "start": item.start, "end": item.end}
-        return json.dumps(where | prediction.as_dict())
+        return json.dumps(where | prediction.to_dict())
 
     def key(self, line: str) -> tuple:
         """(file, start, end) of a line's recording."""

@@ -216,6 +216,36 @@ def test_a_prediction_is_json(predictor, tested):
     assert found["timeline"][0]["start"] == 0 and len(found["logits"]) == 4
 
 
+def test_a_prediction_is_shown_in_a_line_and_in_a_notebook(predictor, tested):
+    found = predictor.predict(tested[0]["path"], text="so <b>glad</b>")
+    share = f"{100 * found.probabilities[found.label]:.0f} %"
+    line = f"Prediction({found.label} {share}, gold text 'so <b>glad</b>', {found.seconds:.1f} s"
+    assert repr(found).startswith(line) and "\n" not in repr(found)
+    page = found._repr_html_()
+    assert all(f"<td>{name}</td>" in page for name in found.probabilities)
+    assert "so &lt;b&gt;glad" in page and "<b>glad" not in page
+    silent = dataclasses.replace(found, label=None, probabilities={}, text="", warning="none")
+    assert repr(silent) == f"Prediction(no speech, {found.seconds:.1f} s, warning='none')"
+    assert "no speech" in silent._repr_html_() and "<table>" not in silent._repr_html_()
+    assert found.to_dict() == found.as_dict()
+
+
+def test_many_predictions_are_a_table(predictor, tested, tmp_path, monkeypatch):
+    pandas = pytest.importorskip("pandas")
+    items = [tested[0]["path"], str(tmp_path / "no.wav"), tested[1]["path"]]
+    table = mmer_jax.to_dataframe(predictor.predict_each(items))
+    assert sorted(table.index) == [0, 1, 2] and "no.wav" in table.loc[1, "error"]
+    found = predictor.predict(items[::2])
+    plain = mmer_jax.to_dataframe(found)
+    assert list(plain["label"]) == [p.label for p in found] and "error" not in plain
+    for name in predictor.model.label_names:
+        assert plain[f"p_{name}"].tolist() == [p.probabilities[name] for p in found]
+    assert isinstance(plain, pandas.DataFrame) and len(mmer_jax.to_dataframe([])) == 0
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    with pytest.raises(UserError, match="pip install pandas"):
+        mmer_jax.to_dataframe(found)
+
+
 def test_a_bad_recording_stops_a_list_and_no_stream(predictor, tested, tmp_path):
     items = [tested[0]["path"], str(tmp_path / "no.wav"), (np.zeros(10), RATE), tested[1]["path"]]
     with pytest.raises(UserError, match="no.wav"):
