@@ -18,7 +18,7 @@ from mmer_jax.errors import UserError
 from mmer_jax.results import FoldResult, PredictionRow, RunResult
 
 CONFIG, RESULT, SUMMARY, TABLE = "config.json", "result.json", "results.json", "results.md"
-PREDICTIONS = "predictions.csv"
+PREDICTIONS, METRICS = "predictions.csv", "metrics.jsonl"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -199,7 +199,7 @@ def read_fold(folder: str) -> FoldRun:
     """
     config = _config(os.path.dirname(folder))
     result = read_result(folder, config)
-    return FoldRun(folder, config, result, _lines(folder), _lines(os.path.join(folder, "refit")))
+    return FoldRun(folder, config, result, metrics(folder), metrics(os.path.join(folder, "refit")))
 
 
 def read_result(folder: str, config) -> FoldResult:
@@ -329,8 +329,9 @@ def _json(path):
         ) from e
 
 
-def _lines(folder):
-    path = os.path.join(folder, "metrics.jsonl")
+def metrics(folder: str) -> list[dict]:
+    """The whole lines of a folder's metrics.jsonl, each with its `step`; [] where there is none."""
+    path = os.path.join(folder, METRICS)
     lines = []
     for text in files.read_text(path).splitlines() if files.exists(path) else ():
         with contextlib.suppress(ValueError):  # a run that was killed may have left half of one

@@ -121,6 +121,13 @@ def test_what_people_said_stays_text():
     assert BAD in Tags(page).text
 
 
+def test_a_transcript_stays_in_its_cell():
+    odd = [[dataclasses.replace(p, transcript="a|b\n\n# c") for p in rows] for rows in (A, B)]
+    text = paired.render(paired.compare(*both(*odd)), "a", "b")["compare.md"]
+    rows = [x for x in text.splitlines() if x.startswith(("| won", "| lost"))]
+    assert len(rows) == 2 and all(x.endswith(r"| a\|b # c   |") for x in rows)
+
+
 def test_tables_are_aligned():
     text = report.aligned("a\n\n| x | yy |\n|-|-|\n| long |  |\n\nb | c")
     assert text == "a\n\n| x    | yy |\n| ---- | -- |\n| long |    |\n\nb | c"

@@ -6,6 +6,8 @@ import os
 import pathlib
 import re
 import shutil
+import subprocess
+import sys
 from unittest.mock import Mock
 
 import pytest
@@ -68,7 +70,7 @@ def test_quickstart_trains_and_predicts(run):
     text, pictures = printed(notebook)
     assert (workdir / "results.md").read_text() in text
     assert re.search(r"^(ang|hap|neu|sad) \(\d+ %\): ", text, re.MULTILINE)
-    assert pictures == 2
+    assert pictures == 4  # and the two curves
     assert (workdir / "fold5" / "result.json").exists()
 
 
@@ -84,7 +86,7 @@ def test_inspect_shows_the_run(run, monkeypatch):
 @pytest.mark.slow
 def test_train_tpu_shares_the_rows_and_resumes(prepared, tmp_path, monkeypatch):
     parameters = dict(
-        DATA=prepared / "tfds", WORKDIR=tmp_path, CONFIG="configs/demo.py", VARIANT="smoke",
+        DATA=prepared / "tfds", WORKDIR=tmp_path, CONFIG="demo", VARIANT="smoke",
         TOKENIZER=prepared / "corpus" / "tokenizer", DTYPE="float32", ROWS="8",
     )  # fmt: skip
     text, _ = printed(execute("train_tpu", monkeypatch, **parameters))
@@ -142,9 +144,31 @@ def test_all_name_the_same_account():
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_what_needs_colab_is_guarded(name):
-    """Shell and pip lines stand below `if ON_COLAB`."""
+def test_nothing_is_installed_where_it_is_there(name):
+    """Shell and pip lines stand below an `if`."""
     for cell in nbformat.read(ROOT / "notebooks" / f"{name}.ipynb", 4).cells:
         for line in cell.source.splitlines():
             if cell.cell_type == "code" and re.match(r"\s*[!%]", line):
-                assert line.startswith("    ") and "if ON_COLAB" in cell.source
+                assert line.startswith("    ")
+                assert "if ON_COLAB" in cell.source or "find_spec" in cell.source
+
+
+@pytest.mark.slow
+def test_outside_a_clone_it_asks_for_the_repository(monkeypatch, tmp_path):
+    """Neither installed nor named: one message. Named, it is cloned and installed."""
+    cells = nbformat.read(ROOT / "notebooks" / "quickstart.ipynb", 4).cells
+    setup = next(c.source for c in cells if "REPOSITORY =" in c.source)
+    shell = re.findall(r"^    [!%](.*)$", setup, re.MULTILINE)
+    python = re.sub(r"^    [!%].*$", "    pass", setup, flags=re.MULTILINE)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr("sys.path", [*sys.path])
+    names = {"os": os, "Path": pathlib.Path}
+    with pytest.raises(SystemExit, match="REPOSITORY"):
+        exec(python, dict(names))
+    monkeypatch.setenv("MMER_REPOSITORY", str(ROOT))
+    exec(python, dict(names))
+    cloned = shell[0].format(REPOSITORY=f"file://{ROOT}")
+    assert subprocess.run(cloned, shell=True, capture_output=True).returncode == 0
+    for path in re.findall(r"mmer_jax_clone/[\w.]+", shell[1]):
+        assert (tmp_path / path).exists()

@@ -81,7 +81,7 @@ def render(run: Run, fold: FoldRun, features=None, reason: str = "", sounds: dic
         inside=inside,
         tolerance=TOLERANCE,
         reason=reason,
-        errors=errors(run, run.seeds[0], texts.get("none", ()), sounds),
+        errors=errors(run, run.seeds[0], texts.get("none", ()) if "gold" in texts else (), sounds),
         sounds=sounds,
         seconds=SECONDS,
         no_audio=no_audio,

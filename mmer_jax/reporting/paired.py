@@ -228,7 +228,8 @@ def render(found: dict, a: str, b: str, options=()) -> dict[str, str]:
 
     def plain(cell):
         name, share = cell if isinstance(cell, tuple) else (cell, None)
-        return name if share is None else f"{name} {share:.3f}"
+        text = name if share is None else f"{name} {share:.3f}"
+        return " ".join(text.split()).replace("|", "\\|")
 
     def coloured(cell):
         return emotion(cell[0], colours[cell[0]], cell[1]) if isinstance(cell, tuple) else cell

@@ -7,6 +7,7 @@ import itertools
 import json
 import os
 import platform
+import re
 from importlib import metadata
 
 import jinja2
@@ -394,7 +395,7 @@ def aligned(markdown: str) -> str:
     for is_table, lines in itertools.groupby(markdown.split("\n"), lambda x: x.startswith("|")):
         lines = list(lines)
         if is_table:
-            rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+            rows = [[x.strip() for x in re.split(r"(?<!\\)\|", line)[1:-1]] for line in lines]
             widths = [max(map(len, column)) for column in zip(*rows)]
             rows[1] = ["-" * width for width in widths]
             lines = ["| " + " | ".join(map(str.ljust, row, widths)) + " |" for row in rows]

@@ -90,7 +90,7 @@ class MetricsWriter:
 
 
 class Progress:
-    """A bar on a terminal, a plain line now and then elsewhere: loss, speed and time left.
+    """A bar on a terminal or in a notebook, elsewhere a line now and then: loss, speed, time left.
 
     Args:
       title: what is running, e.g. `fold 5`.
@@ -103,7 +103,8 @@ class Progress:
         self._title, self._total, self._start, self._every = title, total, start, every
         self._step, self._utterances = start, 0
         self._began = self._said = time.monotonic()
-        hidden = not (sys.stderr.isatty() and processes.is_first())
+        shown = sys.stderr.isatty() or "ipykernel" in sys.modules  # a terminal, or a notebook
+        hidden = not (shown and processes.is_first())
         self._bar = tqdm.tqdm(total=total, initial=start, desc=title, unit="step", disable=hidden)
 
     def update(self, step: int, utterances: int) -> None:
@@ -144,8 +145,8 @@ def log_file(workdir: str):
     if files.is_remote(workdir) or not processes.is_first():
         yield
         return
-    logger, shown = logging.get_absl_logger(), logging.get_absl_handler()
-    levels = logger.level, shown.level
+    logger = logging.get_absl_logger()
+    level, propagates = logger.level, logger.propagate
     try:
         kept = std_logging.FileHandler(os.path.join(workdir, "log.txt"), encoding="utf-8")
     except OSError as e:  # a finished run is read again wherever it lies
@@ -154,13 +155,17 @@ def log_file(workdir: str):
         return
     kept.handleError = lambda record: None  # a full disk is said by what can't do without it
     kept.setFormatter(std_logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    logger.addHandler(kept)
+    warnings = std_logging.Handler(std_logging.WARNING)
+    warnings.emit = std_logging.root.handle
+    for handler in (kept, warnings):
+        logger.addHandler(handler)
     logger.setLevel(std_logging.INFO)
-    shown.setLevel(std_logging.WARNING)
+    logger.propagate = False  # a notebook's root logger would show every record
     try:
         yield
     finally:
-        logger.removeHandler(kept)
+        for handler in (kept, warnings):
+            logger.removeHandler(handler)
         kept.close()
-        logger.setLevel(levels[0])
-        shown.setLevel(levels[1])
+        logger.setLevel(level)
+        logger.propagate = propagates

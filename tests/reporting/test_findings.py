@@ -5,8 +5,9 @@ import dataclasses
 import pytest
 
 from mmer_jax import configuration, runs
-from mmer_jax.reporting import findings, report
+from mmer_jax.reporting import analysis, findings, plots, report
 from tests.made_results import fold_result, row
+from tests.reporting.test_html import Tags
 
 NAMES = ["ang", "hap", "neu"]
 
@@ -85,3 +86,24 @@ def test_what_evaluate_wrote_is_read_back(tmp_path):
     # Trained anew on other folds since: nothing to compare with.
     (folder / "predictions.csv").write_text(report.predictions_csv([result(1, FAIR, seed=3)]))
     assert list(findings.by_text(run)) == ["gold"]
+
+
+def test_the_page_shows_speakers_corpora_and_what_errors_were_taken_for():
+    results = [result(1, GOOD), result(2, FAIR)]
+    results = [
+        dataclasses.replace(r, predictions=[
+            dataclasses.replace(p, corpus="one" if p.speaker.endswith("F") else "two")
+            for p in r.predictions
+        ])
+        for r in results
+    ]  # fmt: skip
+    run = run_of(results)
+    run.config.model.modalities = ("audio",)
+    page = Tags(analysis.render(run, run.folds[0])[0])
+    rows = [a["aria-label"] for tag, a in page.tags if tag == "table" and "aria-label" in a]
+    assert rows == ["UA of each corpus", "UA of each speaker"]
+    widths = [a["style"] for tag, a in page.tags if tag == "div" and "width" in a.get("style", "")]
+    assert widths == ["width:80.0%"] * 2 + ["width:73.3%"] * 2 + ["width:86.7%"] * 2
+    assert "without words" not in page.text and "second guess" in page.text
+    bars = plots.emotion_colours(NAMES)
+    assert any(bars["hap"] in a.get("style", "") for tag, a in page.tags if tag == "span")
