@@ -151,7 +151,7 @@ def attempt(work, stopped: str, place: str = "") -> int:
     """
     from absl import flags
 
-    flags.FLAGS.mark_as_parsed()  # grain reads absl's flags, which most commands do not use
+    flags.FLAGS.mark_as_parsed()  # grain reads absl's flags, and there are none
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")  # whatever the terminal can't show
