@@ -36,7 +36,7 @@ APP = ["gradio>=6,<7", "matplotlib>=3.8", "starlette>=0.40"]
 DOCS = [
     f'{name}; python_version >= "3.11"' for name in ("furo>=2025.12", "myst-parser>=5", "sphinx>=9")
 ]
-NOTEBOOKS = ["ipykernel>=6", "nbclient>=0.10", "nbformat>=5", "pandas>=2"]
+NOTEBOOKS = ["ipykernel>=6", "ipython>=8", "nbclient>=0.10", "nbformat>=5", "pandas>=2"]
 
 
 class BuildWithoutTests(build_py):
