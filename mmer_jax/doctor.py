@@ -111,7 +111,9 @@ def _kind(folder):
     with contextlib.suppress(OSError, ValueError, AttributeError):
         with open(os.path.join(folder, "config.json"), encoding="utf-8") as f:
             model_type = json.load(f).get("model_type")
-        weights = [n for n in os.listdir(folder) if n.endswith((".safetensors", ".bin"))]
+        weights = [
+            n for n in os.listdir(folder) if n.endswith((".safetensors", ".bin", ".msgpack"))
+        ]
         if model_type in ENCODERS:
             kind = f"{ENCODERS[model_type].modality}, {model_type}"
             return kind if weights else f"{kind}, without weights"
