@@ -298,8 +298,8 @@ def _parser():
     )  # fmt: skip
     parser.add_argument(
         "--examples", default="", metavar="FOLDER_OR_TABLE",
-        help="recordings to click on; whoever reaches the page can listen to them; default: of the "
-        "demo's model some test utterances, of others none",
+        help="recordings to click on, for all who reach the page; default: some test utterances of "
+        "the demo's model, of others none",
     )  # fmt: skip
     cli.add_transcriber(parser)
     return parser

@@ -96,6 +96,14 @@ def add_transcriber(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_batch_size(parser: argparse.ArgumentParser) -> None:
+    """Adds the option that says how many recordings are computed at once."""
+    parser.add_argument(
+        "--batch-size", type=between(1, 4096), default=8, metavar="N",
+        help="recordings computed at once (%(default)s)",
+    )  # fmt: skip
+
+
 def check_python() -> None:
     """Readies a command: where this Python can't run it, now or later, that is one message."""
     if sys.version_info < (3, 10):  # noqa: UP036 - it is here to be told

@@ -2,7 +2,6 @@
 
 import argparse
 import ast
-import difflib
 import functools
 import importlib.util
 import inspect
@@ -109,21 +108,12 @@ def _split(argv):
             continue
         no, option, given, value = found.groups()
         if option not in known:
-            raise UserError(f"There is no option config.{option}{_meant(option, known)}")
+            raise configuration.unknown(option)
         if not given:
             is_switch = isinstance(known[option], bool)
             value = str(not no) if is_switch else left.pop(0) if left else ""
         changes.setdefault(option, []).append(value)
     return rest, changes
-
-
-def _meant(option, known):
-    near = [o for o in known if o.split(".")[-1] == option.split(".")[-1]]
-    near = near or difflib.get_close_matches(option, known, 1)
-    near = near or [o for o in known if difflib.get_close_matches(option, o.split(".")[-1:])]
-    if not near:
-        return "; see --help for all."
-    return f". Is config.{' or config.'.join(near[:3])} meant?"
 
 
 def _set(config, option, texts):

@@ -299,9 +299,7 @@ def validate(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
     values |= {f"data.{name}": config.data[name] for name in ("corpora", "dataset")}
     # A file may add a key to a ConfigDict, and nothing would read it.
     for path in values.keys() - known:
-        near = _RENAMED[path][:1] if path in _RENAMED else difflib.get_close_matches(path, known, 1)
-        meant = f" Is config.{near[0]} meant?" if near else ""
-        raise UserError(f"There is no option config.{path}.{meant} See docs/configs.md for all.")
+        raise unknown(path)
     for path, choices in CHOICES.items():
         if values[path] not in choices:
             listed = ", ".join(map(str, choices))
@@ -312,6 +310,19 @@ def validate(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
     for message in _clashes(config):
         raise UserError(message)
     return config
+
+
+def unknown(option: str) -> UserError:
+    """What is said of an option that is not there, such as `train.epoch`: which may be meant."""
+    known, last = flat(default()), option.split(".")[-1]
+    near = [_RENAMED[option][0]] if option in _RENAMED else []
+    near = near or [o for o in known if o.split(".")[-1] == last]
+    near = near or difflib.get_close_matches(option, known, 1)
+    near = near or [o for o in known if difflib.get_close_matches(option, o.split(".")[-1:])]
+    meant = (
+        f". Is config.{' or config.'.join(near[:3])} meant?" if near else "; see --help for all."
+    )
+    return UserError(f"There is no option config.{option}{meant}")
 
 
 def _clashes(c):

@@ -151,10 +151,7 @@ def _parser():
         help="default: table, or with --out by its name's end",
     )
     parser.add_argument("--out", default="", help="file to write, or to continue; default: stdout")
-    parser.add_argument(
-        "--batch-size", type=cli.between(1, 4096), default=8, metavar="N",
-        help="recordings computed at once (%(default)s)",
-    )  # fmt: skip
+    cli.add_batch_size(parser)
     return parser
 
 

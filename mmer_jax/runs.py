@@ -115,12 +115,11 @@ def read_results(folder: str) -> tuple[Run, list[FoldResult]]:
       UserError: there is neither, or a file is damaged.
     """
     folder = files.resolve(folder)
-    for above in (os.path.dirname(folder), os.path.dirname(os.path.dirname(folder))):
-        if files.exists(os.path.join(folder, CONFIG)):
-            break
-        if all(map(files.exists, (os.path.join(folder, PREDICTIONS), os.path.join(above, CONFIG)))):
-            run = read(above)
-            return run, read_evaluated(folder, run)
+    above = os.path.dirname(folder), os.path.dirname(os.path.dirname(folder))
+    workdir = next((f for f in (folder, *above) if files.exists(os.path.join(f, CONFIG))), folder)
+    if workdir != folder and files.exists(os.path.join(folder, PREDICTIONS)):
+        run = read(workdir)
+        return run, read_evaluated(folder, run)
     run = read(folder)
     return run, [fold.result for fold in run.folds]
 
@@ -327,6 +326,12 @@ def _json(path):
             f"{path} is not JSON ({e}). Delete it and run `python -m mmer_jax.main` again with the "
             "same options and --workdir; it writes what is missing."
         ) from e
+
+
+def series(lines: list[dict], key: str) -> tuple[list, list] | None:
+    """Steps and values of a quantity in the lines of `metrics`; None where it was never logged."""
+    points = [(line["step"], line[key]) for line in lines if key in line]
+    return tuple(map(list, zip(*points))) if points else None
 
 
 def metrics(folder: str) -> list[dict]:

@@ -237,10 +237,7 @@ def _parser():
         help="file to write, or to continue: of files a CSV; default: stdout, of a dataset a file "
         "beside it",
     )
-    parser.add_argument(
-        "--batch-size", type=cli.between(1, 4096), default=8, metavar="N",
-        help="recordings computed at once (%(default)s)",
-    )  # fmt: skip
+    cli.add_batch_size(parser)
     return parser
 
 

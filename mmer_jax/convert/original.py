@@ -16,9 +16,8 @@ from mmer_jax import cli, configuration, files
 from mmer_jax.errors import UserError, first_line
 from mmer_jax.models.encoders import names
 
-if (
-    typing.TYPE_CHECKING
-):  # all else that is imported late takes seconds, and --help has none to wait
+# What is imported late takes seconds, which --help has not.
+if typing.TYPE_CHECKING:
     from mmer_jax.convert.mapping import Converted
 
 # Below the folder that is written.

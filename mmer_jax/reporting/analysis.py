@@ -6,7 +6,7 @@ import json
 
 import numpy as np
 
-from mmer_jax import configuration
+from mmer_jax import configuration, runs
 from mmer_jax.data.corpus import Corpus, is_synthetic, recording
 from mmer_jax.data.preprocessing import SAMPLE_RATE
 from mmer_jax.losses import LOSSES
@@ -145,10 +145,8 @@ def _curves(run, prefix, titles, lines_of, chosen):
     for key, title in titles.items():
         curves = []
         for fold in run.folds:
-            points = [(line["step"], line[key]) for line in lines_of(fold) if key in line]
-            if points:
-                steps, values = map(list, zip(*points))
-                curves.append((fold.result.fold, fold.result.seed, steps, values))
+            if logged := runs.series(lines_of(fold), key):
+                curves.append((fold.result.fold, fold.result.seed, *logged))
         if curves:
             percent = key.removeprefix("select/") in METRICS
             name = f"{prefix}_{key.replace('/', '_')}"

@@ -118,15 +118,16 @@ def difference(estimate: dict, metric: str) -> dict:
       metric: its name.
 
     Returns:
-      `value`, `interval`, `p` (None where they can't be known), and `corrected`: whether interval
-      and p have Nadeau and Bengio's error.
+      `value`, `interval`, `p` (None where they can't be known), `corrected`: whether interval and p
+      have Nadeau and Bengio's error, and `chance`: whether 0 lies in the interval.
     """
     found = estimate["metrics"][metric]
     larger = found["corrected"] or {}
     corrected = larger.get("interval") is not None
     tested = larger if corrected else found
-    return {"value": found["value"], "interval": tested["interval"], "p": tested["p"],
-            "corrected": corrected}  # fmt: skip
+    ends = tested["interval"]
+    return {"value": found["value"], "interval": ends, "p": tested["p"], "corrected": corrected,
+            "chance": ends is not None and ends[0] <= 0 <= ends[1]}  # fmt: skip
 
 
 def _held_out(results):

@@ -23,13 +23,13 @@ def curves(workdir: str, every: float = 5.0):
     ended = threading.Event()
 
     def draw():
-        for key, figure in figures(workdir).items():
-            shown[key].update(Image(plots.png(figure)))
+        with contextlib.suppress(OSError, ValueError):
+            for key, figure in figures(workdir).items():
+                shown[key].update(Image(plots.png(figure)))
 
     def watch():
         while not ended.wait(every):
-            with contextlib.suppress(OSError, ValueError):
-                draw()
+            draw()
 
     watcher = threading.Thread(target=watch, daemon=True)
     watcher.start()
@@ -49,8 +49,8 @@ def figures(workdir: str) -> dict:
             found[os.path.relpath(folder, workdir)] = runs.metrics(folder)
     drawn = {}
     for key, (title, percent) in SHOWN.items():
-        points = {n: [(x["step"], x[key]) for x in lines if key in x] for n, lines in found.items()}
-        lines = [(name, 0, *map(list, zip(*p))) for name, p in points.items() if p]
-        if lines:
-            drawn[key] = plots.curves(title, lines, percent=percent)
+        logged = {name: runs.series(lines, key) for name, lines in found.items()}
+        curves = [(name, 0, *points) for name, points in logged.items() if points]
+        if curves:
+            drawn[key] = plots.curves(title, curves, percent=percent)
     return drawn

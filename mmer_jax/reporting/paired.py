@@ -202,8 +202,7 @@ def sentences(found: dict) -> list[str]:
         larger = " (NB)" if d["corrected"] else ""
         interval, p = report.bounds(d["interval"], "+"), report.p_value(d["p"])
         text += f" (95 % interval{larger} {interval}, p {p})"
-        chance = d["interval"][0] <= 0 <= d["interval"][1]
-        text += ", so it may be chance." if chance else "."
+        text += ", so it may be chance." if d["chance"] else "."
     only = [found["outcomes"][f"only {side} right"] for side in "BA"]
     total = sum(found["outcomes"].values())
     agree = total - sum(only) - found["outcomes"]["both wrong"] + found["same_error"]

@@ -10,7 +10,7 @@ import time
 import tqdm
 from absl import logging
 
-from mmer_jax import files, processes
+from mmer_jax import files, processes, runs
 
 
 @contextlib.contextmanager
@@ -45,7 +45,7 @@ class MetricsWriter:
     """
 
     def __init__(self, folder: str, resumed_at: int):
-        self._path = os.path.join(folder, "metrics.jsonl")
+        self._path = os.path.join(folder, runs.METRICS)
         self._file = self._events = None
         if not processes.is_first():
             return

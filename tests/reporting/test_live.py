@@ -62,3 +62,13 @@ def test_a_failed_training_is_told(handles, tmp_path):
         with live.curves(str(tmp_path / "nothing")):
             raise ValueError("diverged")
     assert not any(handle.shown for handle in handles)
+
+
+def test_a_picture_never_ends_a_training(handles, tmp_path, monkeypatch):
+    def broken(workdir):
+        raise ValueError("no such glyph")
+
+    monkeypatch.setattr(live, "figures", broken)
+    with live.curves(str(tmp_path)):
+        trained = True
+    assert trained and not any(handle.shown for handle in handles)
