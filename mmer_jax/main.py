@@ -4,8 +4,6 @@ import os
 import sys
 import time
 
-from absl import logging
-
 from mmer_jax import cli, config_file, configuration, files, processes
 from mmer_jax.errors import UserError
 
@@ -78,8 +76,6 @@ def command(args, config, work, prefix: str = "") -> int:
     Returns:
       The exit code.
     """
-    logging.use_absl_handler()
-    logging.set_verbosity(logging.WARNING)
     workdir = args.workdir or os.path.join("runs", prefix + config.name)
     if args.compilation_cache:
         cli.cache_compilations(args.compilation_cache)
@@ -90,7 +86,9 @@ def command(args, config, work, prefix: str = "") -> int:
         if not processes.is_first():
             sys.stdout = open(os.devnull, "w")  # the first one speaks for all
         table, written = work(config, workdir)
-        print(f"\n{table}\nWritten to {workdir}: {', '.join(written)}")
+        from mmer_jax.reporting import report
+
+        print(f"\n{report.aligned(table)}\nWritten to {workdir}: {', '.join(written)}")
 
     return cli.attempt(go, "the same command goes on after the last whole epoch", workdir)
 
