@@ -27,6 +27,7 @@ from mmer_jax.inference import audio_io
 
 TOLERANCE = 1e-5  # of a probability, between one answer and another
 MEMORY_EVERY = 1.0  # seconds
+BUTTON = "Which emotion is it?"
 
 
 class PredictorSide:
@@ -61,11 +62,11 @@ class PageSide:
             raise SystemExit(f"The page did not start: {' '.join(command)}")
         config = json.loads(self._request("GET", "/config"))
         titles = {x["id"]: x["props"].get("value") for x in config["components"]}
-        pressed = [
+        asking = [
             f for f in config["dependencies"] if f["backend_fn"] and f["queue"]
-            and any(titles.get(component) == "Which emotion is it?" for component, _ in f["targets"])
+            and any(titles.get(pressed) == BUTTON for pressed, _ in f["targets"])
         ]  # fmt: skip
-        self._function = pressed[0]["id"]
+        self._function = asking[0]["id"]
 
     def ask(self, path: pathlib.Path) -> list[float]:
         """The shares that the page shows for an upload, of a visitor of its own."""
