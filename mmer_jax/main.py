@@ -5,7 +5,6 @@ import sys
 import time
 
 from mmer_jax import cli, config_file, configuration, files, processes
-from mmer_jax.errors import UserError
 
 
 def run(config, workdir: str, on_fold=None) -> str:
@@ -32,15 +31,10 @@ def run(config, workdir: str, on_fold=None) -> str:
     from mmer_jax.training.logging import log_file
 
     workdir = files.resolve(workdir)
-    is_new = not files.exists(os.path.join(workdir, runs.CONFIG))
-    whole = runs.open_workdir(workdir, config)
-    try:
+    with runs.taken_back(workdir):
+        whole = runs.open_workdir(workdir, config)
         with log_file(workdir):
             results, computed = cross_validation.run(config, workdir, on_fold)
-    except UserError:
-        if is_new:  # else the same command with the mistake mended would be refused
-            runs.forget_config(workdir)
-        raise
     seconds = time.monotonic() - began if computed else None
     everything = runs.with_earlier(results, workdir)
     earlier = [r for r in everything if r.key not in {done.key for done in results}]

@@ -18,7 +18,7 @@ from mmer_jax.errors import UserError
 from mmer_jax.results import FoldResult, PredictionRow, RunResult
 
 CONFIG, RESULT, SUMMARY, TABLE = "config.json", "result.json", "results.json", "results.md"
-PREDICTIONS, METRICS = "predictions.csv", "metrics.jsonl"
+PREDICTIONS, METRICS, LOG = "predictions.csv", "metrics.jsonl", "log.txt"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -270,12 +270,36 @@ def open_workdir(workdir: str, config):
     return config
 
 
-def forget_config(workdir: str) -> None:
-    """Removes the config.json of a run, and of its seeds, of which no fold has begun."""
-    folders = [workdir, *_numbered(workdir, "seed")]
-    if processes.is_first() and not any(_numbered(folder, "fold") for folder in folders):
-        for folder in folders:
-            epath.Path(folder, CONFIG).unlink(missing_ok=True)
+@contextlib.contextmanager
+def taken_back(workdir: str):
+    """What a call that is refused wrote into a workdir is taken back, unless a fold has begun.
+
+    Else the same command with the mistake mended would be refused, or a fold that no corpus has
+    be asked for ever after.
+    """
+    config, log = (epath.Path(workdir, name) for name in (CONFIG, LOG))
+    is_new, before = not config.exists(), config.exists() and config.read_text()
+    begun = _begun(workdir)
+    try:
+        yield
+    except UserError:
+        if processes.is_first() and config.exists() and _begun(workdir) == begun:
+            for folder in _numbered(workdir, "seed"):
+                if not _numbered(folder, "fold"):
+                    epath.Path(folder, CONFIG).unlink(missing_ok=True)
+            if is_new:
+                config.unlink()
+                log.unlink(missing_ok=True)
+            elif config.read_text() != before:
+                files.replace_file(str(config), before)
+        raise
+
+
+def _begun(workdir):
+    """Folders of folds."""
+    if not files.exists(workdir):
+        return []
+    return [f for s in (workdir, *_numbered(workdir, "seed")) for f in _numbered(s, "fold")]
 
 
 def _check_same(before, content, workdir):
