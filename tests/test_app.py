@@ -141,7 +141,7 @@ def test_the_text_that_is_asked_for(folder, model):
 def test_the_introduction_warns(model):
     text = app_views.introduction(model)
     assert "Not fit for decisions about people" in text and "synthetic" not in text
-    assert "anger, happiness, neutral, sadness" in text
+    assert "anger (ang), happiness (hap), neutral (neu), sadness (sad)" in text
     assert "synthetic" in app_views.introduction(changed(model, name="demo"))
 
 

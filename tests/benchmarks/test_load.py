@@ -26,7 +26,7 @@ def test_what_is_mixed_up_is_counted():
     assert found["mixed"] and not found["errors"] and len(found["memory_mib"]) == 5
 
 
-@pytest.mark.parametrize("side", load.SIDES)
+@pytest.mark.parametrize("side", ["predictor", pytest.param("page", marks=pytest.mark.slow)])
 def test_callers_get_their_own_answers(side, tmp_path):
     if side == "page":
         pytest.importorskip("gradio", reason="Gradio isn't installed: pip install -e .[app]")
