@@ -13,6 +13,13 @@ _REFUSALS = {
                  errno.EMFILE, errno.EIO)
 }  # fmt: skip
 
+# As XLA, C++ and Python's threads say it.
+_NO_MEMORY = re.compile(r"RESOURCE_EXHAUSTED: Out of memory|std::bad_alloc|can't start new thread")
+_LESS_MEMORY = (
+    "End what else uses it, or ask for less: smaller batches (--batch-size, "
+    "--config.train.chunk_size), shorter recordings (--config.data.max_seconds)."
+)
+
 # Extra of setup.py -> packages that come with it alone.
 EXTRAS = {
     "train": ("tensorflow", "tensorflow_datasets", "tensorboard", "clu", "grain", "array_record",
@@ -61,7 +68,8 @@ def refusal(error: BaseException, place: str = "") -> str | None:
     """What the system refused, in one sentence or two; None where the error is of another kind.
 
     Args:
-      error: an OSError, or what a library (orbax, tensorstore, grain, tensorflow) made of one.
+      error: an OSError, a MemoryError, or what a library (orbax, tensorstore, grain, tensorflow)
+        made of one.
       place: where the program writes, for errors that do not say it.
     """
     for e in _chain(error, contexts=False):
@@ -70,6 +78,8 @@ def refusal(error: BaseException, place: str = "") -> str | None:
         if isinstance(e, OSError):
             place = place if e.filename is None else os.fsdecode(e.filename)
             return _sentences(place, e.strerror or str(e), e.errno)
+        if isinstance(e, MemoryError) or _NO_MEMORY.search(str(e)):
+            return f"There is too little memory: {first_line(e)}. {_LESS_MEMORY}"
     for e in _chain(error):  # also what a cleaning up failed after, if it is of these alone
         for code, text in _REFUSALS.items():
             if re.search(rf"(?i:{re.escape(text)})|\b{errno.errorcode[code]}\b", str(e)):
@@ -84,6 +94,8 @@ def _sentences(place, text, code):
         remedy = "Make space there, or name another place, and run the same command again."
     if code in (errno.EROFS, errno.EACCES, errno.EPERM):
         remedy = "Make it writable, or name another place."
+    if code == errno.ENOMEM:
+        remedy = _LESS_MEMORY
     return f"{place}{': ' if place else ''}{text}. {remedy}"
 
 

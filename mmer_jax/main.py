@@ -44,11 +44,12 @@ def run(config, workdir: str, on_fold=None) -> str:
             runs.forget_config(workdir)
         raise
     seconds = time.monotonic() - began if computed else None
-    everything = runs.with_earlier(results, workdir)
-    earlier = [r for r in everything if r.key not in {done.key for done in results}]
-    if earlier:
-        print(f"in the tables too, finished before: {runs.listed(earlier)}", flush=True)
-    return report.write(whole, everything, workdir, seconds, processes.hardware())
+    with runs.writing(workdir):
+        everything = runs.with_earlier(results, workdir)
+        earlier = [r for r in everything if r.key not in {done.key for done in results}]
+        if earlier:
+            print(f"in the tables too, finished before: {runs.listed(earlier)}", flush=True)
+        return report.write(whole, everything, workdir, seconds, processes.hardware())
 
 
 def parser(module: str, description: str) -> config_file.Parser:

@@ -252,28 +252,42 @@ def open_workdir(workdir: str, config):
       UserError: it holds a run of another config, or can't be written.
     """
     path = os.path.join(workdir, CONFIG)
-    config, before = config.copy_and_resolve_references(), None
-    content = configuration.to_json(config)
-    if files.exists(path):
-        before = _json(path)
-        _check_same(before, content, workdir)
-        config.folds = _of_all_calls(before, config, "folds", either=all)
-        config.seeds = _of_all_calls(before, config, "seeds", either=any)
-        content = before | {name: list(config[name]) for name in ("folds", "seeds")}
-    if content != before and processes.is_first():
-        try:
-            files.replace_file(path, json.dumps(content, indent=2) + "\n")
-        except OSError as e:
-            raise UserError(
-                f"The workdir {workdir} can't be written: {e}. Name another --workdir."
-            ) from e
+    config = config.copy_and_resolve_references()
+    with writing(workdir):
+        content, before = configuration.to_json(config), None
+        if files.exists(path):
+            before = _json(path)
+            _check_same(before, content, workdir)
+            config.folds = _of_all_calls(before, config, "folds", either=all)
+            config.seeds = _of_all_calls(before, config, "seeds", either=any)
+            content = before | {name: list(config[name]) for name in ("folds", "seeds")}
+        if content != before and processes.is_first():
+            try:
+                files.replace_file(path, json.dumps(content, indent=2) + "\n")
+            except OSError as e:
+                raise UserError(
+                    f"The workdir {workdir} can't be written: {e}. Name another --workdir."
+                ) from e
     return config
 
 
+def writing(workdir: str):
+    """Calls on other folds of a workdir wait: in the block its common files are read and written.
+
+    Else the one that read them first might write them last.
+    """
+    if files.is_remote(workdir) or not processes.is_first():
+        return contextlib.nullcontext()
+    with contextlib.suppress(OSError):  # told by what is written there
+        os.makedirs(workdir, exist_ok=True)
+    return files.lock(os.path.join(workdir, ".lock"))
+
+
 def forget_config(workdir: str) -> None:
-    """Removes the config.json of a run, and of its seeds, of which no fold has begun."""
+    """Removes the config.json of a run, and of its seeds, of which no call has begun a fold."""
     folders = [workdir, *_numbered(workdir, "seed")]
-    if processes.is_first() and not any(_numbered(folder, "fold") for folder in folders):
+    names = [p.name for folder in folders for p in epath.Path(folder).iterdir()]
+    if processes.is_first() and not any(re.match(r"\.?fold\d", name) for name in names):
         for folder in folders:
             epath.Path(folder, CONFIG).unlink(missing_ok=True)
 

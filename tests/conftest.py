@@ -39,6 +39,12 @@ LONGEST = (
 )  # fmt: skip
 
 
+def pytest_addoption(parser):
+    parser.addoption(
+        "--points", type=int, default=3, help="points of each writer in test_faults.py"
+    )
+
+
 def pytest_collection_modifyitems(items):
     items.sort(key=lambda x: (*LONGEST, x.path.stem).index(x.path.stem))
 

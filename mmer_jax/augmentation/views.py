@@ -18,7 +18,6 @@ import re
 import sys
 import time
 
-import filelock
 import numpy as np
 import soundfile
 import tqdm
@@ -91,14 +90,11 @@ class Views:
                 "command did not make. Name another folder by --out."
             )
         os.makedirs(state, exist_ok=True)
-        try:
-            lock = filelock.FileLock(os.path.join(state, "lock")).acquire(timeout=0)
-        except filelock.Timeout:
-            raise UserError(
-                f"Another process is making views in {self.out}. Wait for it, or name another "
-                "folder by --out."
-            ) from None
-        with lock:
+        taken = (
+            f"Another process is making views in {self.out}. Wait for it, or name another folder "
+            "by --out."
+        )
+        with files.lock(os.path.join(state, "lock"), taken):
             self._check(os.path.join(state, "made_with.json"))
             stages = [("texts", self._add_texts, self._way), ("speech", self._speak, self._speech),
                       ("recogniser", self._listen, self._recognizer and self._speech)]  # fmt: skip

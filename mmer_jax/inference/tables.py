@@ -202,22 +202,24 @@ class ResumableFile:
       made_with: plain values: the model and the options that change a prediction.
 
     Raises:
-      UserError: the file was made with something else, is no such file, or can't be written.
+      UserError: the file was made with something else, is no such file, or can't be written, or
+        another process writes it.
     """
 
     def __init__(self, path: str, writer, made_with: dict):
         self._path, self._writer, done = path, writer, []
         beside = f"{path}.made_with.json"
         try:
-            if os.path.exists(path) and os.path.getsize(path):
+            # Surrogates: bytes of a file's name that are no UTF-8 are written as they are.
+            self._file = open(path, "a", encoding="utf-8", errors="surrogateescape", newline="\n")
+            files.keep_others_out(self._file, path)
+            if os.path.getsize(path):
                 self._check(beside, made_with)
                 done = self._whole_lines()
             else:
                 files.replace_file(beside, json.dumps(made_with, indent=2) + "\n")
             self._done = collections.Counter(done)
-            # Surrogates: bytes of a file's name that are no UTF-8 are written as they are.
-            self._file = open(path, "a", encoding="utf-8", errors="surrogateescape", newline="\n")
-            if not self._file.tell() and writer.head is not None:
+            if not os.path.getsize(path) and writer.head is not None:
                 self.write(writer.head)
         except OSError as e:
             raise UserError(f"{path} can't be written: {e}. Name another file by --out.") from e
