@@ -210,6 +210,7 @@ class ResumableFile:
         self._path, self._writer, done = path, writer, []
         beside = f"{path}.made_with.json"
         try:
+            os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
             # Surrogates: bytes of a file's name that are no UTF-8 are written as they are.
             self._file = open(path, "a", encoding="utf-8", errors="surrogateescape", newline="\n")
             files.keep_others_out(self._file, path)
