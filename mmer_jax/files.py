@@ -95,12 +95,17 @@ def replacing(path: str):
     folder, name = os.path.split(os.path.abspath(path))
     os.makedirs(folder, exist_ok=True)
     temporary = os.path.join(folder, f".{name[-50:]}.tmp")  # names have an end
-    with lock(temporary):
-        yield temporary
-        with open(temporary, "rb") as f:
-            os.fsync(f.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
+    with lock(temporary) as is_alone:
+        temporary = temporary if is_alone else f"{temporary}.{os.getpid()}"
+        try:
+            yield temporary
+            with open(temporary, "rb") as f:
+                os.fsync(f.fileno())
+            os.chmod(temporary, 0o644)
+            os.replace(temporary, path)
+        finally:
+            if not is_alone:
+                pathlib.Path(temporary).unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
@@ -115,26 +120,31 @@ def lock(path: str, taken: str = "", on_wait=None):
       taken: message of the error where another process holds it; "": it is waited for.
       on_wait: called before that.
 
+    Yields:
+      Whether others are kept out.
+
     Raises:
       UserError: another process holds it.
     """
     while True:
         handle = None
         with contextlib.suppress(OSError):  # who writes there is told by what it writes
-            handle = os.open(path, os.O_CREAT | os.O_RDWR, 0o600)
+            handle = fcntl and os.open(path, os.O_CREAT | os.O_RDWR, 0o600)
         if handle is None:
-            yield
+            yield False
             return
         try:
-            if not _hold(handle):
+            holds = _hold(handle)
+            if holds is False:
                 if taken:
                     raise UserError(taken)
                 if on_wait:
                     on_wait()
                 fcntl.flock(handle, fcntl.LOCK_EX)
+                holds = True
             if _is_at(path, handle):  # else it was deleted, or renamed, by who held it
                 try:
-                    yield
+                    yield bool(holds)
                 finally:
                     if _is_at(path, handle):
                         os.unlink(path)
@@ -145,7 +155,7 @@ def lock(path: str, taken: str = "", on_wait=None):
 
 def keep_others_out(file, path: str) -> None:
     """Raises UserError where another process has called this for the same open file."""
-    if not _hold(file.fileno()):
+    if _hold(file.fileno()) is False:
         raise UserError(
             f"Another process is writing {path}. Wait for it and run the same command again, or "
             "name another place."
@@ -153,15 +163,16 @@ def keep_others_out(file, path: str) -> None:
 
 
 def _hold(handle):
-    """Whether no other process holds the file; from now on this one does."""
+    """True: this process holds the file from now on; False: another does; None: nobody can."""
     try:
         if fcntl:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
     except BlockingIOError:
         return False
     except OSError:  # a disk without locks
         pass
-    return True
+    return None
 
 
 def _is_at(path, handle):

@@ -83,6 +83,8 @@ class Checkpoints:
                 json.loads((path / "metrics" / "metrics").read_text())
             except ValueError:
                 found.append(str(path))
+            except FileNotFoundError:  # it never had any
+                pass
         return found
 
     def save(self, step: int, state, iterator, history: list, score: float) -> None:
