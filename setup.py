@@ -34,7 +34,8 @@ CONVERT = ["torch>=2.4"]
 APP = ["gradio>=6,<7", "matplotlib>=3.8", "starlette>=0.40"]
 # myst-parser for Python 3.10 wants an older markdown-it-py than the rest.
 DOCS = [
-    f'{name}; python_version >= "3.11"' for name in ("furo>=2025.12", "myst-parser>=5", "sphinx>=9")
+    f'{name}; python_version >= "3.11"'
+    for name in ("furo>=2025.12", "myst-parser>=5", "sphinx>=9", "sphinx-copybutton>=0.5.2")
 ]
 NOTEBOOKS = ["ipykernel>=6", "ipython>=8", "nbclient>=0.10", "nbformat>=5", "pandas>=2"]
 

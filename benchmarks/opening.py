@@ -1,4 +1,4 @@
-"""How long a prepared corpus takes to open: `python -m benchmarks.opening`.
+"""How long a prepared corpus takes to open, and how much memory: `python -m benchmarks.opening`.
 
 The corpus is noise, made for it. The first opening reads all of it once and writes the index beside
 the shards; every later one, in a process of its own, reads the index alone.
@@ -21,7 +21,7 @@ print([len(corpus.utterances), time.perf_counter() - began])
 
 
 def measure(utterances: int, seconds: float) -> dict:
-    """`first` and `later`: seconds of an opening without and with an index."""
+    """`first` and `later`, an opening without and with an index: `seconds`, and `peak_gib`."""
     with tempfile.TemporaryDirectory() as data_dir:
         common.progress(f"preparing {utterances} utterances")
         samples = round(seconds * common.SAMPLE_RATE)
@@ -36,9 +36,10 @@ def measure(utterances: int, seconds: float) -> dict:
         found = {}
         for name in ("first", "later"):
             common.progress(f"opening: {name}")
-            output = common.child(["-c", _OPEN, data_dir])["output"]
-            opened, found[name] = json.loads(output)
+            process = common.child(["-c", _OPEN, data_dir])
+            opened, seconds = json.loads(process["output"])
             assert opened == utterances
+            found[name] = {"seconds": seconds, "peak_gib": process["peak_gib"]}
     common.progress("")
     return found
 
@@ -51,9 +52,10 @@ def main(argv=None) -> None:
     flags = parser.parse_args(argv)
     utterances, seconds = (TINY, 0.1) if flags.tiny else (flags.utterances, flags.seconds)
     found = measure(utterances, seconds)
-    rows = [["first, makes the index", found["first"]], ["later", found["later"]]]
+    titles = {"first": "first, makes the index", "later": "later"}
+    rows = [[title, *found[name].values()] for name, title in titles.items()]
     title = f"Opening a corpus of {utterances} utterances of {seconds:g} s"
-    text = f"{title}\n\n{common.table(['opening', 'seconds'], rows)}"
+    text = f"{title}\n\n{common.table(['opening', 'seconds', 'peak, GiB'], rows)}"
     common.report(flags, "opening", {"opening": found}, text)
 
 

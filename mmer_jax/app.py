@@ -1,5 +1,6 @@
 """A page in the browser that predicts emotions: `python -m mmer_jax.app MODEL`."""
 
+import collections
 import contextlib
 import functools
 import json
@@ -68,6 +69,7 @@ def build(gradio, predictor, examples=(), max_mb: float = 25.0):
         html = functools.partial(gradio.HTML, apply_default_css=False, padding=True)
         html(app_views.introduction(model))
         before = gradio.State()  # path of the recording that was there before
+        pages = collections.Counter()  # path -> pages that have it: equal uploads share a file
         with gradio.Row():
             with gradio.Column(min_width=300):
                 audio = upload_class(gradio)(
@@ -101,8 +103,12 @@ def build(gradio, predictor, examples=(), max_mb: float = 25.0):
         for event in (button.click, asked.then):
             event(None, js=_SCROLL, api_visibility="private")
         # In the browser, at once: what the server says of it could come after the next answer.
-        audio.change(None, None, shown, js=f"() => {json.dumps(nothing)}", api_visibility="private")
-        audio.change(_forget, [audio, before], before, **hidden)
+        # An answer on its way is for the recording before.
+        audio.change(
+            None, None, shown, js=f"() => {json.dumps(nothing)}", api_visibility="private",
+            cancels=asked,
+        )  # fmt: skip
+        audio.change(functools.partial(_forget, pages), [audio, before], before, **hidden)
         for event in (audio.upload, audio.stop_recording, audio.clear):
             event(None, text, text, js=_WITHOUT_EXAMPLE, api_visibility="private")
         for chosen, example in offered:
@@ -125,9 +131,17 @@ _SCROLL = """() => {
 _WITHOUT_EXAMPLE = """(text) => text === window.mmerExample ? "" : text"""
 
 
-def _forget(path, before):
-    """Removes the file of the recording before, if there is another one now, or none."""
-    if before and before != path:
+def _forget(pages, path, before):
+    """Removes the file of a page's recording before, if it has another one now, or none.
+
+    Not while another page has it; one that is closed counts on, and `delete_cache` removes it.
+    """
+    if before == path:
+        return path
+    pages[path] += 1
+    pages[before] -= 1
+    if before and pages[before] <= 0:
+        del pages[before]
         with contextlib.suppress(OSError):  # removed meanwhile
             os.unlink(before)
     return path

@@ -59,7 +59,10 @@ def main(argv: list[str] | None = None) -> int:
 
     def work():
         table = run(args.workdir, args.data_dir)
-        print(f"\n{table}\n\nWritten to {files.resolve(args.workdir)}/baselines.json")
+        from mmer_jax.reporting import report
+
+        place = files.resolve(args.workdir)
+        print(f"\n{report.aligned(table)}\n\nWritten to {place}/baselines.json")
 
     return cli.attempt(work, "nothing was written")
 

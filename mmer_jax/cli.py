@@ -21,6 +21,7 @@ RUN = "workdir of a finished run (runs/demo)"
 PROGRAM = ""  # `mmer predict` where that is what was typed
 # Of a shell for a program that a signal ended: 128 and SIGINT, SIGPIPE.
 STOPPED, PIPE_CLOSED = 130, 141
+_COLOURS = {"error": 31, "warning": 33, "note": 36}  # of a terminal: red, yellow, cyan
 # tensorflow only writes TensorBoard files here; its chatter would hide the messages.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 # Its Flax classes would otherwise make transformers import tensorflow as well.
@@ -51,7 +52,7 @@ class Parser(argparse.ArgumentParser):
         """Ends the program."""
         message = re.sub(r"^argument ", "", str(message))
         end = "" if message.endswith((".", "?")) else "; see --help."
-        print(f"error: {message}{end}", file=sys.stderr)
+        print(coloured(f"error: {message}{end}"), file=sys.stderr)
         sys.exit(1)
 
 
@@ -102,6 +103,27 @@ def add_batch_size(parser: argparse.ArgumentParser) -> None:
         "--batch-size", type=between(1, 4096), default=8, metavar="N",
         help="recordings computed at once (%(default)s)",
     )  # fmt: skip
+
+
+def coloured(text: str) -> str:
+    """A message for stderr; its `error:`, `warning:` or `note:` in colour where a terminal is.
+
+    Not where NO_COLOR is set (https://no-color.org).
+    """
+    kind = re.match(r"\n?(\w+):", text)
+    if not kind or kind[1] not in _COLOURS or os.environ.get("NO_COLOR"):
+        return text
+    if os.environ.get("TERM") == "dumb" or not (sys.stderr and sys.stderr.isatty()):
+        return text
+    begin, end = kind.span()
+    return f"\033[{_COLOURS[kind[1]]}m{text[begin:end]}\033[0m{text[end:]}"
+
+
+class _Logged(logging.Handler):
+    """Warnings that are logged, in the way of the commands' own."""
+
+    def emit(self, record):
+        print(coloured(f"{record.levelname.lower()}: {record.getMessage()}"), file=sys.stderr)
 
 
 def check_python() -> None:
@@ -209,7 +231,7 @@ def _end(message, code=1):
     """Says it, if there still is somebody, and gives the code back."""
     try:
         if message:
-            print(message, file=sys.stderr, flush=True)
+            print(coloured(message), file=sys.stderr, flush=True)
         _flush()
     except (OSError, ValueError):
         # Python would complain at its end of what it can't write any more.
@@ -241,6 +263,9 @@ def _one_voice(place):
     # What tensorstore's callbacks raise ends in sys.unraisablehook.
     threading.excepthook = hook
     sys.unraisablehook = lambda args: _is_told(args.exc_value) or unraisable(args)
+    # absl would add one that writes WARNING:absl: before each.
+    if not logging.root.handlers:
+        logging.root.addHandler(_Logged(logging.WARNING))
     loggers = [logging.getLogger(name) for name in ("absl", "asyncio", "concurrent.futures")]
     for logger in loggers:
         logger.addFilter(_is_news)

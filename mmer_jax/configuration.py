@@ -19,6 +19,7 @@ from mmer_jax.metrics import METRICS
 from mmer_jax.models import encoders
 
 MODALITIES = ("audio", "text")
+CONVOLUTIONS = "audio_encoder/feature_extractor"  # of the wav2vec2 family, on the waveform
 # What each fold tests; `data/folds.py` makes the folds.
 PROTOCOLS = {
     "session": "one session",
@@ -187,7 +188,8 @@ def default() -> ml_collections.ConfigDict:
     # what a recogniser wrote (python -m mmer_jax.transcribe): the transcript file's name beside the
     # dataset, with or without its digest, or a path; empty: none
     data.asr_transcripts = ""
-    # states of frozen encoders are computed once and stored in data.dir: docs/performance.md
+    # states of frozen encoders, or of wav2vec2's frozen convolutions, are computed once and stored
+    # in data.dir: docs/performance.md
     data.cache_features = False
 
     c.audio = audio = ml_collections.ConfigDict()
@@ -455,34 +457,42 @@ def is_frozen(config: ml_collections.ConfigDict, part: str) -> bool:
 
     Args:
       config: the whole config.
-      part: `audio_encoder` or `text_encoder`.
+      part: `audio_encoder` or `text_encoder`, or the path of a module in it.
     """
     return any(re.fullmatch(pattern, f"{part}/any/path") for pattern in config.optimizer.frozen)
 
 
-def cached_modalities(config: ml_collections.ConfigDict) -> tuple[str, ...]:
-    """The modalities whose encoder's states are stored, see `config.data.cache_features`.
+def cached_parts(config: ml_collections.ConfigDict) -> dict[str, str]:
+    """Modality -> the part whose states are stored, see `config.data.cache_features`.
 
-    What a CTC head writes is new in every epoch: with `config.train.ctc_texts` the text encoder
-    computes as ever.
+    It is a frozen encoder, or of one that is tuned the frozen `CONVOLUTIONS`. What a CTC head
+    writes is new in every epoch: with `config.train.ctc_texts` the text encoder computes as ever.
     """
     if not config.data.cache_features:
-        return ()
-    frozen = [m for m in config.model.modalities if is_frozen(config, f"{m}_encoder")]
-    return tuple(m for m in frozen if m == "audio" or not config.train.ctc_texts)
+        return {}
+    parts = {"audio": ("audio_encoder", CONVOLUTIONS), "text": ("text_encoder",)}
+    if config.train.ctc_texts:
+        del parts["text"]
+    found = {}
+    for modality in config.model.modalities:
+        frozen = [part for part in parts.get(modality, ()) if is_frozen(config, part)]
+        if frozen:
+            found[modality] = frozen[0]
+    return found
 
 
 def _uncacheable(c):
     """Why nothing can be stored of what the encoders give, if it is so."""
     if _unreadable(c.optimizer):
         return
-    if not cached_modalities(c):
+    if not cached_parts(c):
         with_ctc = " (config.train.ctc_texts needs the text encoder itself)"
         patterns = ", ".join(f"'{m}_encoder/.*'" for m in c.model.modalities)
         yield (
             "config.data.cache_features stores what a frozen encoder gives, and none is frozen as "
             f"a whole{with_ctc if c.train.ctc_texts else ''}. Freeze one, "
-            f'--config.optimizer.frozen="({patterns},)", or leave cache_features off.'
+            f'--config.optimizer.frozen="({patterns},)", or the convolutions of the wav2vec2 '
+            f"family, '{CONVOLUTIONS}/.*', or leave cache_features off."
         )
     if c.model.padding == "original" and "audio" in c.model.modalities:
         yield (

@@ -189,8 +189,10 @@ def main(argv: list[str] | None = None) -> int:
 
     def work():
         table = run(**vars(args))
+        from mmer_jax.reporting import report
+
         place = folder(args.workdir, args.text_source, args.data)
-        print(f"\n{table}\nWritten to {place}")
+        print(f"\n{report.aligned(table)}\nWritten to {place}")
 
     return cli.attempt(work, "nothing was written")
 

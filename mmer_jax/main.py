@@ -4,10 +4,7 @@ import os
 import sys
 import time
 
-from absl import logging
-
 from mmer_jax import cli, config_file, configuration, files, processes
-from mmer_jax.errors import UserError
 
 
 def run(config, workdir: str, on_fold=None) -> str:
@@ -34,15 +31,10 @@ def run(config, workdir: str, on_fold=None) -> str:
     from mmer_jax.training.logging import log_file
 
     workdir = files.resolve(workdir)
-    is_new = not files.exists(os.path.join(workdir, runs.CONFIG))
-    whole = runs.open_workdir(workdir, config)
-    try:
+    with runs.taken_back(workdir):
+        whole = runs.open_workdir(workdir, config)
         with log_file(workdir):
             results, computed = cross_validation.run(config, workdir, on_fold)
-    except UserError:
-        if is_new:  # else the same command with the mistake mended would be refused
-            runs.forget_config(workdir)
-        raise
     seconds = time.monotonic() - began if computed else None
     with runs.writing(workdir):
         everything = runs.with_earlier(results, workdir)
@@ -79,8 +71,6 @@ def command(args, config, work, prefix: str = "") -> int:
     Returns:
       The exit code.
     """
-    logging.use_absl_handler()
-    logging.set_verbosity(logging.WARNING)
     workdir = args.workdir or os.path.join("runs", prefix + config.name)
     if args.compilation_cache:
         cli.cache_compilations(args.compilation_cache)
@@ -91,7 +81,9 @@ def command(args, config, work, prefix: str = "") -> int:
         if not processes.is_first():
             sys.stdout = open(os.devnull, "w")  # the first one speaks for all
         table, written = work(config, workdir)
-        print(f"\n{table}\nWritten to {workdir}: {', '.join(written)}")
+        from mmer_jax.reporting import report
+
+        print(f"\n{report.aligned(table)}\nWritten to {workdir}: {', '.join(written)}")
 
     return cli.attempt(go, "the same command goes on after the last whole epoch", workdir)
 

@@ -57,7 +57,7 @@ def _write_all(predictor, items, writer, file, where=""):
 
     def say(text, stream=sys.stderr):
         with bar.external_write_mode(file=stream):
-            print(text, file=stream, flush=True)
+            print(cli.coloured(text) if stream is sys.stderr else text, file=stream, flush=True)
 
     emit = file.write if file else lambda line: say(line, sys.stdout)
     if not file and writer.head is not None:
@@ -98,7 +98,7 @@ def _worth(model, prediction):
 
 
 def _say(text):
-    print(text, file=sys.stderr, flush=True)
+    print(cli.coloured(text), file=sys.stderr, flush=True)
 
 
 def _made_with(args, form, model, transcriber):

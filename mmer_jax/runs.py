@@ -18,7 +18,7 @@ from mmer_jax.errors import UserError
 from mmer_jax.results import FoldResult, PredictionRow, RunResult
 
 CONFIG, RESULT, SUMMARY, TABLE = "config.json", "result.json", "results.json", "results.md"
-PREDICTIONS, METRICS = "predictions.csv", "metrics.jsonl"
+PREDICTIONS, METRICS, LOG = "predictions.csv", "metrics.jsonl", "log.txt"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -283,13 +283,38 @@ def writing(workdir: str):
     return files.lock(os.path.join(workdir, ".lock"))
 
 
-def forget_config(workdir: str) -> None:
-    """Removes the config.json of a run, and of its seeds, of which no call has begun a fold."""
-    folders = [workdir, *_numbered(workdir, "seed")]
-    names = [p.name for folder in folders for p in epath.Path(folder).iterdir()]
-    if processes.is_first() and not any(re.match(r"\.?fold\d", name) for name in names):
-        for folder in folders:
-            epath.Path(folder, CONFIG).unlink(missing_ok=True)
+@contextlib.contextmanager
+def taken_back(workdir: str):
+    """What a call that is refused wrote into a workdir is taken back, unless a fold has begun.
+
+    Else the same command with the mistake mended would be refused, or a fold that no corpus has
+    be asked for ever after.
+    """
+    config, log = (epath.Path(workdir, name) for name in (CONFIG, LOG))
+    is_new, before = not config.exists(), config.exists() and config.read_text()
+    begun = _begun(workdir)
+    try:
+        yield
+    except UserError:
+        if processes.is_first() and config.exists() and _begun(workdir) == begun:
+            for folder in _numbered(workdir, "seed"):
+                if not _numbered(folder, "fold"):
+                    epath.Path(folder, CONFIG).unlink(missing_ok=True)
+            if is_new:
+                config.unlink()
+                log.unlink(missing_ok=True)
+            elif config.read_text() != before:
+                files.replace_file(str(config), before)
+        raise
+
+
+def _begun(workdir):
+    """Paths of folders of folds, and of the locks of those that other processes begin."""
+    if not files.exists(workdir):
+        return []
+    folders = workdir, *_numbered(workdir, "seed")
+    paths = (path for folder in folders for path in epath.Path(folder).iterdir())
+    return sorted(str(path) for path in paths if re.match(r"\.?fold\d", path.name))
 
 
 def _check_same(before, content, workdir):

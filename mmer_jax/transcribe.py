@@ -189,7 +189,7 @@ def _each(items, recognizer, batch_size, emit):
                     readable.append(item)
                 except UserError as e:
                     failed += 1
-                    bar.write(f"error: {e}", file=sys.stderr)
+                    bar.write(cli.coloured(f"error: {e}"), file=sys.stderr)
             with bar.external_write_mode():
                 for row in zip(readable, recognizer.transcribe(waves)):
                     emit(*row)

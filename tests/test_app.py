@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import collections
 import contextlib
 import dataclasses
 import functools
@@ -140,7 +141,7 @@ def test_the_text_that_is_asked_for(folder, model):
 def test_the_introduction_warns(model):
     text = app_views.introduction(model)
     assert "Not fit for decisions about people" in text and "synthetic" not in text
-    assert "anger, happiness, neutral, sadness" in text
+    assert "anger (ang), happiness (hap), neutral (neu), sadness (sad)" in text
     assert "synthetic" in app_views.introduction(changed(model, name="demo"))
 
 
@@ -262,11 +263,13 @@ def test_a_recording_stays_while_its_page_is_open(tmp_path, monkeypatch):
     os.utime(one, (0, 0))
     app._keep(one)
     assert os.stat(one).st_mtime > 1e9
-    assert app._forget(one, None) == app._forget(one, one) == one and os.path.exists(one)
-    assert app._forget(None, one) is None and not os.path.exists(one)
+    forget = functools.partial(app._forget, collections.Counter())
+    assert forget(one, None) == forget(one, one) == forget(one, None) == one
+    assert forget(other, one) == other and os.path.exists(one)  # another page has it as well
+    assert forget(None, one) is None and not os.path.exists(one)
     app._keep(one)  # removed meanwhile
     app._keep(None)
-    assert app._forget(other, one) == other and os.path.exists(other)
+    assert forget(other, one) == other and os.path.exists(other)
 
 
 def test_an_address_in_place_of_an_upload_is_not_fetched():
@@ -446,6 +449,23 @@ def test_in_a_browser(served, browser, tmp_path):
     large = upload(tmp_path, odd.encoded(odd.tone(40.0)), "large.wav")
     wait_for(browser, "#recording input[type=file]").send_keys(large)
     wait_for(browser, "body", "exceed the maximum allowed size of 1")
+
+
+def test_an_answer_is_not_shown_for_the_next_recording(served, browser, tmp_path):
+    browser.get(served[0])
+    send(browser, upload(tmp_path, name="before.wav", seconds=25.0))
+    browser.execute_script("""
+      window.answers = [];
+      const note = () => window.answers.push(document.getElementById("answer").textContent);
+      new MutationObserver(note).observe(document.getElementById("answer"),
+                                         {childList: true, subtree: true, characterData: true});
+    """)
+    press(browser)
+    send(browser, upload(tmp_path, name="next.wav"))
+    press(browser)  # waits for the one before, which is computed to its end
+    wait_for(browser, "#answer .caption", "next.wav")
+    answers = browser.execute_script("return window.answers")
+    assert answers and not [x for x in answers if "before.wav" in x]
 
 
 def test_a_phone_has_the_answer_in_view(served, browser, tmp_path):

@@ -72,6 +72,8 @@ RUN = {
         "tests/benchmarks/test_speed.py::test_a_case_runs_and_writes_its_numbers",
     "python -m benchmarks.speed network":
         "tests/benchmarks/test_speed.py::test_a_case_runs_and_writes_its_numbers",
+    "python -m benchmarks.speed cached":
+        "tests/benchmarks/test_speed.py::test_frozen_encoders_with_and_without_a_cache",
     "python -m benchmarks.speed recordings":
         "tests/benchmarks/test_speed.py::test_recordings_get_the_same_logits_on_both_sides",
     "python -m benchmarks.speed command":

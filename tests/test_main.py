@@ -149,13 +149,15 @@ def test_a_mistake_leaves_no_run_that_would_refuse_the_mended_one(
         wrong.update_from_flattened_dict(mistake)
         with pytest.raises(UserError):
             main.run(wrong, str(tmp_path))
-        assert not list(tmp_path.rglob("config.json"))
+        assert not [p for p in tmp_path.rglob("*") if p.is_file()]
     config.folds = (1,)
     main.run(config, str(tmp_path))
     # Of a run that has begun everything stays.
+    stored = (tmp_path / "config.json").read_text()
     config.folds = (99,)
     with pytest.raises(UserError):
         main.run(config, str(tmp_path))
+    assert (tmp_path / "config.json").read_text() == stored
     assert len(runs.read(str(tmp_path)).folds) == 2
 
 

@@ -39,13 +39,14 @@ class Store:
       folder: on a disk; need not be there.
       facts: JSON values that say what the states are of.
       shape: (l, d), of l layers of width d, or (d,) of one.
+      entry: the name in a batch: `hidden`, `states` or `convolved`, see `MMER.__call__`.
 
     Raises:
       UserError: the folder holds something else.
     """
 
-    def __init__(self, folder: str, facts: dict, shape: tuple[int, ...]):
-        self.folder, self.shape = folder, tuple(shape)
+    def __init__(self, folder: str, facts: dict, shape: tuple[int, ...], entry: str = "hidden"):
+        self.folder, self.shape, self.entry = folder, tuple(shape), entry
         header = {"format": FORMAT, "shape": list(shape), "dtype": DTYPE.str, **facts}
         self._header = json.loads(json.dumps(header))  # as it is read again
         self._size = int(np.prod(shape))  # values of a frame

@@ -205,9 +205,10 @@ class Collator:
           audio float32 [b, n], audio_length [b], text_ids and text_mask [b, s], transcript [b, u],
           transcript_length [b], ctc_valid, label, valid [b], index [b] (row in the corpus), and
           aug_valid, aug_audio, aug_audio_length where the model has speech, aug_text_ids,
-          aug_text_mask where it has text. With `features` float16 audio_hidden [b, t, d], or
-          audio_states [b, l, t, d] of several layers, and audio_mask [b, t] in the place of audio
-          and audio_length; and text_hidden [b, s, d] in that of text_ids; aug_ alike.
+          aug_text_mask where it has text. With `features` float16 audio_hidden [b, t, d],
+          audio_states [b, l, t, d] of several layers, or audio_convolved [b, t, channels], and
+          audio_mask [b, t] in the place of audio and audio_length; and text_hidden [b, s, d] in
+          that of text_ids; aug_ alike.
         """
 
         def example(u):
@@ -229,7 +230,7 @@ class Collator:
         example = p.example(own, text, u.transcript, u.samples)
         example |= {"label": np.int32(u.label), "index": np.int32(u.index)}
         if stored:
-            name = "audio_hidden" if len(stored.shape) == 1 else "audio_states"
+            name = f"audio_{stored.entry}"
             example[name] = stored[recording_key(u)]
         if seed_epoch is not None and self.augmented:
             example["aug_valid"] = has_view = self._has_view(u)

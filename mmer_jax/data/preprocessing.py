@@ -9,6 +9,8 @@ from mmer_jax.data.bucketing import Bucket
 from mmer_jax.data.text import Tokenizer
 
 SAMPLE_RATE = 16_000
+# What the names of an encoder's stored states end with: of one layer, of several, of convolutions.
+STATES = ("_hidden", "_states", "_convolved")
 
 
 def to_float(samples: np.ndarray) -> np.ndarray:
@@ -106,8 +108,8 @@ class Preprocessor:
 
         Returns:
           The examples' keys as arrays [b, ...] and `valid` bool [b], False for fill rows. Audio
-          and transcripts come with their `_length` [b], `*_ids` and an encoder's states (`*_hidden`
-          and `*_states`, padded with 0) with a `*_mask` [b, s]; other bools are False in fill rows.
+          and transcripts come with their `_length` [b], `*_ids` and an encoder's states (see
+          `STATES`, padded with 0) with a `*_mask` [b, s]; other bools are False in fill rows.
         """
         fill = fill or next(e for e in examples if e is not None)
         rows = [fill if e is None else e for e in examples]
@@ -119,7 +121,7 @@ class Preprocessor:
             elif name.endswith("text_ids"):
                 mask = name.replace("ids", "mask")
                 batch[name], batch[mask] = self._padded_texts(values, bucket.tokens)
-            elif name.endswith(("_hidden", "_states")):
+            elif name.endswith(STATES):
                 modality = name.rpartition("_")[0]
                 is_text = modality.endswith("text")
                 length = bucket.tokens if is_text else bucket.frames

@@ -24,11 +24,13 @@ WAVEFORM = {"waveform_color": "#888c98", "waveform_progress_color": "#2478c0"}
 def introduction(model) -> str:
     """The part above the form: the model, and what it is not fit for."""
     uses = {"audio": "how it is said", "text": "what is said"}
+    # Files and Python have the classes by their short names.
+    classes = [f"{full} ({name})" if full != name else name for name, full in titles(model).items()]
     return _render(
         "introduction",
         model.card.get("name") or model.config.name,
         " and ".join(uses[m] for m in model.config.model.modalities),
-        titles(model).values(),
+        classes,
         is_synthetic(model.config),
     )
 

@@ -82,9 +82,10 @@ class MMER(nn.Module):
 
         In place of audio a batch may have `audio_mask` and what `read_states` gives of it,
         `audio_hidden`, or `audio_states` [b, l, t, d] of `MANY_LAYERS`; the audio encoder
-        is not run then. In place of `text_ids` it may have `text_hidden`, in both views. Of speech
-        without the text that the model needs, `out` has what comes before the fusion and
-        `ctc_logits`; the logits are None.
+        is not run then. Or it has `audio_convolved` [b, t, channels], with which the encoder of
+        the wav2vec2 family begins. In place of `text_ids` it may have `text_hidden`, in both
+        views. Of speech without the text that the model needs, `out` has what comes before the
+        fusion and `ctc_logits`; the logits are None.
         """
         arrays = list(batch.values())
         chex.assert_equal_shape_prefix(arrays, 1)
@@ -134,7 +135,9 @@ class MMER(nn.Module):
             states = jnp.unstack(view["audio_states"].astype(dtype), axis=1)
         else:
             deterministic = deterministic or "audio_encoder" in self.frozen
-            inputs = view["audio"], view["audio_length"], deterministic
+            inputs = view.get("audio"), view.get("audio_length"), deterministic
+            if "audio_convolved" in view:
+                inputs += ((view["audio_convolved"], view["audio_mask"]),)
             states, mask = read_states(self.audio_encoder, self.layers, self.subsample, *inputs)
         if self.layers == "weighted":
             return WeightedSum(name="audio_layers")(states), mask
@@ -161,7 +164,8 @@ class MMER(nn.Module):
         return fusion(out["audio_hidden"], out["audio_mask"], text, mask, deterministic)
 
 
-def read_states(encoder, layers: str, subsample: int, audio, audio_length, deterministic):
+def read_states(encoder, layers: str, subsample: int, audio, audio_length, deterministic,
+                convolved=None):  # fmt: skip
     """The states of an audio encoder that the model reads.
 
     Args:
@@ -169,16 +173,16 @@ def read_states(encoder, layers: str, subsample: int, audio, audio_length, deter
       layers, subsample: see `MMER`.
       audio, audio_length: float32 [b, n], int32 [b].
       deterministic: no dropout.
+      convolved: in the place of audio, see `Wav2Vec2Encoder`.
 
     Returns:
       Arrays [b, t, d], one, or of `MANY_LAYERS` all, and their mask, bool [b, t].
     """
-    inputs = audio, audio_length, deterministic
+    inputs = audio, audio_length, deterministic, layers != "last"
+    states, mask = encoder(*inputs, *(() if convolved is None else (convolved,)))
     if layers == "last":
-        last, mask = encoder(*inputs)
-        states = [last]
+        states = [states]
     else:
-        states, mask = encoder(*inputs, True)
         states = states if layers in MANY_LAYERS else [states[int(layers)]]
     if subsample == 1:
         return states, mask
@@ -187,8 +191,8 @@ def read_states(encoder, layers: str, subsample: int, audio, audio_length, deter
 
 # What a view may consist of.
 _VIEW = (
-    "audio", "audio_length", "audio_hidden", "audio_states", "audio_mask", "text_ids",
-    "text_hidden", "text_mask",
+    "audio", "audio_length", "audio_convolved", "audio_hidden", "audio_states", "audio_mask",
+    "text_ids", "text_hidden", "text_mask",
 )  # fmt: skip
 
 

@@ -117,7 +117,7 @@ def make(config: ml_collections.ConfigDict, names=()) -> tuple[list[Variant], di
 def _variant(config, name, title, change):
     changed = config.copy_and_resolve_references()
     change(changed)
-    if name != BASE and not configuration.cached_modalities(changed):
+    if name != BASE and not configuration.cached_parts(changed):
         changed.data.cache_features = False  # its encoders are tuned
     try:
         configuration.validate(changed)

@@ -4,13 +4,16 @@ import collections
 
 import jax
 import numpy as np
+import tqdm
 
+from mmer_jax import processes
 from mmer_jax.data import loader
 from mmer_jax.metrics import asr, calibration, classification, reliability
 from mmer_jax.training import sharding
 from mmer_jax.training.optimizer import merge
 from mmer_jax.training.trainer import Trainer
 
+BAR_AFTER = 3.0  # seconds that a pass may take without a progress bar
 IN_FLIGHT = 4  # batches whose outputs are waited for while the next one is given to the devices
 
 
@@ -39,7 +42,7 @@ def predict(trainer: Trainer, state, utterances, texts=None) -> dict:
 
 
 def outputs(trainer: Trainer, forward, state, utterances, texts=None):
-    """A forward pass over utterances, batch by batch.
+    """A forward pass over utterances, batch by batch; a long one has a bar on a terminal.
 
     Args:
       forward: see `Trainer.make_forward`.
@@ -51,9 +54,14 @@ def outputs(trainer: Trainer, forward, state, utterances, texts=None):
     """
     batches = batches_of(trainer, utterances, texts)
     params = merge(state.params, state.frozen)
-    with trainer.to_devices(batches) as placed:
+    bar = tqdm.tqdm(
+        total=len(batches), desc="evaluating", unit="batch", delay=BAR_AFTER, leave=False,
+        disable=None if processes.is_first() else True,
+    )  # fmt: skip
+    with trainer.to_devices(batches) as placed, bar:
         for i, batch in enumerate(placed):
             yield batches.row_indices(i), forward(params, batch)
+            bar.update()
 
 
 def batches_of(trainer: Trainer, utterances, texts=None) -> loader.Batches:

@@ -1,4 +1,7 @@
-"""What frozen encoders give, computed once for all utterances of a corpus and stored beside it."""
+"""What frozen encoders give, computed once for all utterances of a corpus and stored beside it.
+
+Of an encoder that is tuned its frozen convolutions (`configuration.CONVOLUTIONS`) can be stored.
+"""
 
 import dataclasses
 import os
@@ -13,11 +16,12 @@ import tqdm
 from flax import linen as nn
 
 from mmer_jax import configuration, files
+from mmer_jax.configuration import CONVOLUTIONS
 from mmer_jax.data import bucketing, loader
 from mmer_jax.data.bucketing import Bucket
 from mmer_jax.data.features import DTYPE, Store, recording_key, text_key
 from mmer_jax.errors import UserError
-from mmer_jax.models import factory, storage
+from mmer_jax.models import encoders, factory, storage
 from mmer_jax.models.layers import flat_dense
 from mmer_jax.models.mmer import MANY_LAYERS, MMER, jit_at, read_states
 from mmer_jax.training import sharding
@@ -36,12 +40,23 @@ _ORIGIN = (
 )
 
 
-def with_frames(model: MMER, buckets) -> tuple[Bucket, ...]:
-    """The buckets with the frames that their samples give."""
+def parts(config, model: MMER) -> dict[str, str]:
+    """`configuration.cached_parts` of those that the model has."""
+    found = configuration.cached_parts(config)
+    if found.get("audio") == CONVOLUTIONS and not hasattr(model.audio_encoder, "convolutions"):
+        del found["audio"]
+    return found
+
+
+def with_frames(config, model: MMER, buckets) -> tuple[Bucket, ...]:
+    """The buckets with the frames that their samples give, where speech is stored."""
+    part = parts(config, model).get("audio")
+    if not part:
+        return buckets
 
     def frames(samples):
         batch = {"audio": np.zeros((1, samples)), "audio_length": np.array([samples])}
-        return _shape(model, "audio", batch)[-2]
+        return _shape(model, part, batch)[-2]
 
     return tuple(dataclasses.replace(b, frames=frames(b.samples)) for b in buckets)
 
@@ -63,23 +78,24 @@ def stores(config, collator: loader.Collator, model: MMER, params: dict) -> dict
             "Take a folder on a disk and one process, or leave cache_features off."
         )
     found = {}
-    for modality in configuration.cached_modalities(config):
-        facts = _facts(config, collator, model, params, modality)
+    for modality, part in parts(config, model).items():
+        facts = _facts(config, collator, model, params, modality, part)
         folder = os.path.join(
             os.path.expanduser(config.data.dir), "features", "+".join(collator.corpus.datasets),
             f"{modality}-{Store.digest(facts)}",
         )  # fmt: skip
-        *layers, _, width = _shape(model, modality, factory.example_batch())[1:]
-        found[modality] = Store(folder, facts, (*layers, width))
+        *layers, _, width = _shape(model, part, factory.example_batch())[1:]
+        entry = "states" if layers else "convolved" if part == CONVOLUTIONS else "hidden"
+        found[modality] = Store(folder, facts, (*layers, width), entry)
     return found
 
 
-def _facts(config, collator, model, params, modality):
+def _facts(config, collator, model, params, modality, part):
     """All that a modality's states depend on."""
-    encoder, part = getattr(model, f"{modality}_encoder"), params[f"{modality}_encoder"]
+    encoder = getattr(model, f"{modality}_encoder")
     facts = {
         "encoder": {k: v for k, v in encoder.config.to_dict().items() if k not in _ORIGIN},
-        "parameters": storage.params_digest(part),
+        "parameters": storage.params_digest(_at(params, part)),
         "computed_in": [jnp.dtype(encoder.dtype).name, model.precision],
     }
     if modality == "audio":
@@ -91,7 +107,16 @@ def _facts(config, collator, model, params, modality):
             "normalized": collator.preprocessor.normalized,
             "max_samples": collator.preprocessor.max_samples,
         }
+    if part == CONVOLUTIONS:
+        facts |= {"layers": "convolutions", "subsample": 1}
     return facts
+
+
+def _at(params, part):
+    """The parameters of a part."""
+    for name in part.split("/"):
+        params = params[name]
+    return params
 
 
 def fill(config, collator: loader.Collator, model: MMER, params: dict, mesh,
@@ -106,26 +131,27 @@ def fill(config, collator: loader.Collator, model: MMER, params: dict, mesh,
     Raises:
       UserError: no room on the disk, or states that float16 can't hold.
     """
-    for modality, store in found.items():
+    for modality, part in parts(config, model).items():
+        store = found[modality]
         batches = _Batches(collator, modality, config.data.eval_batch_size, store)
         if not len(batches):
             continue
-        _check_room(batches.missing(store), modality, model, store)
+        _check_room(batches.missing(store), modality, part, model, store)
         with store.writing(lambda: _say("another process computes them, waiting for it ...")):
             # It may have done so meanwhile.
             batches = _Batches(collator, modality, config.data.eval_batch_size, store)
             whole = sharding.replicated(mesh)
-            encode = jit_at(_encode(model, modality), model.precision, out_shardings=whole)
+            encode = jit_at(_encode(model, part), model.precision, out_shardings=whole)
             place = lambda batch: sharding.place(batch, mesh)  # noqa: E731
             options = config.data.threads, config.data.prefetch
             with loader.DeviceIterator(batches, place, *options) as placed:
                 for items, batch in zip(_told(batches), placed):
-                    states, counts = encode(params[f"{modality}_encoder"], batch)
+                    states, counts = encode(_at(params, part), batch)
                     _append(store, items, *jax.device_get((states, counts)))
 
 
-def _encode(model, modality):
-    """A function: an encoder's parameters, a batch -> float16 [b, l, t, d] or [b, t, d], int [b].
+def _encode(model, part):
+    """A function: a part's parameters, a batch -> float16 [b, l, t, d] or [b, t, d], int [b].
 
     Those are the states that the model reads, and how many of each row's are no padding.
     """
@@ -138,20 +164,23 @@ def _encode(model, modality):
     def text(encoder, batch):
         return encoder(batch["text_ids"], batch["text_mask"]), batch["text_mask"]
 
-    encoder, read = getattr(model, f"{modality}_encoder"), {"audio": audio, "text": text}[modality]
-
     def encode(params, batch):
         with nn.intercept_methods(flat_dense):
-            states, mask = nn.apply(read, encoder)({"params": params}, batch)
+            if part == CONVOLUTIONS:
+                inputs = batch["audio"], batch["audio_length"]
+                states, mask = model.audio_encoder.convolutions(params, *inputs)
+            else:
+                read = audio if part == "audio_encoder" else text
+                states, mask = nn.apply(read, getattr(model, part))({"params": params}, batch)
         return states.astype(DTYPE), mask.sum(1)
 
     return encode
 
 
-def _shape(model, modality, batch):
+def _shape(model, part, batch):
     """Of what `_encode` makes of a batch."""
-    params = factory.param_shapes(model)[f"{modality}_encoder"]
-    return jax.eval_shape(_encode(model, modality), params, batch)[0].shape
+    params = _at(factory.param_shapes(model), part)
+    return jax.eval_shape(_encode(model, part), params, batch)[0].shape
 
 
 @dataclasses.dataclass(frozen=True)
@@ -237,9 +266,11 @@ class _Batches:
         return [x for items in self.items for x in items if x and x.key not in store]
 
 
-def _check_room(missing, modality, model, store):
+def _check_room(missing, modality, part, model, store):
     """Says what will be stored; a UserError where there is no room for it."""
     per_frame = model.frame_samples if modality == "audio" else 1
+    if part == CONVOLUTIONS:
+        per_frame = encoders.frame(model.audio_encoder)
     needed = store.bytes(sum(-(-item.length // per_frame) for item in missing))
     parent = store.folder
     while not os.path.exists(parent):

@@ -149,7 +149,7 @@ def log_file(workdir: str):
     logger = logging.get_absl_logger()
     level, propagates = logger.level, logger.propagate
     try:
-        kept = std_logging.FileHandler(os.path.join(workdir, "log.txt"), encoding="utf-8")
+        kept = std_logging.FileHandler(os.path.join(workdir, runs.LOG), encoding="utf-8")
     except OSError as e:  # a finished run is read again wherever it lies
         print(f"no log is kept ({e})", flush=True)
         yield

@@ -98,8 +98,7 @@ class Trainer:
         trainer.asr = asr
         sharding.check_batch_size("data.eval_batch_size", config.data.eval_batch_size, trainer.mesh)
         factory.check_limits(trainer.model, config, tokenizer, collator.edges[-1])
-        if "audio" in configuration.cached_modalities(config):
-            collator.buckets = features.with_frames(trainer.model, collator.buckets)
+        collator.buckets = features.with_frames(config, trainer.model, collator.buckets)
         return trainer
 
     @property

@@ -53,6 +53,7 @@ def audio_only(config):
 
 WHISPER = {"audio__layers": "weighted", "audio__window": "30s", "model__pooling": "statistics"}
 WAV2VEC2 = {"audio__family": "wav2vec2", "audio__conv_channels": 16, "data__buckets": 2}
+CONVOLUTIONS = WAV2VEC2 | {"optimizer__frozen": (f"{configuration.CONVOLUTIONS}/.*", FROZEN[1])}
 
 
 @pytest.mark.parametrize(
@@ -65,6 +66,7 @@ WAV2VEC2 = {"audio__family": "wav2vec2", "audio__conv_channels": 16, "data__buck
             {"audio_hidden", "text_hidden"},
             marks=pytest.mark.slow,
         ),
+        (CONVOLUTIONS | {"audio__subsample": 3}, {"audio_convolved", "text_hidden"}),
         ({"optimizer__frozen": FROZEN[1:]}, {"audio", "text_hidden"}),
         ({"train__ctc_texts": 0.3, "audio__layers": "all"}, {"audio_states", "text_ids"}),
     ],
@@ -96,8 +98,9 @@ def test_logits_are_those_without_the_cache(make, options, names):
     assert np.ptp(found[1][0], axis=0).min() > 0.02  # else nothing would be compared
 
 
-def test_training_moves_all_but_the_encoders(make):
-    trainer = Trainer.for_corpus(make(**WHISPER))
+@pytest.mark.parametrize("options", [WHISPER, CONVOLUTIONS | {"audio__layers": "weighted"}])
+def test_training_moves_all_but_what_is_frozen(make, options):
+    trainer = Trainer.for_corpus(make(**options))
     state = trainer.initial_state(4)
     before = jax.device_get(state.params)
     batches = loader.Batches(trainer.collator, trainer.corpus.utterances, 8, seed=0)
@@ -147,6 +150,20 @@ def test_what_changes_states_has_a_folder_of_its_own(make, change, modalities):
         found = features.stores(trainer.config, trainer.collator, trainer.model, params)
         folders.append({name: store.folder for name, store in found.items()})
     assert {name for name in folders[0] if folders[0][name] != folders[1][name]} == modalities
+
+
+def test_convolutions_are_stored_once_for_all_that_reads_them(make):
+    folders = set()
+    for options in ({}, {"audio__layers": "weighted", "audio__subsample": 2}):
+        trainer = Trainer.for_corpus(make(**CONVOLUTIONS, **options))
+        params = trainer._configured_params()
+        store = features.stores(trainer.config, trainer.collator, trainer.model, params)["audio"]
+        folders.add(store.folder)
+        assert store.entry == "convolved" and store.shape == (16,)
+    assert len(folders) == 1
+    frozen = "audio_encoder/(feature_extractor|conv1)/.*", FROZEN[1]
+    whisper = Trainer.for_corpus(make(optimizer__frozen=frozen))
+    assert features.parts(whisper.config, whisper.model).keys() == {"text"}
 
 
 @pytest.mark.parametrize(

@@ -33,6 +33,11 @@ def frame_count(samples, config):
     return jnp.maximum(samples, 1)
 
 
+def frame_mask(samples, frames: int, config):
+    """Which of `frames` frames are an utterance's own: int [b] -> bool [b, frames]."""
+    return jnp.arange(frames)[None] < frame_count(samples, config)[:, None]
+
+
 class Wav2Vec2Encoder(AudioEncoder):
     """Raw waveform -> contextual frames every 20 ms.
 
@@ -44,8 +49,8 @@ class Wav2Vec2Encoder(AudioEncoder):
     original_padding: bool = False
 
     @nn.compact
-    def __call__(self, audio, audio_length, deterministic: bool = True,
-                 every_state: bool = False):  # fmt: skip
+    def __call__(self, audio, audio_length, deterministic: bool = True, every_state: bool = False,
+                 convolved=None):  # fmt: skip
         """float32 [b, n], [b] -> frames [b, t, d], bool mask [b, t].
 
         With `every_state` a list of arrays in the frames' place, as Hugging Face's `hidden_states`:
@@ -53,16 +58,22 @@ class Wav2Vec2Encoder(AudioEncoder):
 
         The mask is the utterances' own with `original_padding` too: the original fusion, pooling
         and CTC leave out the padded frames that its encoder let in.
+
+        With `convolved`, what `convolutions` gives, audio and its length are not read.
         """
-        seen = audio_length
-        if self.original_padding:
-            seen = jnp.full_like(audio_length, audio.shape[1])
         config = completed(self.config)
         options = (config, self.dtype, self.remat)
-        features = FeatureExtractor(*options, name="feature_extractor")(audio, seen)
-        frames = jnp.arange(features.shape[1])[None]
-        mask = frames < frame_count(audio_length, config)[:, None]
-        seen_mask = frames < frame_count(seen, config)[:, None]
+        if convolved is not None:
+            features, mask = convolved
+            features, seen_mask = features.astype(self.dtype), mask
+        else:
+            seen = audio_length
+            if self.original_padding:
+                seen = jnp.full_like(audio_length, audio.shape[1])
+            features = FeatureExtractor(*options, name="feature_extractor")(audio, seen)
+            mask, seen_mask = (
+                frame_mask(n, features.shape[1], config) for n in (audio_length, seen)
+            )
         hidden = FeatureProjection(config, self.dtype, name="feature_projection")(
             features, deterministic
         )
@@ -76,6 +87,21 @@ class Wav2Vec2Encoder(AudioEncoder):
         encoder = TransformerEncoder(*options, layers, name="encoder")
         states = encoder(hidden, seen_mask, deterministic)
         return states if every_state else states[-1], mask
+
+    def convolutions(self, params, audio, audio_length):
+        """What its convolutions give alone, as `__call__` takes it: no dropout is in them.
+
+        Args:
+          params: of `feature_extractor`.
+          audio, audio_length: float32 [b, n], [b].
+
+        Returns:
+          [b, t, channels], bool mask [b, t].
+        """
+        config = completed(self.config)
+        extractor = FeatureExtractor(config, self.dtype, self.remat, parent=None)
+        features = extractor.apply({"params": params}, audio, audio_length)
+        return features, frame_mask(audio_length, features.shape[1], config)
 
     @staticmethod
     def scratch(model_type, options, vocab_size):
