@@ -91,7 +91,6 @@ setup(
         "absl-py>=2",
         "chex>=0.1.89",
         "etils[epath]>=1.9",
-        "filelock>=3",
         "flax>=0.10.6",
         "huggingface_hub>=0.34",
         "jax>=0.6.2",
@@ -131,6 +130,8 @@ setup(
             *DOCS,
             *NOTEBOOKS,
             "dill>=0.3",  # for tensorflow_datasets.testing
+            "filelock>=3",
+            "hypothesis>=6.130",
             "pytest>=8",
             "pytest-xdist>=3.6",
             "ruff>=0.11",

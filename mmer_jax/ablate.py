@@ -52,12 +52,13 @@ def run(config, workdir: str, names=()) -> str:
         print(f"\n== {variant.name}: {variant.title} ==", flush=True)
         folder = ablation.folder_of(workdir, variant)
         training.run(variant.config, folder, lambda result, v=variant: on_fold(v, result))
-    variants = ablation.with_finished(config, workdir, variants)
-    folders = {v.name: ablation.folder_of(workdir, v) for v in variants}
-    results = {n: runs.with_earlier(results.get(n, []), path) for n, path in folders.items()}
-    earlier = runs.read(folders[variants[0].name]).config
-    config.folds, config.seeds = earlier.folds, earlier.seeds  # of all calls
-    return ablation_report.write(config, workdir, variants, same, results)
+    with runs.writing(workdir):
+        variants = ablation.with_finished(config, workdir, variants)
+        folders = {v.name: ablation.folder_of(workdir, v) for v in variants}
+        results = {n: runs.with_earlier(results.get(n, []), path) for n, path in folders.items()}
+        earlier = runs.read(folders[variants[0].name]).config
+        config.folds, config.seeds = earlier.folds, earlier.seeds  # of all calls
+        return ablation_report.write(config, workdir, variants, same, results)
 
 
 def main(argv: list[str] | None = None) -> int:

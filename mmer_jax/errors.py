@@ -13,6 +13,15 @@ _REFUSALS = {
                  errno.EMFILE, errno.EIO)
 }  # fmt: skip
 
+_LONGEST = 6000  # characters of a message
+
+# As XLA, C++ and Python's threads say it.
+_NO_MEMORY = re.compile(r"RESOURCE_EXHAUSTED: Out of memory|std::bad_alloc|can't start new thread")
+_LESS_MEMORY = (
+    "End what else uses it, or ask for less: smaller batches (--batch-size, "
+    "--config.train.chunk_size), shorter recordings (--config.data.max_seconds)."
+)
+
 # Extra of setup.py -> packages that come with it alone.
 EXTRAS = {
     "train": ("tensorflow", "tensorflow_datasets", "tensorboard", "clu", "grain", "array_record",
@@ -36,8 +45,13 @@ class UserError(Exception):
     """A mistake or a missing thing that the user can mend.
 
     The message says what was found, what was expected and what to do. Command lines print it and
-    exit with 1; in a notebook it is an ordinary exception.
+    exit with 1; in a notebook it is an ordinary exception. Of one that is far too long, as what was
+    found may be, the middle is left out.
     """
+
+    def __init__(self, message=""):
+        text = str(message)
+        super().__init__(text if len(text) <= _LONGEST else f"{text[:3000]} [...] {text[-2000:]}")
 
 
 class NotWritten(UserError):
@@ -61,7 +75,8 @@ def refusal(error: BaseException, place: str = "") -> str | None:
     """What the system refused, in one sentence or two; None where the error is of another kind.
 
     Args:
-      error: an OSError, or what a library (orbax, tensorstore, grain, tensorflow) made of one.
+      error: an OSError, a MemoryError, or what a library (orbax, tensorstore, grain, tensorflow)
+        made of one.
       place: where the program writes, for errors that do not say it.
     """
     for e in _chain(error, contexts=False):
@@ -70,6 +85,8 @@ def refusal(error: BaseException, place: str = "") -> str | None:
         if isinstance(e, OSError):
             place = place if e.filename is None else os.fsdecode(e.filename)
             return _sentences(place, e.strerror or str(e), e.errno)
+        if isinstance(e, MemoryError) or _NO_MEMORY.search(str(e)):
+            return f"There is too little memory: {first_line(e)}. {_LESS_MEMORY}"
     for e in _chain(error):  # also what a cleaning up failed after, if it is of these alone
         for code, text in _REFUSALS.items():
             if re.search(rf"(?i:{re.escape(text)})|\b{errno.errorcode[code]}\b", str(e)):
@@ -84,6 +101,8 @@ def _sentences(place, text, code):
         remedy = "Make space there, or name another place, and run the same command again."
     if code in (errno.EROFS, errno.EACCES, errno.EPERM):
         remedy = "Make it writable, or name another place."
+    if code == errno.ENOMEM:
+        remedy = _LESS_MEMORY
     return f"{place}{': ' if place else ''}{text}. {remedy}"
 
 

@@ -10,6 +10,11 @@ import tempfile
 
 from etils import epath
 
+try:
+    import fcntl
+except ImportError:  # Windows: nobody is kept out there
+    fcntl = None
+
 from mmer_jax.errors import NotWritten, UserError, refusal
 
 
@@ -35,8 +40,20 @@ def exists(path: str) -> bool:
     return epath.Path(path).exists()
 
 
+def check_regular(path: str) -> None:
+    """Raises UserError for a device, a pipe or a socket, which may never end."""
+    if not is_remote(path) and os.path.exists(path) and not os.path.isfile(path):
+        if not os.path.isdir(path):
+            raise UserError(f"{path} is a device or a pipe; expected a file.")
+
+
 def read_text(path: str) -> str:
-    """A text file's content."""
+    """A text file's content.
+
+    Raises:
+      UserError: it is no file, see `check_regular`.
+    """
+    check_regular(path)
     return epath.Path(path).read_bytes().decode("utf-8")  # whatever the system's encoding is
 
 
@@ -76,25 +93,104 @@ def replace_results(folder: str, content: dict[str, str | bytes], table: str) ->
 
 @contextlib.contextmanager
 def replacing(path: str):
-    """Path of a new local file that takes the place of `path` if the block ends well.
+    """Path of a local file that takes the place of `path` if the block ends well.
 
     Its content is then on the disk, not only on its way there: what it stands for may be deleted.
+    Several processes take turns; what a killed one left is written over.
     """
-    folder = tempfile.gettempdir() if is_remote(path) else os.path.dirname(os.path.abspath(path))
-    os.makedirs(folder, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=folder, prefix=".", suffix=".tmp")
-    os.close(handle)
-    try:
-        yield temporary
-        if is_remote(path):
+    if is_remote(path):
+        with tempfile.TemporaryDirectory() as folder:
+            temporary = os.path.join(folder, "content")
+            yield temporary
             epath.Path(path).write_bytes(pathlib.Path(temporary).read_bytes())
-        else:
+        return
+    folder, name = os.path.split(os.path.abspath(path))
+    os.makedirs(folder, exist_ok=True)
+    temporary = os.path.join(folder, f".{name[-50:]}.tmp")  # names have an end
+    with lock(temporary) as is_alone:
+        temporary = temporary if is_alone else f"{temporary}.{os.getpid()}"
+        try:
+            yield temporary
             with open(temporary, "rb") as f:
                 os.fsync(f.fileno())
             os.chmod(temporary, 0o644)
             os.replace(temporary, path)
-    finally:
-        pathlib.Path(temporary).unlink(missing_ok=True)
+        finally:
+            if not is_alone:
+                pathlib.Path(temporary).unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def lock(path: str, taken: str = "", on_wait=None):
+    """Holds a file, made if need be, that one process at a time can hold; at the end it is deleted.
+
+    Whatever ends a process, the system lets go of what it held. Where the file can't be made, or
+    the disk knows no locks, nobody is kept out.
+
+    Args:
+      path: on a disk, in a folder that is there.
+      taken: message of the error where another process holds it; "": it is waited for.
+      on_wait: called before that.
+
+    Yields:
+      Whether others are kept out.
+
+    Raises:
+      UserError: another process holds it.
+    """
+    while True:
+        handle = None
+        with contextlib.suppress(OSError):  # who writes there is told by what it writes
+            handle = fcntl and os.open(path, os.O_CREAT | os.O_RDWR, 0o600)
+        if handle is None:
+            yield False
+            return
+        try:
+            holds = _hold(handle)
+            if holds is False:
+                if taken:
+                    raise UserError(taken)
+                if on_wait:
+                    on_wait()
+                fcntl.flock(handle, fcntl.LOCK_EX)
+                holds = True
+            if _is_at(path, handle):  # else it was deleted, or renamed, by who held it
+                try:
+                    yield bool(holds)
+                finally:
+                    if _is_at(path, handle):
+                        os.unlink(path)
+                return
+        finally:
+            os.close(handle)
+
+
+def keep_others_out(file, path: str) -> None:
+    """Raises UserError where another process has called this for the same open file."""
+    if _hold(file.fileno()) is False:
+        raise UserError(
+            f"Another process is writing {path}. Wait for it and run the same command again, or "
+            "name another place."
+        )
+
+
+def _hold(handle):
+    """True: this process holds the file from now on; False: another does; None: nobody can."""
+    try:
+        if fcntl:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+    except BlockingIOError:
+        return False
+    except OSError:  # a disk without locks
+        pass
+    return None
+
+
+def _is_at(path, handle):
+    with contextlib.suppress(FileNotFoundError):
+        return os.path.samestat(os.stat(path), os.fstat(handle))
+    return False
 
 
 class Journal:
@@ -107,24 +203,25 @@ class Journal:
 
     Attributes:
       entries: one for each whole line after the first.
+
+    Raises:
+      UserError: another process has it.
     """
 
     def __init__(self, path: str, head):
         self.path, self.entries = path, []
-        size = self._read(json.dumps(head))
         os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
         self._file = open(path, "a", encoding="utf-8", newline="\n")
+        keep_others_out(self._file, path)
+        size = self._read(json.dumps(head))
         self._file.truncate(size)
         if not size:
             self._write(head)
 
     def _read(self, head):
         """Takes over the whole lines of before; their size in bytes."""
-        try:
-            with open(self.path, "rb") as f:
-                lines = f.read().split(b"\n")[:-1]  # the last one is empty, or half
-        except OSError:
-            return 0
+        with open(self.path, "rb") as f:
+            lines = f.read().split(b"\n")[:-1]  # the last one is empty, or half
         if not lines or lines[0].decode("utf-8", "replace") != head:
             return 0
         self.entries = [json.loads(line) for line in lines[1:]]
@@ -190,16 +287,20 @@ def new_folder(folder: str):
     """
     _check_free(folder)
     folder = resolve(folder)
-    parent = os.path.dirname(folder)
+    parent, name = os.path.split(folder)
+    taken = f"Another process is writing {folder}. Wait for it, or name another folder."
+    temporary = os.path.join(parent, f".{name[-50:]}.writing")
     try:
         os.makedirs(parent, exist_ok=True)
-        with tempfile.TemporaryDirectory(
-            dir=parent, prefix=".writing-", ignore_cleanup_errors=True
-        ) as temporary:
-            yield temporary
-            os.chmod(temporary, 0o755)  # it is private
-            _check_free(folder)  # another process may have been faster
-            os.rename(temporary, folder)
+        with lock(f"{temporary}.lock", taken):
+            shutil.rmtree(temporary, ignore_errors=True)  # of a process that was killed
+            os.mkdir(temporary)
+            try:
+                yield temporary
+                _check_free(folder)  # a process elsewhere may have been faster
+                os.rename(temporary, folder)
+            finally:
+                shutil.rmtree(temporary, ignore_errors=True)
     except BrokenPipeError:
         raise  # of who reads our output
     except UserError as e:

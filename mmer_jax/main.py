@@ -36,11 +36,12 @@ def run(config, workdir: str, on_fold=None) -> str:
         with log_file(workdir):
             results, computed = cross_validation.run(config, workdir, on_fold)
     seconds = time.monotonic() - began if computed else None
-    everything = runs.with_earlier(results, workdir)
-    earlier = [r for r in everything if r.key not in {done.key for done in results}]
-    if earlier:
-        print(f"in the tables too, finished before: {runs.listed(earlier)}", flush=True)
-    return report.write(whole, everything, workdir, seconds, processes.hardware())
+    with runs.writing(workdir):
+        everything = runs.with_earlier(results, workdir)
+        earlier = [r for r in everything if r.key not in {done.key for done in results}]
+        if earlier:
+            print(f"in the tables too, finished before: {runs.listed(earlier)}", flush=True)
+        return report.write(whole, everything, workdir, seconds, processes.hardware())
 
 
 def parser(module: str, description: str) -> config_file.Parser:

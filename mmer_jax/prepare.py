@@ -3,8 +3,11 @@
 `demo` is generated first. All are then prepared by the builders of datasets/, as `tfds build` does.
 """
 
+import contextlib
+import glob
 import importlib.util
 import os
+import shutil
 import subprocess
 import sys
 
@@ -61,17 +64,32 @@ def _build(folder, config, manual_dir, data_dir, overwrite, log):
         f"--config={config}", f"--manual_dir={files.resolve(manual_dir)}",
         f"--data_dir={files.resolve(data_dir)}", *["--overwrite"] * overwrite,
     ]  # fmt: skip
-    if not log:
-        code = subprocess.run(words).returncode
-        said = ""
-    else:
-        os.makedirs(os.path.dirname(os.path.abspath(log)), exist_ok=True)
-        with open(log, "wb") as f:
-            code = subprocess.run(words, stdout=f, stderr=subprocess.STDOUT).returncode
-        said = "\n".join(files.read_text(log).splitlines()[-_TAIL:] if code else [])
+    place, said = os.path.join(files.resolve(data_dir), os.path.basename(folder), config), ""
+    with _alone(place):
+        if not log:
+            code = subprocess.run(words).returncode
+        else:
+            os.makedirs(os.path.dirname(os.path.abspath(log)), exist_ok=True)
+            with open(log, "wb") as f:
+                code = subprocess.run(words, stdout=f, stderr=subprocess.STDOUT).returncode
+            said = "\n".join(files.read_text(log).splitlines()[-_TAIL:] if code else [])
     if code:
         print(said, file=sys.stderr)
         raise UserError(f"{config} of {os.path.basename(folder)} could not be prepared; see above.")
+
+
+@contextlib.contextmanager
+def _alone(place):
+    """Keeps other preparations out of a dataset's folder, and deletes what killed ones left."""
+    if files.is_remote(place):
+        yield
+        return
+    os.makedirs(place, exist_ok=True)
+    taken = f"Another process is preparing {place}. Wait for it, or name another --data_dir."
+    with files.lock(os.path.join(place, ".lock"), taken):
+        for left in glob.glob(os.path.join(glob.escape(place), "incomplete.*")):
+            shutil.rmtree(left, ignore_errors=True)
+        yield
 
 
 def _say(text):

@@ -7,10 +7,12 @@ forks for each command: what is forked has its own flags, output, exit code and 
 import atexit
 import functools
 import importlib
+import itertools
 import json
 import logging
 import os
 import pathlib
+import resource
 import runpy
 import signal
 import socket
@@ -19,7 +21,10 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 import traceback
+
+from tests import system_calls
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 # What commands import; no module that defines flags, for a command is run as `__main__`.
@@ -27,10 +32,13 @@ IMPORTS = (
     "mmer_jax.training.cross_validation", "mmer_jax.reporting.report",
     "mmer_jax.inference.predictor", "mmer_jax.training.checkpoint_io", "matplotlib.pyplot",
 )  # fmt: skip
+# What another program's command imports, once it is asked for.
+IMPORTED_BY = {"tensorflow_datasets.scripts.cli.main": "tensorflow_datasets.scripts.cli.build"}
 TIMEOUT = 300  # seconds
+PATIENCE = 5.0  # seconds that a first command stands still while a second one runs
 
 
-def command(module, *arguments, cwd=ROOT, env=(), kill=None):
+def command(module, *arguments, cwd=ROOT, env=(), kill=None, **faults):
     """A finished process of `python -m mmer_jax.MODULE ARGUMENTS`, its output as text.
 
     Args:
@@ -41,19 +49,44 @@ def command(module, *arguments, cwd=ROOT, env=(), kill=None):
         are imported: see `fresh_command`.
       kill: (module, name, count): the process is killed (signal 9) when it comes to call this
         function or method for the count-th time.
+      faults: see `faulty_command`.
+    """
+    return faulty_command(f"mmer_jax.{module}", *arguments, cwd=cwd, env=env, kill=kill, **faults)
+
+
+def faulty_command(module, *arguments, cwd=ROOT, env=(), kill=None, watch=None, beside=False,
+                   clock=0, memory=0):  # fmt: skip
+    """`command` of any module, and with what may befall it.
+
+    Args:
+      module: whole name.
+      watch: arguments of `system_calls.Watch`. The process has `changes`, their count.
+      beside: whether, where the watch has a change `at`, the same command runs a second time before
+        that is done. The process has it as `second`.
+      clock: after so many looks at it the clock goes back by a day, for Python; 0: it doesn't.
+      memory: MB of addresses that it may take besides those it has at its start; 0: any number.
     """
     with tempfile.TemporaryDirectory() as folder:
-        out, err = (os.path.join(folder, name) for name in ("out", "err"))
+        outputs = [[os.path.join(folder, f"{kind}{i}") for kind in ("out", "err")] for i in (0, 1)]
         request = {
-            "module": f"mmer_jax.{module}", "arguments": list(map(str, arguments)),
-            "cwd": str(cwd), "env": dict(env), "kill": kill, "out": out, "err": err,
+            "module": module, "arguments": list(map(str, arguments)), "cwd": str(cwd),
+            "env": dict(env), "kill": kill, "watch": watch, "clock": clock, "memory": memory,
+            "outputs": outputs if beside else outputs[:1],
         }  # fmt: skip
         server = _server()
         server.stdin.write(json.dumps(request) + "\n")
         server.stdin.flush()
-        code = int(server.stdout.readline())
-        said = [pathlib.Path(f).read_text(encoding="utf-8", errors="replace") for f in (out, err)]
-    return subprocess.CompletedProcess([module, *arguments], code, *said)
+        reply = json.loads(server.stdout.readline())
+        done = [
+            subprocess.CompletedProcess([module, *arguments], code, *map(_said, paths))
+            for code, paths in zip(reply["codes"], outputs)
+        ]
+    done[0].changes, done[0].second = reply["changes"], done[-1] if len(done) > 1 else None
+    return done[0]
+
+
+def _said(path):
+    return pathlib.Path(path).read_text(encoding="utf-8", errors="replace")
 
 
 def fresh_command(module, *arguments, python=(), env=(), **options):
@@ -125,17 +158,52 @@ def _serve():
     logging.getLogger().handlers.clear()
     replies = os.fdopen(os.dup(1), "w")
     while line := sys.stdin.readline():
-        pid = os.fork()
-        if pid == 0:
-            replies.close()
-            _become(json.loads(line))
-        print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), file=replies, flush=True)
+        print(json.dumps(_run(json.loads(line), replies)), file=replies, flush=True)
 
 
-def _become(request):
+def _run(request, replies):
+    """Exit codes of a command and of the one beside it, and the changes that were counted."""
+    importlib.import_module(IMPORTED_BY.get(request["module"], "mmer_jax"))
+    ours, theirs = socket.socketpair()
+    watched = theirs if request["watch"] else None
+    pid, second = _start(request, replies, request["outputs"][0], watched), []
+
+    def start_second():
+        second.append(_start(request, replies, request["outputs"][1]))
+        # One that waits for the first would never end before it.
+        patience = time.monotonic() + PATIENCE
+        while time.monotonic() < patience and not _has_ended(second[0]):
+            time.sleep(0.02)
+
+    changes = 0
+    theirs.close()
+    if watched:
+        pause = start_second if len(request["outputs"]) > 1 else None
+        watch = system_calls.Watch(**request["watch"], pause=pause)
+        watch.follow(ours, pid)
+        changes = watch.count
+    ours.close()
+    codes = [os.waitstatus_to_exitcode(os.waitpid(p, 0)[1]) for p in (pid, *second)]
+    return {"codes": codes, "changes": changes}
+
+
+def _start(request, replies, outputs, watched=None):
+    """The number of a new process that runs the command."""
+    pid = os.fork()
+    if pid == 0:
+        replies.close()
+        _become(request, outputs, watched)
+    return pid
+
+
+def _has_ended(pid):
+    return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+
+
+def _become(request, outputs, watched):
     """Runs a command as Python itself does, up to its end."""
     signal.alarm(TIMEOUT)
-    for fd, path in ((0, os.devnull), (1, request["out"]), (2, request["err"])):
+    for fd, path in zip(range(3), (os.devnull, *outputs)):
         opened = os.open(path, os.O_RDONLY if fd == 0 else os.O_WRONLY | os.O_CREAT)
         os.dup2(opened, fd)
         os.close(opened)
@@ -146,6 +214,12 @@ def _become(request):
     sys.argv = [request["module"], *request["arguments"]]
     if request["kill"]:
         _kill_at(*request["kill"])
+    if request["clock"]:
+        _turn_back_at(request["clock"])
+    if watched:
+        system_calls.begin(watched)
+    if request["memory"]:
+        _limit_memory(request["memory"])
     code = 1
     try:
         runpy.run_module(request["module"], run_name="__main__", alter_sys=True)
@@ -162,6 +236,17 @@ def _become(request):
         sys.stdout.flush()
     finally:
         os._exit(code)
+
+
+def _turn_back_at(count):
+    now, looks = time.time, itertools.count(1)
+    time.time = lambda: now() - 86_400 * (next(looks) >= count)
+
+
+def _limit_memory(megabytes):
+    pages = int(pathlib.Path("/proc/self/statm").read_text().split()[0])
+    limit = pages * resource.getpagesize() + megabytes * 2**20
+    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
 
 
 def _kill_at(module, name, count):

@@ -1,16 +1,14 @@
-"""The ablation command: its table, what it runs again, and that a kill loses nothing."""
+"""The ablation command: its table, and what it runs again."""
 
 import csv
 import json
 import shutil
-import signal
 
 import pytest
 
 from mmer_jax import ablate
 from mmer_jax.errors import UserError
 from mmer_jax.reporting import ablation_report
-from tests import harness
 
 VARIANTS = ("text_only", "no_ctc")
 
@@ -81,29 +79,6 @@ def test_a_part_asked_for_again_leaves_the_whole_table(finished, copy, prepared,
     config = small(tiny_config(prepared))
     config.seeds = (1,)
     ablate.run(config, str(copy), ("text_only",))
-    assert tables(copy) == tables(finished)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    "kill",
-    [
-        ("mmer_jax.training.checkpoint", "Checkpoints.save", 2),
-        ("mmer_jax.training.cross_validation", "run_fold", 2),
-    ],
-)
-def test_a_killed_ablation_ends_with_the_same_table(finished, copy, tmp_path, kill):
-    """The full model's run, as all others are finished: in an epoch, and before a seed."""
-    config = harness.config_file(tmp_path / "config.py", next((finished / "full").iterdir()))
-    shutil.rmtree(copy / "full")
-    for name in ablation_report.FILES:
-        (copy / name).unlink()
-    command = ("ablate", f"--config={config}", f"--workdir={copy}",
-               f"--variants={','.join(VARIANTS)}")  # fmt: skip
-    assert harness.command(*command, kill=kill).returncode == -signal.SIGKILL
-    assert not (copy / "ablation.md").exists()
-    done = harness.command(*command)
-    assert done.returncode == 0, done.stderr
     assert tables(copy) == tables(finished)
 
 

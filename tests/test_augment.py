@@ -1,4 +1,4 @@
-"""The command: views that the builder takes, the same after kills, and what is refused."""
+"""The command: views that the builder takes, and what is refused."""
 
 import collections
 import csv
@@ -59,12 +59,6 @@ def made(arguments, tmp_path_factory):
     return out
 
 
-def content(folder):
-    """Name -> bytes, of what the builder reads."""
-    paths = [folder / "augmented.csv", *(folder / "wav").iterdir()]
-    return {path.name: path.read_bytes() for path in paths}
-
-
 def read(folder):
     with open(folder / "augmented.csv", newline="", encoding="utf-8") as f:
         return list(csv.DictReader(f))
@@ -110,27 +104,6 @@ def test_the_builder_takes_them_and_a_fold_trains_on_them(made, prepared, tmp_pa
         (view,) = corpus.recordings(u)[1]
         assert (view == soundfile.read(made / rows[u.id]["audio"], dtype="int16")[0]).all()
         assert [r.voice for r in u.augmented] == [u.speaker]
-
-
-def test_killed_five_times_it_has_the_same_bytes(made, arguments, tmp_path):
-    out = tmp_path / "again"
-    for kill in (
-        ("mmer_jax.files", "replace_file", 2),
-        ("mmer_jax.files", "Journal.add", 1),
-        ("mmer_jax.files", "Journal.add", 3),
-        ("mmer_jax.augmentation.views", "Views._keep", 20),
-        ("mmer_jax.augmentation.views", "Views._finish", 1),
-    ):
-        done = harness.command("augment", *arguments, f"--out={out}", kill=kill)
-        assert done.returncode == -9, done.stderr
-        assert not (out / "augmented.csv").exists()
-    assert list(out.glob("unfinished*"))  # the builder refuses the folder by this
-    journal = out / ".augment" / "speech.jsonl"
-    journal.write_text(journal.read_text() + '{"rows": [{"half of a li')
-    done = harness.command("augment", *arguments, f"--out={out}")
-    assert done.returncode == 0 and not list(out.glob("unfinished*"))
-    assert content(out) == content(made)
-    assert "recordings | 80" in done.stdout
 
 
 def test_one_process_at_a_time(arguments, tmp_path, capsys):

@@ -178,6 +178,9 @@ def _raise(error, cause=None):
         (Wrapped("Disk quota exceeded [/a/b]"), None, "/a/b: Disk quota exceeded"),
         (Wrapped("x", [OSError(30, "Read-only file system")]), None, "Read-only"),
         (PermissionError(13, "Permission denied", "/a"), None, "/a: Permission denied"),
+        (OSError(12, "Cannot allocate memory", "/a"), None, "--batch-size"),
+        (MemoryError("Unable to allocate 1. GiB"), None, "memory: Unable to allocate 1. GiB."),
+        (Wrapped("RESOURCE_EXHAUSTED: Out of memory allocating 8 bytes."), None, "chunk_size"),
     ],
 )
 def test_what_a_library_made_of_it_is_told_all_the_same(error, cause, word, capsys):

@@ -1,4 +1,4 @@
-"""The command: a corpus's transcript file, whole and the same after a kill, and lines of files."""
+"""The command: a corpus's transcript file, and lines of files."""
 
 import csv
 import json
@@ -11,7 +11,7 @@ from mmer_jax.augmentation import recognizer
 from mmer_jax.data import transcripts
 from mmer_jax.data.corpus import Corpus
 from mmer_jax.errors import UserError
-from tests import harness, tiny_whisper
+from tests import tiny_whisper
 from tests.inference import odd_recordings as odd
 
 pytest.importorskip("torch")
@@ -56,26 +56,6 @@ def test_the_file_holds_every_utterance_and_what_it_was_made_with(written, corpu
     # By its name, with and without the digest, and by its path.
     for name in (written.stem, "whisper", str(written)):
         assert transcripts.read(name, str(corpus), recordings) == found
-
-
-@pytest.mark.slow
-def test_killed_and_run_again_it_has_the_same_bytes(written, corpus, whisper, tmp_path):
-    out = tmp_path / "again.json"
-    arguments = (DATASET, f"--data_dir={corpus}", f"--model={whisper}", f"--out={out}")
-    kill = ("mmer_jax.data.transcripts", "Writer.add", 3)
-    assert harness.command("transcribe", *arguments, kill=kill).returncode == -9
-    partial = tmp_path / "again.json.partial"
-    before = partial.read_text()
-    assert not out.exists() and before.count("\n") == 3  # the head and two batches
-    partial.write_text(before + '[{"id": "half of a li')
-    calls = []
-    original = recognizer.Recognizer.transcribe
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(recognizer.Recognizer, "transcribe",
-                      lambda *args: calls.append(len(args[1])) or original(*args))  # fmt: skip
-        assert transcribe.main(list(arguments)) == 0
-    assert sum(calls) == 80 - 16
-    assert out.read_bytes() == written.read_bytes() and not partial.exists()
 
 
 def test_what_is_there_already_is_left(written, corpus, whisper, tmp_path, capsys):

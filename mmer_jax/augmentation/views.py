@@ -18,12 +18,11 @@ import re
 import sys
 import time
 
-import filelock
 import numpy as np
 import soundfile
 import tqdm
 
-from mmer_jax import files
+from mmer_jax import files, plain
 from mmer_jax.augmentation import quality, speech
 from mmer_jax.augmentation import texts as ways
 from mmer_jax.augmentation.speech import Failure, seed_of
@@ -91,14 +90,11 @@ class Views:
                 "command did not make. Name another folder by --out."
             )
         os.makedirs(state, exist_ok=True)
-        try:
-            lock = filelock.FileLock(os.path.join(state, "lock")).acquire(timeout=0)
-        except filelock.Timeout:
-            raise UserError(
-                f"Another process is making views in {self.out}. Wait for it, or name another "
-                "folder by --out."
-            ) from None
-        with lock:
+        taken = (
+            f"Another process is making views in {self.out}. Wait for it, or name another folder "
+            "by --out."
+        )
+        with files.lock(os.path.join(state, "lock"), taken):
             self._check(os.path.join(state, "made_with.json"))
             stages = [("texts", self._add_texts, self._way), ("speech", self._speak, self._speech),
                       ("recogniser", self._listen, self._recognizer and self._speech)]  # fmt: skip
@@ -113,7 +109,8 @@ class Views:
     def _check(self, path):
         """Raises UserError where the folder is of other options."""
         if files.exists(path):
-            before = json.loads(files.read_text(path))
+            before = plain.read(path, f"Delete {self.out}, and make the views again.")
+            before = before if isinstance(before, dict) else {}
             changed = [k for k in self._made_with if before.get(k) != self._made_with[k]]
             if changed:
                 said = "; ".join(

@@ -13,9 +13,9 @@ import hashlib
 import json
 import os
 
-import filelock
 import numpy as np
 
+from mmer_jax import files
 from mmer_jax.errors import UserError
 
 FORMAT, DTYPE = 1, np.dtype("<f2")
@@ -82,13 +82,7 @@ class Store:
           on_wait: called where another process has it.
         """
         os.makedirs(self.folder, exist_ok=True)
-        lock = filelock.FileLock(self._path(LOCK))
-        try:
-            lock.acquire(timeout=0)
-        except filelock.Timeout:
-            on_wait()
-            lock.acquire()
-        try:
+        with files.lock(self._path(LOCK), on_wait=on_wait):
             self._read()
             # What came after the last whole entry was of a process that was killed.
             for name, size in ((STATES, self.bytes(self._frames)), (INDEX, self._index_size)):
@@ -97,8 +91,6 @@ class Store:
             if not self._index_size:
                 self._add_line(self._header)
             yield
-        finally:
-            lock.release()
 
     def append(self, states: dict[str, np.ndarray]) -> None:
         """Adds states by key, which are on the disk when this returns."""

@@ -12,9 +12,10 @@ import tqdm
 from etils import epath
 
 from mmer_jax import files
-from mmer_jax.errors import UserError
+from mmer_jax.errors import UserError, first_line, refusal
 
 INDEX, FORMAT = "index.json", 1  # the index beside the shards; raised where an older one won't do
+_DIGEST = ', "sha256": '  # what the index ends with: of all before it
 # Columns that say who speaks, where, and which part of the corpus an utterance is of.
 GROUPS = ("speaker", "session", "dialog", "part", "fold", "language")
 
@@ -44,21 +45,47 @@ class Prepared:
         index = _index(self.folder, tuple(sorted(_sizes(self.folder).items())))
         self.labels, self.rows = index["labels"], index["utterances"]
         recordings = [(row["id"], row["samples"], row.get("augmented")) for row in self.rows]
-        content = json.dumps([index["files"], recordings], sort_keys=True).encode()
-        digest = hashlib.sha256(content).hexdigest()[:16]
+        digest = _digest(json.dumps([index["files"], recordings], sort_keys=True))[:16]
         self.identity = f"{dataset} {self.version} {digest}"
         self._places = [(split, row) for split, n in index["splits"].items() for row in range(n)]
 
     def example(self, row: int) -> dict:
-        """All features of an utterance, by its place in `rows`."""
+        """All features of an utterance, by its place in `rows`; UserError where it is damaged."""
         split, place = self._places[row]
-        return self._sources[split][place]
+        with _whole(self.folder):
+            example = self._sources[split][place]
+        facts = self.rows[row]
+        found = _text(example, "utterance"), len(example["audio"])
+        if found != (facts["id"], facts["samples"]):
+            raise UserError(_damaged(self.folder, f"{facts['id']} is not where it was"))
+        return example
 
     @functools.cached_property
     def _sources(self):
         """Split -> random access to its examples."""
         builder = _builder(self.folder)
         return {split: _source(builder, split) for split in dict(self._places)}
+
+
+@contextlib.contextmanager
+def _whole(folder):
+    """Makes what tfds and array_record raise of a damaged dataset an error that says so."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as e:
+        if refusal(e):
+            raise
+        raise UserError(_damaged(folder, first_line(e))) from e
+
+
+def _damaged(folder, why):
+    return (
+        f"The dataset in {folder} can't be read ({why}): a file of it is truncated or damaged. "
+        "Copy it again as a whole, or delete that folder and build it again by `tfds build` or "
+        "`mmer data`."
+    )
 
 
 def _find(data_dir, dataset):
@@ -99,14 +126,23 @@ def _index(folder, sizes):
     """What `_make_index` gives: that of the last time, if the files are those it was made from."""
     path, sizes = os.path.join(folder, INDEX), dict(sizes)
     if files.exists(path):
-        with contextlib.suppress(ValueError):
-            stored = json.loads(files.read_text(path))
-            if (stored.get("format"), stored.get("files")) == (FORMAT, sizes):
+        with contextlib.suppress(ValueError, AttributeError, RecursionError):
+            text = files.read_text(path)
+            body, _, end = text.rpartition(_DIGEST)
+            stored = json.loads(text)
+            is_whole = not body or end == f'"{_digest(body)}"}}'  # an older version's has no digest
+            if is_whole and (stored.get("format"), stored.get("files")) == (FORMAT, sizes):
                 return stored
-    index = {"format": FORMAT, "files": sizes} | _make_index(folder)
+    with _whole(folder):
+        index = {"format": FORMAT, "files": sizes} | _make_index(folder)
+    body = json.dumps(index)[:-1]
     with contextlib.suppress(OSError):  # a dataset that can only be read
-        files.replace_file(path, json.dumps(index))
+        files.replace_file(path, f'{body}{_DIGEST}"{_digest(body)}"}}')
     return index
+
+
+def _digest(text):
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _make_index(folder):
@@ -137,27 +173,27 @@ def _make_index(folder):
 
 def _row(example, names, split):
     """An utterance's facts as JSON, without those that are empty."""
-
-    def text(name, default=""):
-        value = example.get(name, default)
-        return value.decode("utf-8") if isinstance(value, bytes) else str(value)
-
     lengths = [int(n) for n in example.get("augmented_lengths", ())]
     starts = itertools.accumulate(lengths[:-1], initial=0)
     # Before version 1.1.0 of IEMOCAP's dataset nothing said whose voice it is.
     voices = (str(v, "utf-8") for v in example.get("augmented_voice", [b""] * len(lengths)))
     session = re.fullmatch(r"session(\d+)", split)
     row = {
-        "id": text("utterance"),
-        "label": names[int(example["label"])] if names else text("label"),
+        "id": _text(example, "utterance"),
+        "label": names[int(example["label"])] if names else _text(example, "label"),
         "samples": len(example["audio"]),
-        "transcript": text("transcript"),
-        **{name: text("split" if name == "part" else name) for name in GROUPS},
-        "aug_transcript": text("augmented_transcript"),
+        "transcript": _text(example, "transcript"),
+        **{name: _text(example, "split" if name == "part" else name) for name in GROUPS},
+        "aug_transcript": _text(example, "augmented_transcript"),
         "augmented": list(zip(starts, lengths, voices)),
     }
     row["session"] = row["session"] or (session[1] if session else "")  # IEMOCAP's: by its split
     return {name: value for name, value in row.items() if value or name == "samples"}
+
+
+def _text(example, name):
+    value = example.get(name, "")
+    return value.decode("utf-8") if isinstance(value, bytes) else str(value)
 
 
 def _builder(folder):

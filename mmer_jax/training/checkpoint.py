@@ -1,6 +1,6 @@
 """What a fold keeps of its training: checkpoints until it is finished, then its parameters.
 
-  runs/x/fold5/checkpoints            state, data iterator and history, by orbax
+  runs/x/fold5/checkpoints            state, data iterator, history and their sums, by orbax
   runs/x/fold5/params.safetensors     what fold 5 trained
   runs/x/shared/<digest>.safetensors  what is frozen: of all folds, and seeds, that have the same
   runs/x/shared/audio_encoder, text_encoder, tokenizer
@@ -9,21 +9,26 @@ So a finished fold opens without the pretrained folders. Runs of older versions 
 checkpoints; those are still read.
 """
 
+import json
 import os
 import tempfile
+import zlib
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+from etils import epath
 from flax import traverse_util
 
 from mmer_jax import files, processes
-from mmer_jax.errors import UserError, first_line
+from mmer_jax.errors import UserError, first_line, refusal
 from mmer_jax.models import storage
 from mmer_jax.runs import CONFIG, RESULT, FoldRun
 from mmer_jax.training import sharding
 from mmer_jax.training.optimizer import merge
 
 CHECKPOINTS, REFIT, PARAMS, SHARED = "checkpoints", "refit", "params.safetensors", "shared"
+SUMS = "sums"  # of a checkpoint: see `_sums`
 KEY = "shared"  # of the metadata: where the shared parameters lie, from the fold's folder
 AGAIN = (
     f"delete the fold's {RESULT} and run `python -m mmer_jax.main` again with the same options and "
@@ -39,6 +44,9 @@ class Checkpoints:
 
     Args:
       folder: of the training; they are made below it.
+
+    Raises:
+      UserError: one that is there is damaged.
     """
 
     def __init__(self, folder: str):
@@ -55,13 +63,29 @@ class Checkpoints:
                 keep_checkpoints_without_metrics=False,
             ),
         ]
-        self._manager = ocp.CheckpointManager(
-            self.folder,
-            options=ocp.CheckpointManagerOptions(
-                preservation_policy=checkpoint_managers.AnyPreservationPolicy(policies),
-                cleanup_tmp_directories=True,
-            ),
+        options = ocp.CheckpointManagerOptions(
+            preservation_policy=checkpoint_managers.AnyPreservationPolicy(policies),
+            cleanup_tmp_directories=True,
         )
+        try:
+            self._manager = ocp.CheckpointManager(self.folder, options=options)
+        except Exception as e:  # it reads every checkpoint's metrics
+            damaged = self._without_metrics()
+            if not damaged or refusal(e):
+                raise
+            raise _not_restored(damaged[0], e) from e
+
+    def _without_metrics(self):
+        """Paths of the checkpoints whose metrics can't be read."""
+        found = []
+        for path in epath.Path(self.folder).glob("[0-9]*"):
+            try:
+                json.loads((path / "metrics" / "metrics").read_text())
+            except ValueError:
+                found.append(str(path))
+            except FileNotFoundError:  # it never had any
+                pass
+        return found
 
     def save(self, step: int, state, iterator, history: list, score: float) -> None:
         """Writes in the background; `score` ranks it, larger is better."""
@@ -72,6 +96,7 @@ class Checkpoints:
             state=ocp.args.StandardSave(state),
             data=grain.PyGrainCheckpointSave(iterator),
             history=ocp.args.JsonSave(history),
+            **{SUMS: ocp.args.JsonSave(_sums(state, history, iterator))},
         )
         self._manager.save(step, args=items, metrics={"score": score})
 
@@ -83,7 +108,7 @@ class Checkpoints:
         """The state of `step`, placed as `state` is, and the history; moves `iterator` there.
 
         Raises:
-          UserError: the checkpoint can't be read or is of another model.
+          UserError: the checkpoint can't be read, is not what was saved, or is of another model.
         """
         import grain.python as grain
         import orbax.checkpoint as ocp
@@ -93,13 +118,27 @@ class Checkpoints:
             state=ocp.args.StandardRestore(jax.tree.map(ocp.utils.to_shape_dtype_struct, state)),
             history=ocp.args.JsonRestore(),
         )
+        path = os.path.join(self.folder, str(step))
         if iterator is not None:
             items["data"] = grain.PyGrainCheckpointRestore(iterator)
+        if files.exists(os.path.join(path, SUMS)):  # else an older version saved it
+            items[SUMS] = ocp.args.JsonRestore()
         try:
             restored = self._manager.restore(step, args=ocp.args.Composite(**items))
         except Exception as e:  # orbax raises what the layer below it raised
-            raise _not_restored(os.path.join(self.folder, str(step)), e) from e
-        return restored["state"], restored["history"]
+            raise self._not_restored(step, e) from e
+        state, history = restored["state"], restored["history"]
+        if SUMS in items:
+            found = _sums(state, history, iterator)
+            if any(restored[SUMS].get(name) != value for name, value in found.items()):
+                error = ValueError("its numbers are not those that were saved")
+                raise self._not_restored(step, error)
+        return state, history
+
+    def _not_restored(self, step, error):
+        """Without its best checkpoint a training that has come further can't be finished."""
+        folder = "" if step == self.latest_step() else self.folder
+        return _not_restored(os.path.join(self.folder, str(step)), error, folder)
 
     def close(self) -> None:
         """Waits until everything is written, and closes the folder."""
@@ -107,10 +146,36 @@ class Checkpoints:
         self._manager.close()
 
 
-def _not_restored(path, error):
+def _sums(state, history, iterator):
+    """JSON values that are others if any byte of a checkpoint is: nothing below us looks at all."""
+    found = {
+        "state": sharding.gather(_sums_of_leaves(state)).tolist(),
+        "history": zlib.crc32(json.dumps(history).encode()),
+    }
+    if iterator is not None:
+        found["data"] = zlib.crc32(json.dumps(iterator.get_state(), sort_keys=True).encode())
+    return found
+
+
+@jax.jit
+def _sums_of_leaves(state):
+    """uint32 [leaves]: the sum of each one's words, modulo 2^32."""
+
+    def total(leaf):
+        if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+            leaf = jax.random.key_data(leaf)
+        leaf = leaf.astype(jnp.uint8) if leaf.dtype == bool else leaf
+        words = jax.lax.bitcast_convert_type(leaf, f"uint{8 * leaf.dtype.itemsize}")
+        return words.astype(jnp.uint32).sum(dtype=jnp.uint32)
+
+    return jnp.stack([total(leaf) for leaf in jax.tree.leaves(state)])
+
+
+def _not_restored(path, error, folder=""):
     return UserError(
         f"The checkpoint {path} can't be restored ({first_line(error)}). If it is damaged, delete "
-        "that folder and run again: training goes on from the one before, or from the start."
+        f"{folder or 'that folder'} and run again: training goes on from the one before, or from "
+        "the start."
     )
 
 

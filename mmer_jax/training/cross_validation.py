@@ -1,5 +1,6 @@
 """Folds of a run, one after another: finished ones are read, the others are run."""
 
+import contextlib
 import os
 import re
 
@@ -38,7 +39,8 @@ def run(config, workdir: str, on_fold=None) -> tuple[list[FoldResult], bool]:
       The results, and whether there was anything left to compute.
 
     Raises:
-      UserError: a fold can't be run, or only with another input than those that are finished.
+      UserError: a fold can't be run, or only with another input than those that are finished, or
+        another process runs it.
     """
     results, trainer = [], None
     for one, folder in _by_seed(config, workdir):
@@ -46,18 +48,31 @@ def run(config, workdir: str, on_fold=None) -> tuple[list[FoldResult], bool]:
             runs.open_workdir(folder, one)
         for number, fold in _folds(one, folder).items():
             place = os.path.join(folder, f"fold{number}")
-            result = _read_finished(place, one)
-            if result is None:
-                trainer = trainer or make_trainer(one, *_stored_alphabet(workdir))
-                trainer.start_from(configuration.of_fold(one, number))
-                _check_input(trainer, workdir)
-                result = run_fold(trainer, fold, place, workdir)
-                runs.write_result(result, place)
-            checkpoint.clean_up(place, one)
+            with _alone(place):
+                result = _read_finished(place, one)
+                if result is None:
+                    trainer = trainer or make_trainer(one, *_stored_alphabet(workdir))
+                    trainer.start_from(configuration.of_fold(one, number))
+                    _check_input(trainer, workdir)
+                    result = run_fold(trainer, fold, place, workdir)
+                    runs.write_result(result, place)
+                checkpoint.clean_up(place, one)
             results.append(result)
             if on_fold:
                 on_fold(result)
     return results, trainer is not None
+
+
+def _alone(place):
+    """Keeps other runs out of a fold's folder; the first process of one does it for all."""
+    if files.is_remote(place) or not processes.is_first():
+        return contextlib.nullcontext()
+    folder, name = os.path.split(place)
+    return files.lock(
+        os.path.join(folder, f".{name}.lock"),
+        f"Another process is training {name} in {folder}. Wait for it and run the same command "
+        "again, name other folds, or another --workdir.",
+    )
 
 
 def _by_seed(config, workdir):

@@ -67,7 +67,7 @@ class MetricsWriter:
         return "".join(kept)
 
     def write(self, step: int, scalars: dict) -> None:
-        """Appends a line; on disk at once, so that a killed run keeps it."""
+        """Appends a line; written at once, to both, so that a killed run keeps it."""
         if self._events is None:
             return
         scalars = {name: float(value) for name, value in scalars.items()}
@@ -77,6 +77,7 @@ class MetricsWriter:
             self._file.write(line)
             self._file.flush()
         self._events.write_scalars(step, scalars)
+        self._events.flush()
 
     def close(self) -> None:
         """Writes what waits, and closes the files."""

@@ -1,4 +1,4 @@
-"""Frozen encoders computed once: the answers of before, and a pass that a kill can't spoil."""
+"""Frozen encoders computed once: the answers of before."""
 
 import pathlib
 
@@ -8,13 +8,12 @@ import pytest
 
 from mmer_jax import configuration, main, runs
 from mmer_jax.data import loader
-from mmer_jax.data.features import STATES, Store
+from mmer_jax.data.features import Store
 from mmer_jax.errors import UserError
 from mmer_jax.reporting import ablation
 from mmer_jax.training import cross_validation, evaluation, features, sharding
 from mmer_jax.training.optimizer import merge
 from mmer_jax.training.trainer import Trainer
-from tests import harness
 
 FROZEN = ("audio_encoder/.*", "text_encoder/.*")
 
@@ -50,12 +49,6 @@ def uncached(config):
 def audio_only(config):
     configuration.audio_only(config)
     return config
-
-
-def stored(folder):
-    """Bytes of each file of states below a folder, by modality."""
-    found = pathlib.Path(folder).rglob(STATES)
-    return {path.parent.name.partition("-")[0]: path.read_bytes() for path in found}
 
 
 WHISPER = {"audio__layers": "weighted", "audio__window": "30s", "model__pooling": "statistics"}
@@ -134,32 +127,6 @@ def test_a_run_with_the_cache_ends_as_one_without(make, tmp_path, capsys):
         np.testing.assert_allclose(list(a.probabilities), list(b.probabilities), atol=2e-2)
     evaluate.run(str(tmp_path / "cached"), "none")
     assert "features" not in capsys.readouterr().out
-
-
-@pytest.mark.slow
-def test_a_killed_pass_goes_on_to_the_same_bytes(make, prepared, tmp_path):
-    """The first of two passes is killed, then the second: no state is computed again."""
-    config = make(train__epochs=0)
-    main.run(config, str(tmp_path / "whole"))
-    whole = stored(config.data.dir)
-    assert whole.keys() == {"audio", "text"}
-    config.data.dir = str(linked(prepared, tmp_path / "killed"))
-    runs.open_workdir(str(tmp_path / "run"), config)
-    file = harness.config_file(tmp_path / "config.py", tmp_path / "run")
-    arguments = ["main", f"--config={file}", f"--workdir={tmp_path / 'run'}"]
-    append = "mmer_jax.data.features", "Store.append"
-    part = {}
-    for count in (4, len(whole["audio"]) and 12):
-        killed = harness.command(*arguments, kill=(*append, count))
-        assert killed.returncode == -9, killed.stderr
-        found = stored(config.data.dir)
-        for name, values in part.items():
-            assert found[name].startswith(values)
-        part = found
-    assert part != whole
-    done = harness.command(*arguments)
-    assert done.returncode == 0, done.stderr
-    assert stored(config.data.dir) == whole
 
 
 @pytest.mark.parametrize(
