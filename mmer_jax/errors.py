@@ -13,7 +13,7 @@ _REFUSALS = {
                  errno.EMFILE, errno.EIO)
 }  # fmt: skip
 
-# As XLA, C++ and Python's threads say it.
+# As XLA, C++, Python's threads and the loader of libraries say it.
 _NO_MEMORY = re.compile(r"RESOURCE_EXHAUSTED: Out of memory|std::bad_alloc|can't start new thread")
 _LESS_MEMORY = (
     "End what else uses it, or ask for less: smaller batches (--batch-size, "
