@@ -131,6 +131,7 @@ setup(
             *NOTEBOOKS,
             "dill>=0.3",  # for tensorflow_datasets.testing
             "filelock>=3",
+            "hypothesis>=6.130",
             "pytest>=8",
             "pytest-xdist>=3.6",
             "ruff>=0.11",

@@ -20,31 +20,6 @@ from mmer_jax.errors import UserError
 KEPT_MINUTES = 10  # of uploaded recordings
 WAITING = 16  # questions in the queue
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
-# A page of Gradio asks for fonts and scripts of other hosts: the browser itself refuses.
-HEADERS = {
-    "content-security-policy": "default-src 'self'; script-src 'self' 'unsafe-inline' "
-    "'unsafe-eval'; style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; "
-    "media-src 'self' data: blob:; font-src 'self' data:; connect-src 'self' data: blob:; "
-    "worker-src 'self' blob:; object-src 'none'; base-uri 'self'; form-action 'self'; "
-    "frame-ancestors 'none'",
-    "x-content-type-options": "nosniff",
-    "referrer-policy": "no-referrer",
-}
-
-
-def secured(app):
-    """ASGI middleware that adds `HEADERS` to every response."""
-
-    async def call(scope, receive, send):
-        async def send_with_headers(message):
-            if message["type"] == "http.response.start":
-                added = [(k.encode(), v.encode()) for k, v in HEADERS.items()]
-                message = message | {"headers": [*message.get("headers", []), *added]}
-            await send(message)
-
-        await app(scope, receive, send_with_headers)
-
-    return call
 
 
 def build(gradio, predictor, examples=(), max_mb: float = 25.0):
@@ -255,9 +230,12 @@ def launch(gradio, blocks, host: str, port: int, max_mb: float) -> None:
     from starlette.middleware import Middleware
     from starlette.middleware.trustedhost import TrustedHostMiddleware
 
+    from mmer_jax.inference import app_security
     from mmer_jax.reporting import report
 
-    middleware = [Middleware(secured)]
+    middleware = [
+        Middleware(app_security.secured), Middleware(app_security.bounded, int(max_mb * 2**20)),
+    ]  # fmt: skip
     if host in LOOPBACK:
         # Another site's page must not reach it under a name of its own (DNS rebinding).
         names = [*LOOPBACK, "[::1]"]

@@ -9,11 +9,12 @@ import os
 import pathlib
 import re
 import sys
+import traceback
 
 import ml_collections
 
 from mmer_jax import cli, configuration, files
-from mmer_jax.errors import UserError
+from mmer_jax.errors import UserError, first_line
 
 HELP = "a config by its name ({}) or a file, and a variant behind a colon: demo:audio_only"
 _TRUTHS = {"true": True, "t": True, "1": True, "false": False, "f": False, "0": False}
@@ -89,12 +90,24 @@ def load(name: str) -> ml_collections.ConfigDict:
             raise UserError(f"The config {name} needs a {needs[0].name} behind a colon.")
         if colon and not takes:
             raise UserError(f"The config {name} has no variants; found {variant!r} behind a colon.")
-        return module.get_config(*[variant] * bool(colon))
-    except (AttributeError, KeyError, SyntaxError, TypeError, ValueError) as e:
+        config = module.get_config(*[variant] * bool(colon))
+        if not isinstance(config, ml_collections.ConfigDict):
+            raise TypeError(f"get_config gives a {type(config).__name__}")
+        return config
+    except UserError:
+        raise
+    except Exception as e:  # of the user's code, whatever it is
         raise UserError(
-            f"The config {path} can't be made ({type(e).__name__}: {e}). Expected a function "
-            "get_config that takes the variant, if there is one, and gives a config."
+            f"The config {path} can't be made ({type(e).__name__}: {first_line(e)}"
+            f"{_line_of(e, path)}). Expected a function get_config that takes the variant, if "
+            "there is one, and gives a config: that of configuration.default(), changed."
         ) from e
+
+
+def _line_of(error, path):
+    """Where in a file an error comes from, in words; "" where nobody knows."""
+    lines = [f.lineno for f in traceback.extract_tb(error.__traceback__) if f.filename == path]
+    return f", line {lines[-1]}" if lines else ""
 
 
 def _split(argv):
@@ -121,9 +134,10 @@ def _set(config, option, texts):
     default = configuration.flat(configuration.default())[option]
     try:
         values = [_value(text, default) for text in texts]
-    except (KeyError, SyntaxError, ValueError):
+    except (KeyError, SyntaxError, TypeError, ValueError, AttributeError, RecursionError,
+            MemoryError):  # fmt: skip
         raise UserError(
-            f"config.{option} is {texts[-1]!r}; expected {_EXPECTED[type(default)]}."
+            f"config.{option} is {texts[-1]!r:.200}; expected {_EXPECTED[type(default)]}."
         ) from None
     *groups, last = option.split(".")
     group = functools.reduce(getattr, groups, config)

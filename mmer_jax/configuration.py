@@ -17,6 +17,7 @@ from mmer_jax.errors import UserError
 from mmer_jax.losses import LOSSES
 from mmer_jax.metrics import METRICS
 from mmer_jax.models import encoders
+from mmer_jax.plain import is_kind
 
 MODALITIES = ("audio", "text")
 CONVOLUTIONS = "audio_encoder/feature_extractor"  # of the wav2vec2 family, on the waveform
@@ -59,6 +60,7 @@ CHOICES = {
 } | {f"losses.{k}.{o}": v for k, loss in LOSSES.items() for o, v in loss.choices.items()}
 # Lowest and highest value of each option that has them.
 RANGES = {
+    "seed": (0, 2**32 - 1),
     "fold_count": (2, 1000),
     "heldout_fraction": (0.01, 0.5),
     "data.max_seconds": (0.1, 60.0),
@@ -76,7 +78,18 @@ RANGES = {
     "audio.mask_feature_prob": (0.0, 1.0),
     "audio.mask_feature_length": (1, 1000),
     "text.max_tokens": (4, 512),
+    "audio.conv_channels": (1, 65536),
+    "model.width": (1, 65536),
+    "model.heads": (1, 1024),
+    "model.ffn": (1, 10**6),
+    "model.dropout": (0.0, 0.99),
+    "optimizer.learning_rate": (0.0, 100.0),
     "optimizer.warmup": (0.0, 1.0),
+    "optimizer.weight_decay": (0.0, 1000.0),
+    "optimizer.b1": (0.0, 0.999999),
+    "optimizer.b2": (0.0, 0.99999999),
+    "optimizer.eps": (0.0, 1.0),
+    "optimizer.clip_norm": (0.0, 1e6),
     "losses.memory.size": (0, 10**6),
     "losses.memory.start": (0.0, 1.0),
     "train.epochs": (0, 100000),
@@ -90,6 +103,20 @@ RANGES = {
     "mesh.fsdp": (1, 65536),
     "mesh.model": (1, 65536),
 } | {f"losses.{name}.weight": (0.0, 1000.0) for name in LOSSES}
+RANGES |= {f"losses.{k}.temperature": (0.001, 1000.0) for k, loss in LOSSES.items()
+           if "temperature" in loss.options}  # fmt: skip
+_SIZES = {"width": (1, 65536), "layers": (1, 1000), "heads": (1, 1024), "ffn": (1, 10**6),
+          "dropout": (0.0, 0.99)}  # fmt: skip
+RANGES |= {f"{part}.size.{k}": v for part in MODALITIES for k, v in _SIZES.items()}
+# Kinds of values: in words, and of options whose default does not say it all.
+_KINDS = {bool: "True or False", int: "a whole number", float: "a number", str: "a text",
+          tuple: "a tuple", list[int]: "a tuple of whole numbers", list[str]: "a tuple of texts",
+          dict[str, str]: "a dictionary of texts"}  # fmt: skip
+_ENTRIES = {
+    **dict.fromkeys(("seeds", "folds"), list[int]), "data.label_map": dict[str, str],
+    **dict.fromkeys(("data.corpora", "data.labels", "model.modalities", "optimizer.frozen"),
+                    list[str]),
+}  # fmt: skip
 # Options that came after the first fingerprints, and the value that changes nothing.
 _LATER = {
     "train.ctc_texts": 0.0,
@@ -288,7 +315,22 @@ def validate(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
     Raises:
       UserError: an option outside its choices or its range; names the option and the choices.
     """
-    values, known = flat(config), flat(default()).keys()
+    try:
+        values, known = flat(config), flat(default())
+    except TypeError as e:  # a ConfigDict can't be gone through then
+        raise UserError("A name of an option in the config is no text; see --help for all.") from e
+    # A file may add a key to a ConfigDict, and nothing would read it; or it may begin with none.
+    for path in values.keys() - known.keys():
+        raise unknown(path)
+    if lacking := sorted(known.keys() - values.keys()):
+        raise UserError(
+            f"The config lacks config.{lacking[0]} and {len(lacking) - 1} other options. Begin "
+            "with configuration.default() and change that."
+        )
+    for path, value in values.items():
+        kind = _ENTRIES.get(path, type(known[path]))
+        if not is_kind(value, list if kind is tuple else kind):
+            raise UserError(f"config.{path} is {value!r:.200}; expected {_KINDS[kind]}.")
     for path, (_, renamed) in _RENAMED.items():
         if values.get(path) in renamed:
             values[path] = renamed[values[path]]
@@ -299,13 +341,10 @@ def validate(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
     if len(corpora) == 1:
         config.data.corpora = ()
     values |= {f"data.{name}": config.data[name] for name in ("corpora", "dataset")}
-    # A file may add a key to a ConfigDict, and nothing would read it.
-    for path in values.keys() - known:
-        raise unknown(path)
     for path, choices in CHOICES.items():
         if values[path] not in choices:
             listed = ", ".join(map(str, choices))
-            raise UserError(f"config.{path} is {values[path]!r}; the choices are: {listed}.")
+            raise UserError(f"config.{path} is {values[path]!r:.200}; the choices are: {listed}.")
     for path, (low, high) in RANGES.items():
         if not low <= values[path] <= high:
             raise UserError(f"config.{path} is {values[path]}; expected {low} to {high}.")
@@ -324,7 +363,7 @@ def unknown(option: str) -> UserError:
     meant = (
         f". Is config.{' or config.'.join(near[:3])} meant?" if near else "; see --help for all."
     )
-    return UserError(f"There is no option config.{option}{meant}")
+    return UserError(f"There is no option config.{option:.200}{meant}")
 
 
 def _clashes(c):
@@ -336,24 +375,31 @@ def _clashes(c):
             f"config.model.width is {c.model.width}, which config.model.heads ({c.model.heads}) "
             "does not divide; change one of them."
         )
+    for name in modalities:
+        size = c[name].size
+        if not c[name].pretrained and size.width % size.heads:
+            yield (
+                f"config.{name}.size.width is {size.width}, which config.{name}.size.heads "
+                f"({size.heads}) does not divide; change one of them."
+            )
     if "text" in modalities and not text.pretrained and not text.tokenizer:
         yield (
             "config.text.tokenizer is empty and there is no config.text.pretrained to bring one. "
             "Name a Hugging Face tokenizer: a hub name or a folder."
         )
-    if not re.fullmatch(r"last|weighted|all|[0-9]+", c.audio.layers):
+    if not re.fullmatch(r"last|weighted|all|[0-9]{1,4}", c.audio.layers):
         yield (
-            f"config.audio.layers is {c.audio.layers!r}; expected last, weighted, all or a layer's "
-            'number as text, for example "3".'
+            f"config.audio.layers is {c.audio.layers!r:.100}; expected last, weighted, all or a "
+            'layer\'s number as text, for example "3".'
         )
     if not re.fullmatch(r"[\w-]*", c.audio.adapter):
         yield (
-            f"config.audio.adapter is {c.audio.adapter!r}; expected a language as in the name of "
-            "the checkpoint's file, for example eng of adapter.eng.safetensors, or none."
+            f"config.audio.adapter is {c.audio.adapter!r:.100}; expected a language as in the name "
+            "of the checkpoint's file, for example eng of adapter.eng.safetensors, or none."
         )
     if c.audio.adapter and "audio" in modalities and not c.audio.pretrained:
         yield (
-            f"config.audio.adapter is {c.audio.adapter!r}, and an encoder from scratch has no "
+            f"config.audio.adapter is {c.audio.adapter!r:.100}, and an encoder from scratch has no "
             "adapters. Name a checkpoint that has them in config.audio.pretrained."
         )
     if c.audio.ctc_head and "audio" in modalities:
@@ -371,21 +417,21 @@ def _clashes(c):
         yield from _uncacheable(c)
     if _repeats(numbers) or not all(isinstance(f, int) and f >= 1 for f in numbers):
         yield (
-            f"config.folds is {numbers!r}; expected different whole numbers from 1, for example "
-            "--config.folds='(5,)', or () for all."
+            f"config.folds is {numbers!r:.200}; expected different whole numbers from 1, for "
+            "example --config.folds='(5,)', or () for all."
         )
     if _repeats(c.data.corpora):
-        yield f"config.data.corpora is {tuple(c.data.corpora)!r}; expected each dataset once."
+        yield f"config.data.corpora is {tuple(c.data.corpora)!r:.200}; expected each dataset once."
     if c.protocol == "corpus" and not c.data.corpora:
         yield (
             "config.protocol=corpus leaves one of several corpora out, and there is one, "
             f"{c.data.dataset}. Name all by config.data.corpora, or use another protocol."
         )
     if _repeats(c.data.labels):
-        yield f"config.data.labels is {tuple(c.data.labels)!r}; expected each label once."
+        yield f"config.data.labels is {tuple(c.data.labels)!r:.200}; expected each label once."
     if _repeats(seeds) or not all(isinstance(s, int) and s >= 0 for s in seeds):
         yield (
-            f"config.seeds is {seeds!r}; expected different whole numbers from 0, for example "
+            f"config.seeds is {seeds!r:.200}; expected different whole numbers from 0, for example "
             "--config.seeds='(0, 1, 2)'."
         )
     if c.refit and c.selection == "original":
@@ -513,7 +559,7 @@ def _unreadable(optimizer):
             re.compile(pattern)
             if not 0.0 <= float(factor) <= 1000.0:
                 return f"{factor} is no factor"
-    except (TypeError, ValueError, re.error) as e:
+    except (TypeError, ValueError, re.error, OverflowError, RecursionError) as e:
         return str(e)
 
 
@@ -539,13 +585,20 @@ def from_json(plain: dict) -> ml_collections.ConfigDict:
       UserError: an option that isn't there any more, or a value that can't be run.
     """
     config = default().lock()  # else it would take a key that it lacks
-    for path, value in _renamed(flat(plain)).items():
+    try:
+        values = _renamed(flat(plain))
+    except (AttributeError, TypeError, ValueError) as e:
+        raise UserError(
+            f"config.json holds no options ({e}): it is damaged, or another program's. Copy it "
+            "again."
+        ) from e
+    for path, value in values.items():
         try:
             config.update_from_flattened_dict({path: value})
-        except (AttributeError, LookupError, TypeError, ValueError) as e:
+        except (AttributeError, LookupError, TypeError, ValueError, OverflowError) as e:
             raise UserError(
-                f"config.json has {path}={value!r}, which this version of mmer_jax does not know. "
-                "Use the version that the run was made with."
+                f"config.json has {path:.200}={value!r:.200}, which this version of mmer_jax does "
+                "not know. Use the version that the run was made with."
             ) from e
     return validate(config.unlock())
 
@@ -554,7 +607,7 @@ def flat(tree) -> dict[str, object]:
     """Options by path, `{"train.epochs": 30, ...}`, of a config or its JSON values."""
     found = {}
     for key, value in tree.items():
-        if key == "label_map":  # an option whose keys are the user's own
+        if key == "label_map" and hasattr(value, "items"):  # its keys are the user's own
             found[key] = dict(value)
         elif hasattr(value, "items"):
             found |= {f"{key}.{name}": inner for name, inner in flat(value).items()}
@@ -611,12 +664,12 @@ def fingerprint(config: ml_collections.ConfigDict) -> str:
 def _renamed(options):
     """Options by path, what has an old name under its new one, without those that are gone."""
     options = {path: value for path, value in options.items() if path not in _GONE}
-    if "data.dataset" in options:
+    if isinstance(options.get("data.dataset"), str):
         options["data.dataset"] = whole_name(options["data.dataset"])
     for old, (new, values) in _RENAMED.items():
         if old in options:
             value = options.pop(old)
-            options.setdefault(new, values.get(value, value))
+            options.setdefault(new, values.get(value, value) if isinstance(value, str) else value)
     return options
 
 

@@ -108,7 +108,7 @@ def _of_hub():
 
 def _kind(folder):
     """Modality and model type of the encoder in a folder; "" where there is none of ours."""
-    with contextlib.suppress(OSError, ValueError, AttributeError):
+    with contextlib.suppress(OSError, ValueError, AttributeError, TypeError, RecursionError):
         with open(os.path.join(folder, "config.json"), encoding="utf-8") as f:
             model_type = json.load(f).get("model_type")
         weights = [

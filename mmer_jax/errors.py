@@ -13,8 +13,12 @@ _REFUSALS = {
                  errno.EMFILE, errno.EIO)
 }  # fmt: skip
 
+_LONGEST = 6000  # characters of a message
+
 # As XLA, C++, Python's threads and the loader of libraries say it.
-_NO_MEMORY = re.compile(r"RESOURCE_EXHAUSTED: Out of memory|std::bad_alloc|can't start new thread")
+_NO_MEMORY = re.compile(
+    r"RESOURCE_EXHAUSTED: Out of memory|std::bad_alloc|can't start new thread|failed to map segment"
+)
 _LESS_MEMORY = (
     "End what else uses it, or ask for less: smaller batches (--batch-size, "
     "--config.train.chunk_size), shorter recordings (--config.data.max_seconds)."
@@ -43,8 +47,13 @@ class UserError(Exception):
     """A mistake or a missing thing that the user can mend.
 
     The message says what was found, what was expected and what to do. Command lines print it and
-    exit with 1; in a notebook it is an ordinary exception.
+    exit with 1; in a notebook it is an ordinary exception. Of one that is far too long, as what was
+    found may be, the middle is left out.
     """
+
+    def __init__(self, message=""):
+        text = str(message)
+        super().__init__(text if len(text) <= _LONGEST else f"{text[:3000]} [...] {text[-2000:]}")
 
 
 class NotWritten(UserError):

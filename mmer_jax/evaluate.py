@@ -149,7 +149,7 @@ def _label_map(text):
         value = ast.literal_eval(text)
         if isinstance(value, dict) and all(isinstance(x, str) for kv in value.items() for x in kv):
             return value
-    except (SyntaxError, ValueError):
+    except (SyntaxError, TypeError, ValueError, RecursionError, MemoryError):
         pass
     raise argparse.ArgumentTypeError(
         f'{text!r} is no map of labels to classes; expected, in quotes, {{"exc": "hap"}}'

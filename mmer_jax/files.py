@@ -40,8 +40,20 @@ def exists(path: str) -> bool:
     return epath.Path(path).exists()
 
 
+def check_regular(path: str) -> None:
+    """Raises UserError for a device, a pipe or a socket, which may never end."""
+    if not is_remote(path) and os.path.exists(path) and not os.path.isfile(path):
+        if not os.path.isdir(path):
+            raise UserError(f"{path} is a device or a pipe; expected a file.")
+
+
 def read_text(path: str) -> str:
-    """A text file's content."""
+    """A text file's content.
+
+    Raises:
+      UserError: it is no file, see `check_regular`.
+    """
+    check_regular(path)
     return epath.Path(path).read_bytes().decode("utf-8")  # whatever the system's encoding is
 
 

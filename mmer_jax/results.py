@@ -5,6 +5,7 @@ import functools
 
 import numpy as np
 
+from mmer_jax import plain
 from mmer_jax.metrics import classification, reliability
 
 # What is held out of training for the choice of the epoch, in words; see `folds.Split.heldout`.
@@ -119,6 +120,9 @@ class FoldResult:
         Args:
           stored: content of the file.
           config: of the run.
+
+        Raises:
+          AttributeError, KeyError, TypeError, ValueError: it is no such content.
         """
         values = {
             "dataset_version": "not recorded", "normalized": None, "pretrained": {},
@@ -136,7 +140,23 @@ class FoldResult:
         values["predictions"] = [
             _known(PredictionRow, usual | row | untrained) for row in stored["predictions"]
         ]
-        return _known(cls, values)
+        result = _known(cls, values)
+        result.check()
+        return result
+
+    def check(self) -> None:
+        """Raises ValueError where it contradicts itself, as a damaged file may."""
+        plain.check(self)
+        names = set(self.label_names)
+        if len(names) < max(2, len(self.label_names)):
+            raise ValueError(f"label_names is {self.label_names!r:.80}")
+        if self.temperature is not None and self.temperature <= 0:
+            raise ValueError(f"temperature is {self.temperature}")
+        for row in self.predictions:
+            plain.check(row)
+            sizes = {len(row.logits), len(row.probabilities)}
+            if not {row.label, row.prediction} <= names or sizes != {len(self.label_names)}:
+                raise ValueError(f"the prediction for {row.utterance} is of other classes")
 
     def to_json(self) -> dict:
         """The content of result.json."""
@@ -229,8 +249,16 @@ class RunResult:
 
     @classmethod
     def from_json(cls, stored: dict) -> "RunResult":
-        """The result in a results.json of any version."""
-        return cls(**{f.name: stored.get(f.name) for f in dataclasses.fields(cls)})
+        """The result in a results.json of any version.
+
+        Raises:
+          ValueError: a field is of another kind.
+        """
+        values = {f.name: stored.get(f.name) for f in dataclasses.fields(cls)}
+        for field in dataclasses.fields(cls):
+            if not plain.is_kind(values[field.name], field.type | None):
+                raise ValueError(f"{field.name} is {values[field.name]!r:.80}")
+        return cls(**values)
 
     def to_json(self) -> dict:
         """The content of results.json."""

@@ -10,9 +10,10 @@ import os
 import re
 
 import ml_collections
+from absl import logging
 from etils import epath
 
-from mmer_jax import configuration, files, processes
+from mmer_jax import configuration, files, plain, processes
 from mmer_jax.data.folds import of_dataset
 from mmer_jax.errors import UserError
 from mmer_jax.results import FoldResult, PredictionRow, RunResult
@@ -100,8 +101,8 @@ def read(workdir: str) -> Run:
         config=config,
         folds=folds,
         missing=_missing(config, folds),
-        summary=RunResult.from_json(_json(summary)) if files.exists(summary) else None,
-        table=files.read_text(table) if files.exists(table) else "",
+        summary=read_summary(workdir) if files.exists(summary) else None,
+        table=_text(table) if files.exists(table) else "",
     )
 
 
@@ -136,18 +137,32 @@ def read_evaluated(folder: str, run: Run) -> list[FoldResult]:
     """
     path, by_key = os.path.join(folder, PREDICTIONS), {}
     try:
-        for row in csv.DictReader(io.StringIO(files.read_text(path), newline="")):
+        for row in csv.DictReader(io.StringIO(files.read_text(path), newline=""), strict=True):
             by_key.setdefault((int(row["seed"]), int(row["fold"])), []).append(row)
-        return [
-            _evaluated(fold.result, by_key[fold.result.key])
+        found = [
+            _evaluated(fold.result, by_key.pop(fold.result.key))
             for fold in run.folds
             if fold.result.key in by_key
         ]
-    except (KeyError, TypeError, ValueError) as e:
+        if by_key:
+            raise ValueError(f"the run has no fold {next(iter(by_key))[1]} of that seed")
+        _check_counts(folder, found)
+        return found
+    except (AttributeError, KeyError, TypeError, ValueError, csv.Error) as e:
         raise UserError(
             f"{path} is damaged ({type(e).__name__}: {e}). Write it again: `python -m "
             f"mmer_jax.evaluate {run.workdir} ...` with the options that it was made with."
         ) from e
+
+
+def _check_counts(folder, results):
+    """Raises ValueError where the summary beside the predictions counts others: rows are lost."""
+    if files.exists(os.path.join(folder, SUMMARY)):
+        folds = read_summary(folder).folds
+        counted = {(f["seed"], f["fold"]): f["counts"]["test"] for f in folds if "counts" in f}
+        there = {result.key: result.counts["test"] for result in results}
+        if counted and counted != there:
+            raise ValueError(f"{sum(there.values())} rows, {sum(counted.values())} by {SUMMARY}")
 
 
 def _evaluated(result, rows):
@@ -156,20 +171,26 @@ def _evaluated(result, rows):
     predictions = []
     for row in rows:
         p = [float(row[f"p_{name}"]) for name in names]
-        if not {row["label"], row["prediction"]} <= set(names):
-            raise ValueError("a class that is none of the run's")
+        if not {row["label"], row["prediction"]} <= set(names) or None in row:
+            raise ValueError("a class that is none of the run's, or a cell too many")
+        if not all(0 <= x <= 1 for x in p) or abs(sum(p) - 1) > 1e-4:
+            raise ValueError(f"probabilities {p}")
+        if p[names.index(row["prediction"])] < max(p) - 1e-5:  # they have six digits
+            raise ValueError(f"{row['prediction']} is not the most probable class of {p}")
         predictions.append(PredictionRow(
             **{k: row[k] for k in ("utterance", "speaker", "dialog", "label", "prediction")},
             session=int(row["session"]) if row["session"].isdecimal() else row["session"],
             probabilities=p,
             logits=[math.log(max(x, 1e-6)) for x in p],  # they were written with six digits
-            seen=bool(int(row["seen"])) if row["seen"] else None,
+            seen={"0": False, "1": True, "": None}[row["seen"]],
             recognized=row["recognized"] if has_ctc else None,
             transcript=said.get(row["utterance"], ""),
             corpus=row.get("corpus", ""),
         ))  # fmt: skip
     counts = result.counts | {"test": len(predictions)}
-    return dataclasses.replace(result, predictions=predictions, counts=counts, temperature=None)
+    found = dataclasses.replace(result, predictions=predictions, counts=counts, temperature=None)
+    found.check()
+    return found
 
 
 def finished_folds(workdir: str) -> tuple[FoldRun, ...]:
@@ -207,7 +228,29 @@ def read_result(folder: str, config) -> FoldResult:
     Raises:
       UserError: it is missing or damaged.
     """
-    return FoldResult.from_json(_json(os.path.join(folder, RESULT)), config)
+    path = os.path.join(folder, RESULT)
+    try:
+        return FoldResult.from_json(_json(path), config)
+    except (AttributeError, KeyError, TypeError, ValueError) as e:
+        raise UserError(
+            f"{path} is damaged ({type(e).__name__}: {e}). Copy it again; or delete it and run "
+            "`python -m mmer_jax.main` again with the same options and --workdir."
+        ) from e
+
+
+def read_summary(folder: str) -> RunResult:
+    """The results.json in a workdir, or in a folder that `mmer_jax.evaluate` wrote.
+
+    Raises:
+      UserError: it is missing or damaged.
+    """
+    path = os.path.join(folder, SUMMARY)
+    try:
+        return RunResult.from_json(_json(path))
+    except ValueError as e:
+        raise UserError(
+            f"{path} is damaged ({e}). Delete it and run the command that wrote it again."
+        ) from e
 
 
 def write_result(result: FoldResult, folder: str) -> None:
@@ -325,6 +368,12 @@ def _check_same(before, content, workdir):
             f"The workdir {workdir} holds a run with other options:\n{lines}\n"
             "Name another --workdir, or delete that one to start anew."
         )
+    named = {name: before.get(name, []) for name in ("folds", "seeds")}  # no difference counts
+    if wrong := plain.faults(named, dict.fromkeys(named, list[int])):
+        raise UserError(
+            f"The {CONFIG} in {workdir} has {wrong[0]}={named[wrong[0]]!r:.80}: it is damaged. "
+            "Copy the run again, or name another --workdir."
+        )
 
 
 def _of_all_calls(before, config, name, either):
@@ -356,15 +405,24 @@ def _config(folder):
 
 
 def _json(path):
+    """The object in a JSON file."""
     if not files.exists(path):
         raise UserError(f"{path} is missing. Copy the run's whole folder.")
+    again = (
+        "Delete it and run `python -m mmer_jax.main` again with the same options and --workdir; it "
+        "writes what is missing."
+    )
+    value = plain.read(path, again)
+    if not isinstance(value, dict):
+        raise UserError(f"{path} holds no table of values. {again}")
+    return value
+
+
+def _text(path):
     try:
-        return json.loads(files.read_text(path))
-    except ValueError as e:
-        raise UserError(
-            f"{path} is not JSON ({e}). Delete it and run `python -m mmer_jax.main` again with the "
-            "same options and --workdir; it writes what is missing."
-        ) from e
+        return files.read_text(path)
+    except UnicodeDecodeError as e:
+        raise UserError(f"{path} is no text in UTF-8 ({e}): it is damaged. Delete it.") from e
 
 
 def series(lines: list[dict], key: str) -> tuple[list, list] | None:
@@ -376,10 +434,16 @@ def series(lines: list[dict], key: str) -> tuple[list, list] | None:
 def metrics(folder: str) -> list[dict]:
     """The whole lines of a folder's metrics.jsonl, each with its `step`; [] where there is none."""
     path = os.path.join(folder, METRICS)
-    lines = []
-    for text in files.read_text(path).splitlines() if files.exists(path) else ():
+    lines, damaged = [], 0
+    for text in _text(path).splitlines() if files.exists(path) else ():
         with contextlib.suppress(ValueError):  # a run that was killed may have left half of one
-            lines.append(json.loads(text))
+            line = plain.parse(text)
+            if isinstance(line, dict) and plain.is_kind(line.get("step"), int):
+                lines.append(line)
+                continue
+        damaged += 1
+    if damaged:
+        logging.warning("%s: %d damaged lines are passed over.", path, damaged)
     return lines
 
 

@@ -18,6 +18,7 @@ import subprocess
 import sys
 
 import filelock
+import hypothesis
 import pytest
 from absl import flags
 
@@ -40,9 +41,25 @@ LONGEST = (
 
 
 def pytest_addoption(parser):
-    parser.addoption(
-        "--points", type=int, default=3, help="points of each writer in test_faults.py"
-    )
+    about = "points of each writer in test_faults.py, or damaged inputs of each kind in inputs/"
+    parser.addoption("--points", type=int, default=3, help=f"{about} (3 and 30), and a table")
+
+
+def pytest_configure(config):
+    """The same inputs for everybody; others with `--hypothesis-seed=N`."""
+    points = config.getoption("--points")
+    hypothesis.settings.register_profile(
+        "here", database=None, deadline=None, max_examples=30 if points == 3 else points,
+        derandomize=config.getoption("--hypothesis-seed") is None,
+        suppress_health_check=list(hypothesis.HealthCheck),
+    )  # fmt: skip
+    hypothesis.settings.load_profile("here")
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    guard = sys.modules.get("tests.inputs.guard")
+    if guard and config.getoption("--points") != 3:
+        terminalreporter.write_line("\n".join(guard.table()))
 
 
 def pytest_collection_modifyitems(items):

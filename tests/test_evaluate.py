@@ -83,7 +83,7 @@ def test_calibrated_figures_use_the_temperature_of_the_text_that_was_read(run):
 
 def test_a_result_of_an_earlier_version_is_scaled_only_where_it_was_fitted():
     config = configuration.default()
-    before = fold_result(["ang"], [row("ang", "ang")], temperature=1.5).to_json()
+    before = fold_result(["ang", "hap"], [row("ang", "ang")], temperature=1.5).to_json()
     for name in ("text_sources", "dataset_version", "normalized", "pretrained"):
         del before[name]
     del before["predictions"][0]["seen"]

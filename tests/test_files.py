@@ -49,7 +49,7 @@ def test_a_workdir_in_a_bucket(bucket):
     config.data.dir = "gs://b/data"  # where nothing is: a finished run is read without its dataset
     runs.open_workdir("gs://b/run", config)
     runs.open_workdir("gs://b/run", config)  # found again, and the same
-    stored = fold_result(["ang"], [row("ang", "ang")], fold=3)
+    stored = fold_result(["ang", "hap"], [row("ang", "ang")], fold=3)
     runs.write_result(stored, "gs://b/run/fold3")
     config.folds = (3,)
     assert cross_validation.run(config, "gs://b/run") == ([stored], False)

@@ -12,7 +12,7 @@ ROOT = pathlib.Path(mmer_jax.__file__).parent
 # Each knows itself and those before it. The registries are plain data: the configuration's options
 # derive from them. A new module or folder takes its place here.
 ORDER = (
-    "errors", "files", "losses.__init__", "metrics.__init__", "models.encoders.__init__",
+    "errors", "files", "plain", "losses.__init__", "metrics.__init__", "models.encoders.__init__",
     "configuration", "options", "processes", "cli", "config_file", "data", "ops", "models",
     "losses", "metrics", "results", "runs", "demo", "convert", "augmentation", "training",
     "reporting", "inference", "__init__", "predict", "transcribe", "augment", "evaluate",

@@ -11,6 +11,7 @@ import soundfile
 from .files import ReleaseError, listing
 
 SAMPLE_RATE = 16_000
+_LONGEST = 3600  # seconds; the release's longest has 34
 _AGAIN = "unpack or generate it again"
 
 
@@ -30,10 +31,24 @@ def _read_wav(data: bytes) -> tuple[tuple[int, int, int], int, np.ndarray | None
         start = f"{len(data)} bytes that begin with {data[:4]!r}, {str(error) or 'cut short'}"
         raise WavError(start, "a RIFF/WAVE file of 16-bit PCM") from error
     form = 8 * wav.getsampwidth(), wav.getnchannels(), wav.getframerate()
+    if lost := _behind_samples(data):
+        raise WavError(f"{lost} bytes behind its samples that are no chunk", "its samples counted")
     samples = None
     if form[0] == 16:
         samples = np.frombuffer(frames[: len(frames) // 2 * 2], dtype="<i2").astype(np.int16)
     return form, wav.getnframes(), samples
+
+
+def _behind_samples(data: bytes) -> int:
+    """Returns how many bytes a RIFF file has behind its samples that belong to no chunk."""
+    at, seen = 12, False
+    while at + 8 <= len(data):
+        name, size = struct.unpack_from("<4sI", data, at)
+        if seen and not name.strip(b" \0").isalnum():
+            return len(data[at:].rstrip(b"\0"))
+        seen = seen or name == b"data"
+        at += 8 + size + size % 2
+    return 0
 
 
 def _read_flac(data: bytes) -> tuple[tuple[int, int, int], int, np.ndarray | None]:
@@ -41,9 +56,11 @@ def _read_flac(data: bytes) -> tuple[tuple[int, int, int], int, np.ndarray | Non
     try:
         with soundfile.SoundFile(io.BytesIO(data)) as flac:
             bits = int(flac.subtype.rpartition("_")[2].lstrip("S"))
+            if flac.frames > _LONGEST * SAMPLE_RATE:  # they would be allocated at once
+                raise RuntimeError(f"{flac.frames} samples by its header")
             samples = flac.read(dtype="int16") if bits == 16 else None
             return (bits, flac.channels, flac.samplerate), flac.frames, samples
-    except (soundfile.SoundFileError, RuntimeError) as error:
+    except (soundfile.SoundFileError, RuntimeError, TypeError, ValueError) as error:
         raise WavError(f"{len(data)} bytes, {error}", "a whole flac file") from error
 
 

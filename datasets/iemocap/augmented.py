@@ -120,6 +120,8 @@ def _read_csv(path: pathlib.Path, folder: pathlib.Path, ids) -> tuple[list[_Row]
     name = _name(path, folder)
     try:
         text = path.read_bytes().decode("utf-8-sig")
+        if "\0" in text:
+            return [], [f"{name}: a NUL character, which no text has: copy it again"]
     except UnicodeDecodeError as error:
         line = error.object[: error.start].count(b"\n") + 1
         found = f"the byte 0x{error.object[error.start]:02x}"

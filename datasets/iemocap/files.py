@@ -1,11 +1,11 @@
 """The release's files as bytes, from its folder or from its .tar.gz."""
 
 import functools
+import gzip
 import pathlib
 import re
 import tarfile
 import tempfile
-import zlib
 
 ROOT = "IEMOCAP_full_release"
 REQUEST_URL = "https://sail.usc.edu/iemocap/"
@@ -38,6 +38,10 @@ _PLACE = re.compile(
 _MEMBER = re.compile(rf"(?:\./)?(?:{ROOT}[^/]*/)?(?P<path>Session.*)")
 
 
+# Bytes of a file that is needed, and of all: the real release has 1.1 MB and 1.4 GB.
+_MOST_OF_ONE, _MOST = 2**26, 2**33
+
+
 class ReleaseError(ValueError):
     """The release or the augmented data cannot be used as they are.
 
@@ -63,13 +67,22 @@ class Folder:
     Attributes:
       paths: sorted names of the files needed, relative to the release, with "/".
       unread: sorted names of the other files that stand among them.
+
+    Raises:
+      ReleaseError: what is named like a file that is needed is none.
     """
 
     def __init__(self, root: pathlib.Path):
         self._root = root
         places = ("dialog/EmoEvaluation/*", "dialog/transcriptions/**/*", "sentences/wav/**/*")
-        found = (p for place in places for p in root.glob(f"Session*/{place}") if p.is_file())
-        names = sorted(p.relative_to(root).as_posix() for p in found)
+        found = [p for place in places for p in root.glob(f"Session*/{place}")]
+        names = sorted(p.relative_to(root).as_posix() for p in found if p.is_file())
+        others = {p.relative_to(root).as_posix() for p in found}.difference(names)
+        if others := sorted(filter(_WANTED.fullmatch, others)):
+            raise ReleaseError(
+                f"{len(others)} names of files in {root} are no files, but folders, pipes, devices "
+                f"or links that lead nowhere:\n{listing(others)}\nUnpack the release again."
+            )
         self.paths = [name for name in names if _WANTED.fullmatch(name)]
         self.unread = [name for name in names if _is_unread(name)]
 
@@ -79,6 +92,23 @@ class Folder:
     def read(self, path: str) -> bytes:
         """Returns the content of the file named `path` in `paths`."""
         return (self._root / path).read_bytes()
+
+
+class _Bounded:
+    """A stream that gives no more at once than the largest file has.
+
+    A header of tar's own extensions can be of any size, and is read whole.
+    """
+
+    def __init__(self, stream):
+        self._stream = stream
+        self.seek, self.tell = stream.seek, stream.tell
+
+    def read(self, size: int) -> bytes:
+        """Returns the next bytes; raises ReadError where too many are asked for."""
+        if not 0 <= size <= _MOST_OF_ONE:
+            raise tarfile.ReadError(f"a header of {size} bytes, expected at most {_MOST_OF_ONE}")
+        return self._stream.read(size)
 
 
 class Archive:
@@ -102,7 +132,7 @@ class Archive:
         self.unread = []
         try:
             self._copy()
-        except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
+        except Exception as error:  # tarfile's, zlib's, and ValueError at many a damaged header
             raise ReleaseError(
                 f"{archive} cannot be read to its end as .tar.gz: {error}.\n"
                 f"Compare its size with the download's ({REQUEST_URL}) and fetch it again; the "
@@ -116,7 +146,10 @@ class Archive:
 
     def _copy(self) -> None:
         # Not "r|gz": that mode takes a truncated archive for one that ends there.
-        with tarfile.open(self._archive, "r:gz") as archive:
+        with (
+            gzip.open(self._archive) as stream,
+            tarfile.open(fileobj=_Bounded(stream), mode="r:") as archive,
+        ):
             for member in archive:
                 match = _MEMBER.fullmatch(member.name)
                 if not member.isfile() or not match:
@@ -124,11 +157,22 @@ class Archive:
                 if _is_unread(match["path"]):
                     self.unread.append(match["path"])
                 elif _WANTED.fullmatch(match["path"]):
-                    data = archive.extractfile(member).read()
-                    self._places[match["path"]] = (self._spool.tell(), len(data))
-                    self._spool.write(data)
-            while archive.fileobj.read(1 << 20):
+                    self._keep(archive, member, match["path"])
+            while stream.read(1 << 20):
                 pass  # To the end of the gzip stream, where its checksum is.
+
+    def _keep(self, archive, member, path):
+        """Copies a member; what unpacks to more than there can be (a bomb) is refused before."""
+        start = self._spool.tell()
+        if not 0 <= member.size <= _MOST_OF_ONE or start + member.size > _MOST:
+            raise tarfile.ReadError(
+                f"{member.name} would have {member.size} bytes, expected at most {_MOST_OF_ONE}, "
+                f"and {_MOST} in all"
+            )
+        if path in self._places:
+            raise tarfile.ReadError(f"{member.name} is in it twice")
+        self._spool.write(archive.extractfile(member).read())
+        self._places[path] = (start, member.size)
 
     def read(self, path: str) -> bytes:
         """Returns the content of the file named `path` in `paths`."""

@@ -182,6 +182,9 @@ def _report(utterances: list[release.Utterance], source) -> None:
     unused = sorted([*source.unread, *spare])
     if unused:
         logging.warning("%d files are not used:\n%s", len(unused), listing(unused))
+    garbled = sum("\ufffd" in utterance.transcript for utterance in utterances)
+    if garbled:
+        logging.warning("%d transcripts have bytes that are not UTF-8, read as \ufffd.", garbled)
     silent = sum(not utterance.transcript for utterance in utterances)
     logging.info("%d of %d utterances have an empty transcript.", silent, len(utterances))
 

@@ -18,6 +18,7 @@ _SUMMARY = re.compile(
     re.ASCII,
 )
 _UTTERANCE = re.compile(_ID, re.ASCII)
+_LATEST = 1e5  # seconds
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,12 +96,16 @@ def parse_labels(data: bytes, name: str) -> tuple[list[tuple[str, Utterance]], l
         match = _SUMMARY.fullmatch(line)
         if match is None:
             problems.append(
-                f"{place}: expected [start - end]TAB id TAB label TAB [v, a, d]: {line}"
+                f"{place}: expected [start - end]TAB id TAB label TAB [v, a, d]: {line:.200}"
             )
         elif match[4] not in LABELS:
             problems.append(f"{place}: {match[3]} has the unknown label {match[4]!r}")
         else:
             start, end, valence, activation, dominance = map(float, match.group(1, 2, 5, 6, 7))
+            ratings = valence, activation, dominance
+            if not 0 <= start < end <= _LATEST or not all(0 <= x <= 10 for x in ratings):
+                problems.append(f"{place}: times or ratings that can't be: {line:.200}")
+                continue
             utterance = (match[3], match[4], start, end, valence, activation, dominance)
             found.append((place, Utterance(*utterance)))
     return found, problems
@@ -154,14 +159,17 @@ def _read_transcripts(files: Folder | Archive) -> dict[str, str]:
             continue
         for utterance, text in parse_transcripts(files.read(path)):
             first = places.setdefault(utterance, path)
-            if first == path:
+            if "\0" in text:
+                problems.append(f"{path}: {utterance} has a NUL byte, which no text has")
+            elif first == path:
                 texts[utterance] = f"{texts.get(utterance, '')} {text}".strip()
             else:
                 problems.append(f"{path}: {utterance} again, first {first}")
     if problems:
         raise ReleaseError(
-            f"{len(problems)} lines of {files}'s transcripts are in a second file:\n"
-            f"{listing(problems)}\nA dialog has one transcript. Move the other one away."
+            f"{len(problems)} lines of {files}'s transcripts are damaged or in a second file:\n"
+            f"{listing(problems)}\nA dialog has one transcript. Move the other one away, or unpack "
+            "the release again."
         )
     return texts
 

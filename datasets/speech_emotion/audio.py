@@ -10,9 +10,19 @@ import soxr
 SAMPLE_RATE = 16_000
 LONGEST = 300.0  # seconds
 _ROUNDED = 0.05  # seconds
+_BLOCK = 1 << 20  # samples of all channels, read at once
 _LFS = b"version https://git-lfs"
 # libsndfile reads what there is of a wav whose header counts more bytes, and says so in its log.
 _COUNTS = re.compile(r"\ndata : (\d+) \(should be (\d+)\)")
+# What its log says of a file that is damaged and could be read: FLAC and Ogg have checksums, a WAV
+# says some things twice.
+_DAMAGED = re.compile(
+    r"\n *((?:ERROR|Error) : (?!psf_fread).*|Ogg : .*|Opus : Hole.*|Bytes/sec +: .*should be.*"
+    r"|Block \d+ : checksum.*"
+    r"|\*\*\* .*(?:truncated|short read|chunk marker|unknown marker|Chunk size).*)"
+)
+_BYTES = {"PCM_U8": 1, "PCM_16": 2, "PCM_24": 3, "PCM_32": 4, "FLOAT": 4, "DOUBLE": 8, "ULAW": 1,
+          "ALAW": 1}  # fmt: skip
 _UNCOUNTED = 2**31 - 2**16  # bytes from which a header's count means: written to a pipe
 
 
@@ -33,6 +43,8 @@ def read(
         5 minutes.
     """
     try:
+        if not path.is_file():  # a pipe would never end
+            raise FileNotFoundError
         with soundfile.SoundFile(path) as file:
             counts = _COUNTS.search(file.extra_info)
             if counts and int(counts[2]) < int(counts[1]) < _UNCOUNTED:
@@ -56,8 +68,12 @@ def read(
                 )
             file.seek(round(first * rate))
             count = round((min(last, length) - first) * rate)
-            samples = file.read(count, dtype="float32", always_2d=True).mean(axis=1)
-    except (soundfile.SoundFileError, RuntimeError, OSError, TypeError) as error:
+            samples = _mono(file, count)
+            if damage := _damage(file):
+                raise AudioError(f"damaged ({damage}): copy it again")
+    except AudioError:
+        raise
+    except (soundfile.SoundFileError, RuntimeError, OSError, TypeError, ValueError) as error:
         # TypeError: of a file whose suffix says that it has no header.
         raise AudioError(_unreadable(path, error)) from error
     if len(samples) < count - _ROUNDED * rate:
@@ -68,6 +84,31 @@ def read(
     if not np.isfinite(samples).all() or np.abs(samples).max() > 8:
         raise AudioError("samples that are no number, or far over 1, as floating point never has")
     return samples, rate
+
+
+def _damage(file):
+    """What libsndfile found wrong while it read, in its words; "" for nothing."""
+    log = file.extra_info
+    if found := _DAMAGED.search(log):
+        return " ".join(found[1].strip("* ").split())[:120]
+    said = dict(re.findall(r"\n +(Channels|Block Align|Bit Width) +: (\d+)", log))
+    if file.format in ("WAV", "W64", "RF64") and file.subtype in _BYTES and len(said) == 3:
+        width = int(said["Channels"]) * _BYTES[file.subtype]
+        if int(said["Block Align"]) != width or int(said["Bit Width"]) > 8 * _BYTES[file.subtype]:
+            return f"{said['Block Align']} bytes for all channels, which have {width}"
+    return ""
+
+
+def _mono(file, count):
+    """The mean of the channels, block by block: many of a high rate never lie in memory whole."""
+    parts, left = [np.zeros(0, np.float32)], count
+    while left > 0:
+        block = file.read(min(left, max(_BLOCK // file.channels, 1)), "float32", always_2d=True)
+        if not len(block):
+            break
+        parts.append(block.mean(axis=1))
+        left -= len(block)
+    return np.concatenate(parts)
 
 
 def load(path: pathlib.Path, start: float | None = None, end: float | None = None) -> np.ndarray:

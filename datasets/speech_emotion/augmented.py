@@ -5,7 +5,7 @@ import dataclasses
 import io
 import pathlib
 
-from .rows import AUGMENTED, CorpusError, Row, refuse
+from .rows import AUGMENTED, CorpusError, Row, is_file, refuse, swallowed
 
 TABLE = "augmented.csv"
 COLUMNS = ("utterance", "text", "audio", "voice")
@@ -34,20 +34,17 @@ def add(rows: list[Row], manual_dir: pathlib.Path) -> list[Row]:
     own = {row.utterance for row in rows if row.augmented_transcript or row.augmented_audio}
     views, problems = {}, []
     for place, line in _lines(path):
-        if line.keys() != {*COLUMNS}:
-            raise CorpusError(
-                f"{place}: {len(line)} columns, {', '.join(map(str, line))}; expected "
-                f"{', '.join(COLUMNS)}, and quotes around a text with commas."
-            )
         utterance, audio = line["utterance"], line["audio"] and folder / line["audio"]
         text, recordings, voices = views.setdefault(utterance, (line["text"], [], []))
-        if utterance not in named:
+        if other := swallowed(line.values(), named.__contains__):
+            problems.append(f"{place}: holds the row of {other}; a quote is not closed")
+        elif utterance not in named:
             problems.append(f"{place}: no utterance {utterance!r} in the corpus")
         elif utterance in own:
             problems.append(f"{place}: {utterance} has a view in the corpus's own table as well")
         elif text != line["text"]:
             problems.append(f"{place}: another text of {utterance}, expected one")
-        elif audio and not audio.is_file():
+        elif audio and not is_file(audio):
             problems.append(f"{place}: no recording {audio}")
         elif audio:
             recordings.append(audio)
@@ -68,10 +65,23 @@ def _lines(path):
     """(place, column -> cell) of each line."""
     try:
         text = path.read_bytes().decode("utf-8-sig")
+        if "\0" in text:
+            raise CorpusError(f"{path} holds a NUL character: it is damaged. Copy it again.")
         reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
-        return [
-            (f"{path.name}, line {reader.line_num}", {k: (v or "") for k, v in line.items()})
-            for line in reader
-        ]
+        names, lines = reader.fieldnames or [], []
+        if sorted(names) != sorted(COLUMNS):
+            raise CorpusError(
+                f"{path} has the columns {', '.join(names)}; expected {', '.join(COLUMNS)}."
+            )
+        for line in reader:
+            place = f"{path.name}, line {reader.line_num}"
+            if None in line or None in line.values():  # cells too many, or too few
+                cells = sum(v is not None for k, v in line.items() if k) + len(line.get(None, ()))
+                raise CorpusError(
+                    f"{place}: {cells} columns; expected {', '.join(COLUMNS)}, and quotes around a "
+                    "text with commas. The file may be cut short: copy it again."
+                )
+            lines.append((place, line))
+        return lines
     except (UnicodeDecodeError, csv.Error) as error:
         raise CorpusError(f"{path} can't be read as a CSV in UTF-8: {error}.") from error

@@ -86,6 +86,24 @@ def refuse(problems: list[str], remedy: str) -> None:
         raise CorpusError(f"{count} cannot be used:\n{listing(problems)}\n{remedy}")
 
 
+def is_file(path: pathlib.Path) -> bool:
+    """Whether there is such a file; none has a name that is too long or holds NUL."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        return False
+
+
+def swallowed(cells: Iterable, is_row: Callable[[str], bool]) -> str | None:
+    """What a cell's second or later line has of another row: a quote is missing, or stands wrong.
+
+    A quote that another row's quote closes is no mistake in CSV.
+    """
+    lines = (line for cell in cells for line in str(cell).splitlines()[1:])
+    parts = (part.strip(' "') for line in lines for part in re.split(r"[,\t]", line))
+    return next((part for part in parts if part and is_row(part)), None)
+
+
 def parse_names(
     manual_dir: pathlib.Path, glob: str, pattern: re.Pattern, example: str, layout: str
 ) -> list[tuple[pathlib.Path, str, re.Match]]:
@@ -202,7 +220,11 @@ def leave_out(rows: list[Row], manual_dir: pathlib.Path) -> list[Row]:
     path = manual_dir / LEFT_OUT
     if not path.is_file():
         return rows
-    names = {line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()} - {""}
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeError as error:
+        raise CorpusError(f"{path} is not in UTF-8 ({error}). Save it so.") from error
+    names = {line.strip() for line in text.splitlines()} - {""}
     unknown = sorted(names - {row.utterance for row in rows})
     refuse(
         [f"{path.name}: no utterance {name!r}" for name in unknown],

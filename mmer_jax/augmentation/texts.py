@@ -11,6 +11,7 @@ import os
 
 import numpy as np
 
+from mmer_jax import files
 from mmer_jax.augmentation.speech import resolve
 from mmer_jax.data.text import normalized
 from mmer_jax.errors import UserError, first_line
@@ -68,6 +69,7 @@ class Table:
 
     def __init__(self, path: str, ids):
         ids = frozenset(ids)
+        files.check_regular(os.path.expanduser(path))
         try:
             with open(os.path.expanduser(path), encoding="utf-8-sig", newline="") as f:
                 head, *rows = [row for row in csv.reader(f, strict=True) if any(row)] or [[]]
@@ -79,6 +81,8 @@ class Table:
                 f"{path}: {len(wrong)} rows (the first is row {wrong[0]}) have not {len(head)} "
                 "cells as the header has. Quote cells with commas in them."
             )
+        if len(set(head)) < len(head):
+            raise UserError(f"{path} has two columns of one name among {', '.join(head)}.")
         texts = [i for i, name in enumerate(head) if name.strip().lower() in _TEXT]
         if not texts:
             raise UserError(

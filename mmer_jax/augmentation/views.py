@@ -22,7 +22,7 @@ import numpy as np
 import soundfile
 import tqdm
 
-from mmer_jax import files
+from mmer_jax import files, plain
 from mmer_jax.augmentation import quality, speech
 from mmer_jax.augmentation import texts as ways
 from mmer_jax.augmentation.speech import Failure, seed_of
@@ -109,7 +109,8 @@ class Views:
     def _check(self, path):
         """Raises UserError where the folder is of other options."""
         if files.exists(path):
-            before = json.loads(files.read_text(path))
+            before = plain.read(path, f"Delete {self.out}, and make the views again.")
+            before = before if isinstance(before, dict) else {}
             changed = [k for k in self._made_with if before.get(k) != self._made_with[k]]
             if changed:
                 said = "; ".join(

@@ -126,7 +126,7 @@ def _index(folder, sizes):
     """What `_make_index` gives: that of the last time, if the files are those it was made from."""
     path, sizes = os.path.join(folder, INDEX), dict(sizes)
     if files.exists(path):
-        with contextlib.suppress(ValueError, AttributeError):
+        with contextlib.suppress(ValueError, AttributeError, RecursionError):
             text = files.read_text(path)
             body, _, end = text.rpartition(_DIGEST)
             stored = json.loads(text)

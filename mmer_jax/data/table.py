@@ -10,6 +10,7 @@ import json
 import math
 import os
 
+from mmer_jax import files
 from mmer_jax.errors import UserError
 
 SUFFIXES = (".csv", ".tsv", ".jsonl")
@@ -20,6 +21,7 @@ _TIMES = (
     "start_s", "end_s", "start_ms", "end_ms", "tmin", "tmax", "xmin", "xmax",
 )  # fmt: skip
 _LISTED = 10  # faults that a message lists
+LATEST = 1e9  # seconds, thirty years: where a segment may end
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,8 +110,10 @@ def read(path: str, required: tuple[str, ...] = ("audio",)) -> Table:
 
 def _parsed(path, faults):
     """Column names, and (line, name -> cell) of each record."""
+    files.check_regular(path)
     try:
-        with open(path, encoding="utf-8-sig", newline="") as lines:
+        with open(path, encoding="utf-8-sig", newline="") as file:
+            lines = _without_nul(path, file)
             if path.lower().endswith(".jsonl"):
                 return _objects(lines, faults)
             return _cells(lines, "\t" if path.lower().endswith(".tsv") else ",", faults)
@@ -120,6 +124,17 @@ def _parsed(path, faults):
             f"{path} is not in UTF-8 ({e}). Save it as UTF-8, or convert it, for example: "
             "iconv -f latin1 -t utf-8"
         ) from e
+
+
+def _without_nul(path, lines):
+    """The lines; NUL is in no text, but in UTF-16 and where a disk lost a file's content."""
+    for number, line in enumerate(lines, 1):
+        if "\0" in line:
+            raise UserError(
+                f"{path} holds a NUL character in line {number}: it is damaged, or in UTF-16. Save "
+                "it as UTF-8, or copy it again."
+            )
+        yield line
 
 
 def _cells(lines, delimiter, faults):
@@ -224,15 +239,25 @@ def _value(column, cell):
     if column in ("start", "end"):
         try:
             seconds = float(cell)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             seconds = math.nan
-        if not 0 <= seconds < math.inf:
+        if not 0 <= seconds <= LATEST:
             raise ValueError(f"holds {cell!r}; expected seconds, for example 12.5")
         return seconds
     # Of JSON's numbers whole ones alone: 1.0 would not be the name that 1 is.
     if isinstance(cell, bool) or not isinstance(cell, (str, int)):
         raise ValueError(f"holds {json.dumps(cell)[:40]}; expected text, in quotes")
-    return str(cell).strip()
+    text = str(cell).strip()
+    if not _is_unicode(text):
+        raise ValueError(f"holds {json.dumps(text)[:40]}, half of a character")
+    return text
+
+
+def _is_unicode(text):
+    try:
+        return text.encode() is not None
+    except UnicodeEncodeError:  # of JSON alone, which can spell it
+        return False
 
 
 def _is_empty(cell):

@@ -8,7 +8,7 @@ import tempfile
 
 from etils import epath
 
-from mmer_jax import files
+from mmer_jax import files, plain
 from mmer_jax.data.corpus import short_name
 from mmer_jax.errors import UserError
 
@@ -95,11 +95,15 @@ def _read(path, again):
     """(text of the file, recogniser, utterance id -> (samples, Transcript))."""
     try:
         data = files.read_text(path)
-        stored = json.loads(data)
-        rows = {row.pop("id"): row for row in stored["utterances"]}
-        found = {key: (row.pop("samples"), Transcript(**row)) for key, row in rows.items()}
+        stored, found = plain.parse(data), {}
+        for row in stored["utterances"]:
+            key, samples, transcript = row.pop("id"), row.pop("samples"), Transcript(**row)
+            plain.check(transcript)
+            if key in found or not plain.is_kind(samples, int):
+                raise ValueError(f"{key} comes twice, or without its length")
+            found[key] = samples, transcript
         recognizer = stored["recognizer"]
-        if not isinstance(recognizer["name"], str):
+        if not plain.is_kind(recognizer["name"], str):
             raise ValueError("no name")
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as e:
         raise UserError(f"{path} is no whole transcript file ({e!r:.150}). {again}") from e

@@ -15,6 +15,7 @@ import soxr
 from absl import logging
 
 from mmer_jax.data.preprocessing import SAMPLE_RATE
+from mmer_jax.data.table import LATEST
 from mmer_jax.errors import UserError, first_line
 
 SHORTEST, LONGEST = 0.030, 3600.0  # seconds; one frame of an encoder, and an hour
@@ -34,6 +35,15 @@ _STREAM_BYTES = 1 << 30  # of a file object, which is read whole
 _SAMPLES_BEHIND_NONE = re.compile(
     r"\nRIFF : .*\ndata : 0\n(?!End|LIST|id3 |ID3 |JUNK|bext|fact|cue )", re.DOTALL
 )
+# Lines of libsndfile's log that say that a file is damaged, though it could be read.
+_DAMAGED = re.compile(
+    r"\n *((?:ERROR|Error) : (?!psf_fread).*|Ogg : .*|Opus : Hole.*|Bytes/sec +: .*should be.*"
+    r"|Block \d+ : checksum.*"
+    r"|\*\*\* .*(?:truncated|short read|chunk marker|unknown marker|Chunk size).*)"
+)
+_BYTES = {"PCM_U8": 1, "PCM_16": 2, "PCM_24": 3, "PCM_32": 4, "FLOAT": 4, "DOUBLE": 8, "ULAW": 1,
+          "ALAW": 1}  # fmt: skip
+_FORMAT = re.compile(r"\n +(Channels|Block Align|Bit Width) +: (\d+)")  # of a WAV, in its log
 _SLACK = 0.02  # seconds by which a segment may pass its file's end: times are rounded
 
 
@@ -44,11 +54,22 @@ class Segment:
     Attributes:
       path: of the file, which may be longer than an hour.
       start, end: seconds; `end` None: to the end of the file.
+
+    Raises:
+      UserError: it begins before 0 or does not end behind its start.
     """
 
     path: str
     start: float = 0.0
     end: float | None = None
+
+    def __post_init__(self):
+        end = LATEST if self.end is None else self.end
+        if not 0 <= self.start <= LATEST or not self.start < end <= LATEST:
+            raise UserError(
+                f"{os.fsdecode(self.path)}: a segment from {self.start} to {self.end} s; expected "
+                "a start from 0, and an end behind it."
+            )
 
     def __str__(self):
         until = "its end" if self.end is None else f"{self.end:g} s"
@@ -162,7 +183,11 @@ def _decode(file, segment, name):
         raise UserError(f"{name} is empty (0 bytes); {EXPECTED}.")
     try:
         with _opened(file, os.fsdecode(segment.path)) as sound:
-            return _resampled(_blocks(sound, segment, name), sound.samplerate, name)
+            wave = _resampled(_blocks(sound, segment, name), sound.samplerate, name)
+            if damage := _damage(sound, segment.end is None):
+                place = os.fsdecode(segment.path)
+                _warn_once(f"{place} is damaged ({damage}): what can be read of it is read.")
+            return wave
     except (soundfile.SoundFileError, RuntimeError, TypeError, ValueError) as e:
         reason = str(e).strip().split("\n")[0].split(": ")[-1].rstrip(".")
         stem, suffix = os.path.splitext(name)
@@ -196,6 +221,25 @@ def _opened(file, name):
         # By this length of the whole libsndfile knows a WAV that was never closed.
         return soundfile.SoundFile(_Mended(file, head=b"RIFF\x08\0\0\0"))
     return sound
+
+
+def _damage(sound, to_its_end):
+    """What libsndfile found wrong while it read, in its words; "" for nothing.
+
+    FLAC and Ogg have checksums, which MP3 lacks; a WAV says some things twice.
+    """
+    log = sound.extra_info
+    if found := _DAMAGED.search(log):
+        return " ".join(found[1].strip("* ").split())[:120]
+    said = {name: int(value) for name, value in _FORMAT.findall(log)}
+    if sound.subtype in _BYTES and sound.format in ("WAV", "W64", "RF64") and len(said) == 3:
+        width = said["Channels"] * _BYTES[sound.subtype]
+        if said["Block Align"] != width or said["Bit Width"] > 8 * _BYTES[sound.subtype]:
+            return f"{said['Block Align']} bytes for all channels, which have {width}"
+    # An MP3 counts none: its length is an estimate.
+    if to_its_end and "MPEG" not in sound.subtype and sound.tell() < sound.frames:
+        return f"it ends after {sound.tell()} of {sound.frames} samples"
+    return ""
 
 
 @functools.lru_cache(maxsize=1024)

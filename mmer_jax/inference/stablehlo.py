@@ -6,6 +6,7 @@ and without this module.
 """
 
 import dataclasses
+import hashlib
 import json
 import os
 from pathlib import Path
@@ -14,7 +15,7 @@ import jax
 import numpy as np
 from jax import export as jax_export
 
-from mmer_jax import files
+from mmer_jax import files, plain
 from mmer_jax.data.bucketing import SHORTEST
 from mmer_jax.data.preprocessing import SAMPLE_RATE
 from mmer_jax.errors import UserError, first_line
@@ -25,6 +26,17 @@ FOLDER, INDEX = "stablehlo", "index.json"  # below a model folder
 PARAMS, CONFIG = "model.safetensors", "config.json"
 README = Path(__file__).parent / "templates" / "stablehlo.md.j2"
 PLATFORMS = ("cpu", "cuda", "tpu")
+AGAIN = (
+    "Expected a folder that `python -m mmer_jax.export ... --stablehlo` wrote; copy it again as a "
+    "whole."
+)
+# Kinds of values in the index, and of each program in it.
+_KINDS = {
+    "programs": list[dict], "label_names": list[str], "sample_rate": int | None,
+    "normalized": bool | None, "symbols": list[str], "temperature": float | None,
+}  # fmt: skip
+_PROGRAM = {"file": str, "platforms": list[str], "inputs": list[dict]}
+_INPUT = {"name": str, "shape": list[int], "dtype": str}
 SECONDS = (2.0, 4.0, 8.0)  # of the buckets below the longest utterance, where none are named
 
 
@@ -104,7 +116,8 @@ def export(model, folder: str, buckets) -> None:
         raise UserError(f"{folder} is no model folder; write it first.")
     with files.new_folder(os.path.join(folder, FOLDER)) as made:
         programs = [_write_program(model, bucket, made) for bucket in buckets]
-        index = json.dumps(_index(model, programs), indent=2, allow_nan=False) + "\n"
+        index = _index(model, programs) | {"params_sha256": _sha256(Path(folder, PARAMS))}
+        index = json.dumps(index, indent=2, allow_nan=False) + "\n"
         Path(made, INDEX).write_text(index, encoding="utf-8")
         Path(made, "README.md").write_text(readme(model), encoding="utf-8")
 
@@ -127,6 +140,7 @@ def _write_program(model, bucket, folder):
     outputs = jax.tree.unflatten(program.out_tree, program.out_avals)
     return {
         "file": name,
+        "sha256": _sha256(Path(folder, name)),
         "platforms": list(program.platforms),
         "calling_convention": program.calling_convention_version,
         "inputs": [{"name": k} | _described(x) for k, x in bucket.inputs.items()],
@@ -204,13 +218,29 @@ class Programs:
         self._folder = Path(folder).expanduser().absolute()
         path = self._folder / FOLDER / INDEX
         self.index = _read(path, _json)
-        if self.index.get("format_version") != FORMAT:
+        version = self.index.get("format_version") if isinstance(self.index, dict) else None
+        if version != FORMAT:
             raise UserError(
-                f"{path} is of format {self.index.get('format_version')!r}; this version of "
+                f"{path} is of format {version!r}; this version of "
                 f"mmer_jax reads {FORMAT}. Export the model again."
             )
-        self._params = jax.device_put(_read(self._folder / PARAMS, load_file))
+        wrong = plain.faults(self.index, _KINDS)
+        for program in self.index["programs"] if "programs" not in wrong else ():
+            faults = plain.faults(program, _PROGRAM)
+            wrong += faults or [f for x in program["inputs"] for f in plain.faults(x, _INPUT)]
+        if not reliability.are_text_sources(self.index.get("text_sources") or {}):
+            wrong.append("text_sources")
+        if wrong or not self.index["programs"]:
+            raise UserError(f"{path} is damaged ({', '.join(wrong)}). {AGAIN}")
+        self._params = jax.device_put(self._checked(PARAMS, load_file, "params_sha256", self.index))
         self._calls = {}
+
+    def _checked(self, name, reader, key, entry):
+        """What a reader makes of a file whose digest, if it was written down, is the file's."""
+        path = self._folder / name
+        if entry.get(key) not in (None, _read(path, _sha256)):
+            raise UserError(f"{path} can't be read: it is not as it was exported. {AGAIN}")
+        return _read(path, reader)
 
     def __call__(self, **inputs) -> dict[str, np.ndarray]:
         """Pads the inputs to the smallest program that holds them, and runs it.
@@ -242,7 +272,8 @@ class Programs:
         uses_text = any(i["name"] == "text_ids" for i in self.index["programs"][0]["inputs"])
         sources = self.index.get("text_sources")
         if sources is None:  # an older version's folder
-            sources = reliability.of_old_run(self.index["temperature"], self._refitted(), uses_text)
+            temperature = self.index.get("temperature")
+            sources = reliability.of_old_run(temperature, self._refitted(), uses_text)
         held_out = reliability.held_out(sources, text_source, uses_text)
         return classification.softmax(
             np.asarray(logits, np.float64) / (held_out.get("temperature") or 1.0)
@@ -279,23 +310,29 @@ class Programs:
                     f"{name} runs on {', '.join(program['platforms'])}, not on {here}. Set "
                     "JAX_PLATFORMS=cpu, or export the model again."
                 )
-            exported = _read(self._folder / FOLDER / name, _program)
+            exported = self._checked(os.path.join(FOLDER, name), _program, "sha256", program)
             self._calls[name] = jax.jit(exported.call)
         return self._calls[name]
 
 
 def _read(path, reader):
+    files.check_regular(str(path))
     try:
         return reader(path)
     except Exception as e:  # OSError, JSON's, safetensors' or flatbuffers'
-        raise UserError(
-            f"{path} can't be read ({first_line(e)}). Expected a folder that `python -m "
-            "mmer_jax.export ... --stablehlo` wrote; copy it again as a whole."
-        ) from e
+        raise UserError(f"{path} can't be read ({first_line(e)}). {AGAIN}") from e
+
+
+def _sha256(path):
+    digest = hashlib.sha256()
+    with open(path, "rb") as f:
+        while data := f.read(1 << 20):
+            digest.update(data)
+    return digest.hexdigest()
 
 
 def _json(path):
-    return json.loads(path.read_text(encoding="utf-8"))
+    return plain.parse(path.read_text(encoding="utf-8"))
 
 
 def _program(path):

@@ -9,7 +9,7 @@ import os
 
 from absl import logging
 
-from mmer_jax import files
+from mmer_jax import files, plain
 from mmer_jax.data import table
 from mmer_jax.errors import UserError
 from mmer_jax.inference import audio_io
@@ -148,6 +148,9 @@ class Csv:
     def key(self, line: str) -> tuple:
         """(file, start, end) of a line's recording."""
         row = dict(zip(self._columns, next(csv.reader([line])), strict=True))
+        shares = [float(row[f"p_{name}"] or 0) for name in self._names]
+        if row["emotion"] not in ("", *self._names) or not all(0 <= x <= 1 for x in shares):
+            raise ValueError("no class of the model's")
         return row["file"], *(float(row[k]) if row[k] else None for k in ("start", "end"))
 
 
@@ -170,7 +173,10 @@ class JsonLines:
     def key(self, line: str) -> tuple:
         """(file, start, end) of a line's recording."""
         row = json.loads(line)
-        return row["file"], row.get("start"), row.get("end")
+        key = row["file"], row.get("start"), row.get("end")
+        if not plain.is_kind(key[0], str) or not plain.is_kind(key[1:], list[float | None]):
+            raise ValueError("no file, or no times")
+        return key
 
 
 WRITERS = {"table": Table, "csv": Csv, "jsonl": JsonLines}
@@ -246,7 +252,9 @@ class ResumableFile:
 
     def _check(self, beside, made_with):
         try:
-            before = json.loads(files.read_text(beside))
+            before = plain.parse(files.read_text(beside))
+            if not isinstance(before, dict):
+                raise ValueError("no options")
         except (OSError, ValueError) as e:
             raise UserError(
                 f"{self._path} exists, and {beside} does not say that this command made it. Name "
@@ -273,7 +281,8 @@ class ResumableFile:
                 continue
             try:
                 recordings.append(self._writer.key(line))
-            except (ValueError, KeyError, TypeError, StopIteration) as e:
+            except (ValueError, KeyError, TypeError, StopIteration, AttributeError, csv.Error,
+                    RecursionError) as e:  # fmt: skip
                 raise UserError(
                     f"{self._path} has a line {number} that is no prediction ({line[:60]!r}). "
                     "Delete that line, or the file."

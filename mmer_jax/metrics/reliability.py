@@ -1,5 +1,7 @@
 """How often a model is right with the text that it reads, measured on held-out dialogs."""
 
+from mmer_jax import plain
+
 TEXT_SOURCES = {
     "gold": "the transcripts",
     "asr": "what a speech recogniser wrote",
@@ -27,6 +29,17 @@ def text_sources(config) -> tuple[str, ...]:
     has = {"asr": config.data.asr_transcripts,
            "ctc": "audio" in modalities and config.losses.ctc.weight}  # fmt: skip
     return tuple(source for source in TEXT_SOURCES if has.get(source, True))
+
+
+def are_text_sources(sources) -> bool:
+    """Whether it is text source -> metrics, each None or a number that such a metric can be."""
+    if not plain.is_kind(sources, dict[str, dict]):
+        return False
+    metrics = [(k, x.get(k)) for x in sources.values() for k in NUMBERS]
+    return all(plain.is_kind(x.get("recognizer"), str | None) for x in sources.values()) and all(
+        x is None or plain.is_kind(x, float) and 0 <= x <= (1 if k in ("ua", "ua_low") else x)
+        and (x or k != "temperature") for k, x in metrics
+    )  # fmt: skip
 
 
 def texts(source: str, utterances, recognized, asr_transcripts=None) -> dict[str, str]:

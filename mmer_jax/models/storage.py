@@ -16,7 +16,7 @@ from flax import traverse_util
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from mmer_jax import files
+from mmer_jax import files, plain
 from mmer_jax.data.text import TOKENIZER_FILE, Tokenizer
 from mmer_jax.errors import UserError, first_line
 from mmer_jax.models.encoders import ENCODERS
@@ -105,6 +105,18 @@ def params_digest(params: dict) -> str:
     digest = hashlib.sha256()
     add_params(digest, params)
     return digest.hexdigest()[:16]
+
+
+def parts_digests(folder: str, modalities) -> dict[str, str]:
+    """Path below a model's folder -> digest, of `part_files` that `write_parts` wrote into it.
+
+    Of their content: neither line breaks nor indents count.
+    """
+    digests = {}
+    for name in part_files(modalities):
+        content = json.dumps(plain.read(os.path.join(folder, name), AGAIN), sort_keys=True)
+        digests[name] = hashlib.sha256(content.encode()).hexdigest()[:16]
+    return digests
 
 
 def write_parts(model: MMER, tokenizer: Tokenizer | None, folder: str) -> None:

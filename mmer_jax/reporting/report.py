@@ -15,9 +15,10 @@ import markdown_it
 import markupsafe
 import numpy as np
 
-from mmer_jax import configuration, files, processes, runs
+from mmer_jax import configuration, files, plain, processes, runs
 from mmer_jax.data.alphabet import Alphabet
 from mmer_jax.data.prepared import natural
+from mmer_jax.errors import UserError
 from mmer_jax.metrics import METRICS, asr, calibration, classification, intervals, jackknife
 from mmer_jax.metrics.asr import recognizer_rates
 from mmer_jax.metrics.reliability import TEXT_SOURCES
@@ -54,11 +55,11 @@ def write(config, results: list[FoldResult], workdir: str, seconds: float | None
     path = os.path.join(workdir, runs.SUMMARY)
     computed = {"seconds": round(seconds or 0, 1), "hardware": hardware, "versions": versions()}
     if seconds is None and files.exists(path):
-        before = json.loads(files.read_text(path))
-        computed = {k: before[k] for k in computed}
+        before = runs.read_summary(workdir)
+        computed = {k: getattr(before, k) for k in computed}
     summary = summarize(config, results, text_source, tested_on, asr=asr, **computed)
     floors = os.path.join(workdir, BASELINES)
-    known = json.loads(files.read_text(floors))["floors"] if files.exists(floors) else []
+    known = _floors(floors) if files.exists(floors) else []
     table = markdown(summary, known)
     if processes.is_first():
         counts, bins = np.array(summary.pooled["confusion"]), summary.calibration
@@ -221,6 +222,16 @@ def _confusion(results, rows):
         for name in ("labels", "predicted")
     )
     return classification.confusion(label, predicted, len(results[0].label_names))
+
+
+def _floors(path):
+    again = "Delete it, and run `python -m mmer_jax.baselines` again if its rows are wanted."
+    try:
+        floors = plain.read(path, again)["floors"]
+        floor_rates(floors)
+        return floors
+    except (AttributeError, KeyError, TypeError, ValueError) as e:
+        raise UserError(f"{path} is damaged ({e!r:.200}). {again}") from e
 
 
 def versions() -> dict:

@@ -15,7 +15,7 @@ import ml_collections
 from flax import traverse_util
 from huggingface_hub import snapshot_download
 
-from mmer_jax import configuration, files, runs
+from mmer_jax import configuration, files, plain, runs
 from mmer_jax.convert import original
 from mmer_jax.data import folds
 from mmer_jax.data.alphabet import ENGLISH, Alphabet
@@ -26,6 +26,7 @@ from mmer_jax.metrics import classification, reliability
 from mmer_jax.models import factory, storage
 from mmer_jax.models.mmer import MMER
 from mmer_jax.models.storage import AGAIN
+from mmer_jax.results import HELDOUT
 from mmer_jax.training import checkpoint
 
 FORMAT = 1  # of a model folder; raised when an older version could not read it
@@ -34,6 +35,15 @@ EXPECTED = (
     f"a finished fold of a run (runs/demo/fold5), a model folder ({CONFIG} and {PARAMS}), a folder "
     "written by mmer_jax.convert.original, or a model on the Hugging Face hub (owner/name)"
 )
+# Kinds of values in a model folder's config.json, and of its card's.
+_STORED = {"config": dict, "label_names": list[str], "card": dict, "sizes": dict[str, int],
+           "alphabet": str, "digests": dict[str, str]}  # fmt: skip
+_CARD = {
+    **dict.fromkeys(("name", "selection", "protocol", "heldout", "fingerprint"), str | None),
+    **dict.fromkeys(("fold", "seed"), int | None),
+    **dict.fromkeys(("languages", "encoders"), list[str] | None),
+    "rates": dict[str, float | None | list[float | None]] | None,
+}  # fmt: skip
 # What a model folder may hold; nothing that is executed or unpickled is fetched.
 _FETCHED = ("*.json", "*.safetensors", "*.txt", "*.model", "*.md")
 
@@ -204,10 +214,18 @@ def _loaded(source, config, params, label_names, text_sources, card, alphabet=EN
             symbols=None):  # fmt: skip
     """A LoadedModel; without parameters, with those that its training started from."""
     tokenizer, names = read_tokenizer(config), tuple(label_names)
-    model = build(config, len(names), tokenizer, symbols or len(alphabet.symbols))
-    if params is None:
-        params = initial_params(model, config, names, alphabet)
-    factory.check_params(model, params, source)
+    try:
+        model = build(config, len(names), tokenizer, symbols or len(alphabet.symbols))
+        if params is None:
+            params = initial_params(model, config, names, alphabet)
+        factory.check_params(model, params, source)
+    except UserError:
+        raise
+    except Exception as e:  # of flax, transformers or numpy, at a value that no config has
+        raise UserError(
+            f"The model in {source} can't be built ({type(e).__name__}: {first_line(e)}): one of "
+            f"its config.json is damaged. {AGAIN}"
+        ) from e
     return LoadedModel(
         source, config, model, params, names, text_sources, tokenizer, card, alphabet
     )
@@ -306,7 +324,10 @@ def write(model: LoadedModel, folder: str, card: str = "") -> None:
     """
     with files.new_folder(folder) as made:
         storage.write_parts(model.model, model.tokenizer, made)
-        content = json.dumps(_description(model), indent=2, allow_nan=False) + "\n"
+        digests = storage.parts_digests(made, model.config.model.modalities)
+        digests[PARAMS] = storage.params_digest(model.params)
+        description = _description(model) | {"digests": digests}
+        content = json.dumps(description, indent=2, allow_nan=False) + "\n"
         files.replace_file(os.path.join(made, CONFIG), content)
         if card:
             files.replace_file(os.path.join(made, CARD), card)
@@ -345,30 +366,49 @@ def _description(model):
 
 def _read_model_folder(folder):
     path = os.path.join(folder, CONFIG)
+    _check_files(folder)
     stored = _stored(path)
     config = configuration.from_json(stored["config"])
     storage.use_parts(config, folder)
+    digests = stored.get("digests", {})  # of a version that wrote them
+    if digests:
+        _check_digests(folder, storage.parts_digests(folder, config.model.modalities), digests)
     sources = stored.get("text_sources")
     if sources is None:  # an older version's folder
         uses_text = "text" in config.model.modalities
         sources = reliability.of_old_run(stored.get("temperature"), config.refit, uses_text)
-    if not _are_text_sources(sources):
+    if not reliability.are_text_sources(sources):
         raise UserError(f"{path} has text_sources={sources!r:.200}, which can't be. {AGAIN}")
     flat, _ = storage.read_params(os.path.join(folder, PARAMS), AGAIN)
     params = traverse_util.unflatten_dict(flat, sep="/")
+    if digests:
+        _check_digests(folder, {PARAMS: storage.params_digest(params)}, digests)
     alphabet, symbols = Alphabet.from_json(stored.get("alphabet")), stored["sizes"]["symbols"]
     return _loaded(folder, config, params, stored["label_names"], sources, stored["card"],
                    alphabet, symbols)  # fmt: skip
 
 
+def _check_files(folder):
+    """Raises UserError for a pipe or a device among the files of a local folder: it may not end."""
+    for here, _, names in os.walk(folder):
+        for name in names:
+            files.check_regular(os.path.join(here, name))
+
+
+def _check_digests(folder, found, expected):
+    changed = [name for name, digest in found.items() if expected.get(name) != digest]
+    if changed:
+        raise UserError(
+            f"{os.path.join(folder, changed[0])} is not as it was exported: it is damaged, or was "
+            f"edited. {AGAIN} If it was edited on purpose, remove `digests` from {CONFIG}."
+        )
+
+
 def _stored(path):
     """The content of a model folder's config.json, of a version that can be read."""
-    try:
-        stored = json.loads(files.read_text(path))
-    except ValueError as e:
-        raise UserError(f"{path} is not JSON ({e}). {AGAIN}") from e
+    stored = plain.read(path, AGAIN)
     version = stored.get("format_version") if isinstance(stored, dict) else None
-    if not isinstance(version, int):
+    if not plain.is_kind(version, int):
         raise UserError(
             f"{path} has no format_version: this is another program's model. Expected a folder "
             "that `python -m mmer_jax.export` wrote."
@@ -378,24 +418,15 @@ def _stored(path):
             f"{path} is of format {version}, written by mmer_jax {stored.get('mmer_jax')}; this "
             f"version ({metadata.version('mmer_jax')}) reads formats up to {FORMAT}. Update it."
         )
-    kinds = {"config": dict, "label_names": list, "card": dict, "sizes": dict}
-    wrong = [key for key, kind in kinds.items() if not isinstance(stored.get(key), kind)]
-    if not wrong and not isinstance(stored["sizes"].get("symbols"), int):
-        wrong = ["sizes"]
-    if not isinstance(stored.get("alphabet", ""), str):
-        wrong.append("alphabet")
+    given = {"alphabet": "", "digests": {}} | stored  # which older versions lack
+    wrong = plain.faults(given, _STORED)
+    if not wrong:
+        names, card = stored["label_names"], stored["card"]
+        wrong += ["label_names"] if len(set(names)) < max(2, len(names)) else []
+        wrong += [] if 0 < stored["sizes"].get("symbols", 0) < 10**6 else ["sizes"]
+        is_known = (card.get("heldout") or "dialog") in HELDOUT
+        wrong += ["card"] if plain.faults(card, _CARD) or not is_known else []
     if wrong:
         found = "; ".join(f"{key}={stored.get(key)!r}" for key in wrong)
         raise UserError(f"{path} has {found:.200}, which can't be. {AGAIN}")
     return stored
-
-
-def _are_text_sources(sources):
-    """Whether it is names -> metrics, each a number or None, the temperatures positive."""
-    if not isinstance(sources, dict) or not all(isinstance(x, dict) for x in sources.values()):
-        return False
-    metrics = [(k, x.get(k)) for x in sources.values() for k in reliability.NUMBERS]
-    return all(
-        x is None or (isinstance(x, (int, float)) and (x > 0 or k != "temperature"))
-        for k, x in metrics
-    )

@@ -151,8 +151,8 @@ def test_nothing_is_left_of_a_writing_that_failed(model, tmp_path, monkeypatch, 
         raise error
 
     monkeypatch.setattr(storage, "save_file", fail)
-    expected = UserError if isinstance(error, OSError) else error
-    with pytest.raises(expected, match="no space left" if expected is UserError else None):
+    expected = error if error is KeyboardInterrupt else UserError
+    with pytest.raises(expected, match="no space left" if isinstance(error, OSError) else None):
         checkpoint_io.write(model, str(tmp_path / "out"), model_card.markdown(model))
     assert not list(tmp_path.iterdir())
 
@@ -187,7 +187,7 @@ SPOILT = {
     "no sizes": (lambda f: change(f, sizes={}), "sizes=.*can.t be"),
     "no characters": (lambda f: change(f, alphabet=[1]), "alphabet=.*can.t be"),
     "no table": (lambda f: change(f, card=[]), "card=.*can.t be"),
-    "fewer labels": (lambda f: change(f, label_names=["ang"]), "another model .*bias"),
+    "fewer labels": (lambda f: change(f, label_names=["ang", "hap"]), "another model .*bias"),
     "unknown option": (lambda f: change(f, config={"colour": 1}), "colour=1"),
     "truncated": (lambda f: cut(f / "model.safetensors"), "truncated or damaged"),
     "no header": (lambda f: (f / "model.safetensors").write_bytes(b"x" * 50), "truncated or dam"),
@@ -212,6 +212,7 @@ def widen(path):
 @pytest.mark.parametrize("name", SPOILT)
 def test_a_spoilt_folder_is_one_message(folder, name):
     spoil, words = SPOILT[name]
+    change(folder, digests={})  # as of a version before: else they would say no more than that
     spoil(folder)
     with pytest.raises(UserError, match=words):
         checkpoint_io.read(str(folder))
@@ -229,6 +230,7 @@ def test_a_folder_of_before_other_alphabets_writes_english(folder):
 def test_a_tokenizer_of_another_model_is_noticed(folder, tmp_path):
     words = [f"word{chr(97 + i)}{chr(97 + j)}" for i in range(20) for j in range(9)]
     corpus.save_tokenizer([" ".join(words)], tmp_path / "other")
+    change(folder, digests={})
     (folder / "tokenizer").rename(tmp_path / "first")
     (tmp_path / "other").rename(folder / "tokenizer")
     with pytest.raises(UserError, match=r"ids up to \d+, but the text encoder has embeddings for"):

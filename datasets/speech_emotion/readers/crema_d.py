@@ -102,8 +102,11 @@ def _votes(manual_dir) -> dict[str, str]:
     path = manual_dir / VOTES
     if not path.is_file():
         raise CorpusError(f"No {VOTES} in {manual_dir}. Expected:\n{_LAYOUT}")
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        table = [{str(k).lower(): v for k, v in line.items()} for line in csv.DictReader(file)]
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            table = [{str(k).lower(): v for k, v in line.items()} for line in csv.DictReader(file)]
+    except (UnicodeError, csv.Error) as error:
+        raise CorpusError(f"{path} is damaged ({error}): fetch it again.") from error
     columns = list(table[0]) if table else []
     if not {"filename", "voicevote"} <= set(columns):
         raise CorpusError(

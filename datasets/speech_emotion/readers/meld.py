@@ -112,8 +112,12 @@ def _records(path):
         raise CorpusError(
             f"{path} has no column {', '.join(absent)}: fetch it again. Expected:\n{_LAYOUT}"
         )
-    for record in reader:
-        yield f"{path.name}, line {reader.line_num}", {k: v or "" for k, v in record.items() if k}
+    try:
+        for record in reader:
+            fields = {k: v or "" for k, v in record.items() if k}
+            yield f"{path.name}, line {reader.line_num}", fields
+    except csv.Error as error:
+        raise CorpusError(f"{path}, line {reader.line_num}: {error}. Fetch it again.") from error
 
 
 READERS = {

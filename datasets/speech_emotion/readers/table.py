@@ -11,7 +11,17 @@ import re
 
 from absl import logging
 
-from ..rows import SPLITS, CorpusError, Reader, Row, duplicates, listing, refuse
+from ..rows import (
+    SPLITS,
+    CorpusError,
+    Reader,
+    Row,
+    duplicates,
+    is_file,
+    listing,
+    refuse,
+    swallowed,
+)  # fmt: skip
 
 TABLES = ("table.csv", "table.tsv", "table.jsonl")
 NEEDED = ("audio", "label")
@@ -28,6 +38,7 @@ MANUAL_DIR/table.csv (or table.tsv, table.jsonl), with a first line that names i
 split is train, validation or test; start and end are seconds within the recording. A path may be
 absolute or lead out of MANUAL_DIR. CSV has commas, quotes around what has one in it; UTF-8."""
 _ENCODING = "Save it as UTF-8 (in a spreadsheet: CSV UTF-8)."
+_LATEST = 1e9  # seconds, thirty years
 _MEND = "Nothing was written: mend the table and build again."
 
 
@@ -78,6 +89,12 @@ def _records(path) -> list[tuple[str, dict[str, str]]]:
     data = path.read_bytes()
     if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         raise CorpusError(f"{path.name}, line 1: the table is UTF-16. {_ENCODING} {_MEND}")
+    if b"\0" in data:
+        line = data[: data.index(b"\0")].count(b"\n") + 1
+        raise CorpusError(
+            f"{path.name}, line {line}: a NUL byte, which no text has: the file is damaged, or in "
+            f"UTF-16. {_ENCODING} {_MEND}"
+        )
     text = data.decode("utf-8-sig", "surrogateescape")
     read_records = _json_records if path.suffix == ".jsonl" else _csv_records
     records = read_records(path, text)
@@ -96,9 +113,9 @@ def _not_utf8(name, records):
     for place, record in records:
         fields += [(place, f"column {column!r}", text) for column, text in record.items()]
     return [
-        f"{name}, {place}: {what}: byte 0x{ord(found[0]) - 0xDC00:02x} is not UTF-8"
+        f"{name}, {place}: {what}: byte 0x{ord(found[0]) % 0x100:02x} is not UTF-8"
         for place, what, text in fields
-        if (found := re.search("[\udc80-\udcff]", text))
+        if (found := re.search("[\ud800-\udfff]", text))  # JSON can spell others than bytes
     ]
 
 
@@ -136,22 +153,34 @@ def _json_records(path, text):
             continue
         place = f"{path.name}, line {number}"
         try:
-            fields = json.loads(line)
-        except ValueError as error:
+            fields = json.loads(line, object_pairs_hook=_named)
+        except (ValueError, RecursionError) as error:
             problems.append(f"{place}: {error}")
             continue
         if not isinstance(fields, dict):
             problems.append(f"{place}: expected {{...}} with a row's fields")
             continue
-        fields = {str(k).strip().lower(): "" if v is None else v for k, v in fields.items()}
+        # NaN: as pandas writes an empty cell.
+        fields = {k: "" if v is None or v != v else v for k, v in fields.items()}
         problems += [
             f"{place}: column {name!r} is {value}; expected a text or a number"
             for name, value in fields.items()
-            if isinstance(value, (list, dict, bool)) and name in NEEDED + OPTIONAL
+            if isinstance(value, (list, dict, bool)) or value in (math.inf, -math.inf)
+            if name in NEEDED + OPTIONAL
         ]
         records.append((f"line {number}", {k: str(v).strip() for k, v in fields.items()}))
     refuse(problems, _MEND)
     return records
+
+
+def _named(pairs):
+    """A JSON object. Raises ValueError where a key comes twice, and for what no text can hold."""
+    record = {name.strip().lower(): value for name, value in pairs}
+    if len(record) < len(pairs):
+        raise ValueError("a column comes twice")
+    if any("\0" in x for pair in pairs for x in pair if isinstance(x, str)):
+        raise ValueError("a NUL character, which no text has")
+    return record
 
 
 def _check_columns(path, columns):
@@ -194,17 +223,19 @@ def _row(place, record, name, folder):
             value = float(text) if text else None
         except ValueError:
             value = math.nan
-        if value is not None and not 0 <= value < math.inf:
+        if value is not None and not 0 <= value <= _LATEST:
             problems.append(f"{place}: column {column!r} is {text!r}; expected seconds from 0")
             return None
         return value
 
     def recording(column):
         path = folder / record.get(column, "").replace("\\", "/")
-        if record.get(column) and not path.is_file():
+        if record.get(column) and not is_file(path):
             problems.append(f"{place}: column {column!r}: no file {path}")
         return path
 
+    if other := swallowed(record.values(), lambda part: is_file(folder / part)):
+        problems.append(f"{place}: holds another row, that of {other}; a quote is not closed")
     start, end = seconds("start"), seconds("end")
     if start is not None and end is not None and start >= end:
         problems.append(f"{place}: column 'start', {start:g}, is not before 'end', {end:g}")

@@ -61,7 +61,7 @@ def _vocabulary(source):
             raise FileNotFoundError("there is none")
         with open(path, encoding="utf-8") as f:
             vocabulary = dict(json.load(f))
-    except (OSError, ValueError, TypeError) as e:
+    except (OSError, ValueError, TypeError, RecursionError) as e:
         raise UserError(
             f"{source} has no {VOCABULARY} that can be read ({e}); it says what its CTC head "
             "writes. Download the checkpoint again, as a whole."

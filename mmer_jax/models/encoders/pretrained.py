@@ -14,8 +14,11 @@ from mmer_jax.data.preprocessing import SAMPLE_RATE
 from mmer_jax.errors import UserError
 from mmer_jax.models.encoders import ENCODERS, completed, weight_files
 from mmer_jax.models.encoders.weight_files import fetch, listed, not_found
+from mmer_jax.plain import is_kind
 
 PREPROCESSOR = "preprocessor_config.json"
+# Part of an option's name in Hugging Face's configs -> the largest size that is computed with.
+_MOST = {"layers": 1000, "mel_bins": 1024, "source_positions": 2**16}
 NO_ADAPTER = "none"  # a value of config.audio.adapter
 MASKED = "masked_spec_embed"  # the vector that stands in the place of masked frames
 _ADAPTER = "adapter_layer."  # in the names of its weights, in each layer
@@ -81,12 +84,28 @@ def check_config(config, source: str) -> None:
                 f"{', '.join(map(repr, values))}. Take another checkpoint; changing the value "
                 "alone would make another model of this one."
             )
+    _check_sizes(config, source)
     heads = getattr(config, "num_attention_heads", 1)
     if config.hidden_size % heads:
         raise UserError(
             f"{source}: its config.json has {heads} attention heads for a width of "
             f"{config.hidden_size}, which they do not divide."
         )
+
+
+def _check_sizes(config, source):
+    """Raises UserError for sizes that no encoder has: they would fill the memory, or never end."""
+    usual = type(config)().to_dict()
+    for name, value in config.to_dict().items():
+        if type(usual.get(name)) is not int or value is None:
+            continue
+        least = 1 if re.search("heads|hidden_size|d_model|layers", name) else -(2**20)
+        most = next((most for part, most in _MOST.items() if part in name), 2**20)
+        if not is_kind(value, int) or not least <= value <= most:
+            raise UserError(
+                f"{source}: its config.json has {name}={value!r:.60}; expected a whole number up "
+                f"to {most}. Download the checkpoint again, or copy the model again, as a whole."
+            )
 
 
 def _choose_adapter(config, adapter, source):
@@ -141,7 +160,7 @@ def _preprocessor(source):
             options = json.load(f)
         if not isinstance(options, dict):
             raise ValueError("no table of options")
-    except (OSError, ValueError) as e:
+    except (OSError, ValueError, RecursionError) as e:
         raise UserError(f"{path} can't be read ({e}). Download the checkpoint again.") from e
     return options
 

@@ -87,7 +87,7 @@ def _shards(path):
             names = sorted(set(json.load(f)["weight_map"].values()))
         if not names or any(os.path.basename(name) != name for name in names):
             raise ValueError("no table of files beside it")
-    except (OSError, ValueError, LookupError, TypeError, AttributeError) as e:
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as e:
         raise UserError(
             f"{path} can't be read ({first_line(e)}). Download the checkpoint again."
         ) from e
