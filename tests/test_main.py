@@ -9,6 +9,7 @@ import pytest
 from mmer_jax import configuration, main, runs
 from mmer_jax.errors import UserError
 from mmer_jax.inference import model_card
+from mmer_jax.reporting import report
 from mmer_jax.training import checkpoint_io
 from tests import harness
 
@@ -55,7 +56,7 @@ def test_end_to_end(prepared, tmp_path):
     done = demo(prepared, f"--workdir={tmp_path}")
     assert done.returncode == 0, done.stderr
     check_outputs(tmp_path, 16)
-    assert (tmp_path / "results.md").read_text() in done.stdout
+    assert report.aligned((tmp_path / "results.md").read_text()) in done.stdout
     assert "held-out UA" in done.stdout
 
 
