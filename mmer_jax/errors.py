@@ -15,8 +15,10 @@ _REFUSALS = {
 
 _LONGEST = 6000  # characters of a message
 
-# As XLA, C++ and Python's threads say it.
-_NO_MEMORY = re.compile(r"RESOURCE_EXHAUSTED: Out of memory|std::bad_alloc|can't start new thread")
+# As XLA, C++, Python's threads and the loader of libraries say it.
+_NO_MEMORY = re.compile(
+    r"RESOURCE_EXHAUSTED: Out of memory|std::bad_alloc|can't start new thread|failed to map segment"
+)
 _LESS_MEMORY = (
     "End what else uses it, or ask for less: smaller batches (--batch-size, "
     "--config.train.chunk_size), shorter recordings (--config.data.max_seconds)."

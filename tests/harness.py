@@ -31,6 +31,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 IMPORTS = (
     "mmer_jax.training.cross_validation", "mmer_jax.reporting.report",
     "mmer_jax.inference.predictor", "mmer_jax.training.checkpoint_io", "matplotlib.pyplot",
+    "mmer_jax.models.encoders.text", "mmer_jax.models.encoders.whisper",
 )  # fmt: skip
 # What another program's command imports, once it is asked for.
 IMPORTED_BY = {"tensorflow_datasets.scripts.cli.main": "tensorflow_datasets.scripts.cli.build"}
@@ -141,7 +142,8 @@ def disk(folder: pathlib.Path, size: str) -> bool:
 @functools.cache
 def _server():
     server = subprocess.Popen(
-        [sys.executable, __file__], cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)},
+        [sys.executable, __file__], cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "USE_TORCH": "0"},  # as commands have it
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
     )  # fmt: skip
     atexit.register(server.stdin.close)
@@ -149,10 +151,13 @@ def _server():
 
 
 def _serve():
+    import jax
+
     from mmer_jax import cli
 
     for name in IMPORTS:
         importlib.import_module(name)
+    assert not jax._src.xla_bridge._backends  # its threads would be missing in a fork
     cli.cache_compilations = lambda folder="": None  # they are kept where the tests' own are
     # An import logs and so leaves a handler, which a command that imports later does not have.
     logging.getLogger().handlers.clear()

@@ -116,7 +116,7 @@ OBJECTS = (
 @st.composite
 def configs(draw):
     """A config as a file's own code may make it: any object in any place, or a place gone."""
-    config, how = configuration.default(), []
+    config, how = config_file.load("demo"), []
     for _ in range(draw(st.integers(1, 2))):
         flat = configuration.flat(config)
         option = draw(st.sampled_from([*flat, "data", "losses", "audio", "audio.size", "new"]))
@@ -141,7 +141,7 @@ def configs(draw):
 
 
 def test_configs_of_a_file():
-    expected = configuration.to_json(configuration.default())
+    expected = configuration.to_json(parsed(["--config=demo"]))
 
     @given(configs())
     def run(damaged):
