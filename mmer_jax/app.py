@@ -19,6 +19,7 @@ from mmer_jax.errors import UserError
 
 KEPT_MINUTES = 10  # of uploaded recordings
 WAITING = 16  # questions in the queue
+VISITORS = 128  # whose state is kept: some 170 kB each
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
@@ -244,6 +245,7 @@ def launch(gradio, blocks, host: str, port: int, max_mb: float) -> None:
         server_name=host, server_port=port, share=False, inbrowser=False, quiet=True,
         prevent_thread_lock=True, show_error=False, footer_links=[], enable_monitoring=False,
         ssr_mode=False, pwa=False, mcp_server=False, max_file_size=int(max_mb * 2**20),
+        state_session_capacity=VISITORS,
         css=report.environment().get_template("app.css.j2").render(), theme=_theme(gradio),
         app_kwargs={"middleware": middleware, "openapi_url": None},
     )  # fmt: skip
