@@ -82,6 +82,8 @@ RUN = {
         "tests/benchmarks/test_padding.py::test_the_command_writes_its_results",
     "python -m benchmarks.accelerator":
         "tests/benchmarks/test_accelerator.py::test_both_sides_train",
+    "python -m benchmarks.load":
+        "tests/benchmarks/test_load.py::test_callers_get_their_own_answers",
     "python -m benchmarks.opening":
         "tests/benchmarks/test_opening.py::test_the_command_writes_what_it_found",
     "python -m benchmarks.memory":
