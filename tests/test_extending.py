@@ -26,7 +26,8 @@ from mmer_jax.training.trainer import Trainer
 old = json.load(open("old_configs.json"))["demo:default"]
 c = configuration.default()
 c.audio.family, c.losses.focal.weight, c.selection_metric = "frames", 1.0, "g_mean"
-c.audio.size.width, c.model.width, c.model.heads, c.model.ffn = 8, 8, 2, 8
+c.audio.size.width, c.audio.size.heads = 8, 2
+c.model.width, c.model.heads, c.model.ffn = 8, 2, 8
 configuration.audio_only(c)
 trainer = Trainer(configuration.validate(c), ("a", "b"), 1)
 batch = {
