@@ -178,11 +178,13 @@ def read_states(encoder, layers: str, subsample: int, audio, audio_length, deter
     Returns:
       Arrays [b, t, d], one, or of `MANY_LAYERS` all, and their mask, bool [b, t].
     """
-    inputs = audio, audio_length, deterministic, layers != "last"
-    states, mask = encoder(*inputs, *(() if convolved is None else (convolved,)))
+    inputs = audio, audio_length, deterministic
+    begun = {} if convolved is None else {"convolved": convolved}
     if layers == "last":
-        states = [states]
+        last, mask = encoder(*inputs, **begun)
+        states = [last]
     else:
+        states, mask = encoder(*inputs, True, **begun)
         states = states if layers in MANY_LAYERS else [states[int(layers)]]
     if subsample == 1:
         return states, mask
