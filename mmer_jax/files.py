@@ -57,6 +57,14 @@ def read_text(path: str) -> str:
     return epath.Path(path).read_bytes().decode("utf-8")  # whatever the system's encoding is
 
 
+def sha256(path: str) -> str:
+    """64 hex digits of a local file's content."""
+    from huggingface_hub.utils.sha import sha_fileobj
+
+    with open(path, "rb") as f:
+        return sha_fileobj(f).hex()
+
+
 def replace_file(path: str, content: str | bytes) -> None:
     """Writes a file, and its folder if need be: whole, or not there.
 

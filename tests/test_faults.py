@@ -176,7 +176,7 @@ class Trial:
     Attributes:
       root: the folder that it writes below.
       count: changes that it makes there.
-      points: how many are to be tried.
+      points, few: how many are to be tried, and a third of them.
     """
 
     def __init__(self, name, request, folder):
@@ -184,12 +184,21 @@ class Trial:
         self._request = request
         points = request.config.getoption("points")
         self.points = max(1, points // 5) if self.writer.long else points
+        self.few = -(-self.points // 3)  # of what takes longer than a kill
         self.verbose = points != 3
         self.reset()
         done = self.start(watch={})
         assert done.returncode == 0, done.stderr
         self.count = done.changes
         self._whole, self._scalars = _content(self.root), _scalars(self.root)
+
+    def places(self, fault, words):
+        """Of a third of the points, each from the beginning: what it is called, and the change."""
+        rng = self.random(fault)
+        for point in range(self.few):
+            self.reset()
+            at = int(rng.integers(1, self.count + 1))
+            yield f"{self.name}, point {point}, {words} {at} of {self.count}", at
 
     def random(self, purpose):
         """A generator that gives the same whichever tests run."""
@@ -301,17 +310,14 @@ def test_killed_anywhere_it_ends_with_the_same_bytes(trial, capsys):
 
 def test_a_disk_that_is_full_from_anywhere_on(trial, capsys):
     """One message; with space again it ends as if there had always been some."""
-    rng, refused = trial.random("full disk"), 0
-    for point in range(-(-trial.points // 3)):
-        trial.reset()
-        at = int(rng.integers(1, trial.count + 1))
-        where = f"{trial.name}, point {point}, full from {at} of {trial.count}"
+    refused = 0
+    for where, at in trial.places("full disk", "full from"):
         done = trial.start({"at": at, "error": "ENOSPC"})
         if done.returncode:
             trial.check_message(done, where, "No space left on device")
             refused += 1
         trial.check_end(trial.start(), where)
-    trial.row(capsys, "full disk", point + 1, refused)
+    trial.row(capsys, "full disk", trial.few, refused)
 
 
 def test_a_folder_that_can_not_be_written(trial):
@@ -324,11 +330,8 @@ def test_a_folder_that_can_not_be_written(trial):
 
 def test_two_at_once(trial, capsys):
     """A second one runs while the first stands still somewhere: refused, or the same in the end."""
-    rng, refused = trial.random("two"), 0
-    for point in range(-(-trial.points // 3)):
-        trial.reset()
-        at = int(rng.integers(1, trial.count + 1))
-        where = f"{trial.name}, point {point}, two at {at} of {trial.count}"
+    refused = 0
+    for where, at in trial.places("two", "two at"):
         first = trial.start({"at": at}, beside=True)
         for done in filter(None, (first, first.second)):
             assert trial.is_quiet(done), f"{where}: {done.stderr}"
@@ -337,7 +340,7 @@ def test_two_at_once(trial, capsys):
                 refused += 1
         ended = first if first.returncode == 0 else first.second
         trial.check_end(ended, where)
-    trial.row(capsys, "two at once", point + 1, refused)
+    trial.row(capsys, "two at once", trial.few, refused)
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""What stands between the page of `mmer_jax.app` and whoever reaches it: two ASGI middlewares."""
+"""What stands between the page of `mmer_jax.app` and all who reach it: two ASGI middlewares."""
 
 import re
 import sys

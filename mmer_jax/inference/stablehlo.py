@@ -6,7 +6,6 @@ and without this module.
 """
 
 import dataclasses
-import hashlib
 import json
 import os
 from pathlib import Path
@@ -116,7 +115,7 @@ def export(model, folder: str, buckets) -> None:
         raise UserError(f"{folder} is no model folder; write it first.")
     with files.new_folder(os.path.join(folder, FOLDER)) as made:
         programs = [_write_program(model, bucket, made) for bucket in buckets]
-        index = _index(model, programs) | {"params_sha256": _sha256(Path(folder, PARAMS))}
+        index = _index(model, programs) | {"params_sha256": files.sha256(Path(folder, PARAMS))}
         index = json.dumps(index, indent=2, allow_nan=False) + "\n"
         Path(made, INDEX).write_text(index, encoding="utf-8")
         Path(made, "README.md").write_text(readme(model), encoding="utf-8")
@@ -140,7 +139,7 @@ def _write_program(model, bucket, folder):
     outputs = jax.tree.unflatten(program.out_tree, program.out_avals)
     return {
         "file": name,
-        "sha256": _sha256(Path(folder, name)),
+        "sha256": files.sha256(Path(folder, name)),
         "platforms": list(program.platforms),
         "calling_convention": program.calling_convention_version,
         "inputs": [{"name": k} | _described(x) for k, x in bucket.inputs.items()],
@@ -238,7 +237,7 @@ class Programs:
     def _checked(self, name, reader, key, entry):
         """What a reader makes of a file whose digest, if it was written down, is the file's."""
         path = self._folder / name
-        if entry.get(key) not in (None, _read(path, _sha256)):
+        if entry.get(key) not in (None, _read(path, files.sha256)):
             raise UserError(f"{path} can't be read: it is not as it was exported. {AGAIN}")
         return _read(path, reader)
 
@@ -321,14 +320,6 @@ def _read(path, reader):
         return reader(path)
     except Exception as e:  # OSError, JSON's, safetensors' or flatbuffers'
         raise UserError(f"{path} can't be read ({first_line(e)}). {AGAIN}") from e
-
-
-def _sha256(path):
-    digest = hashlib.sha256()
-    with open(path, "rb") as f:
-        while data := f.read(1 << 20):
-            digest.update(data)
-    return digest.hexdigest()
 
 
 def _json(path):

@@ -30,7 +30,7 @@ TEXTS = (
 
 
 def check(config):
-    """Whatever was accepted can be written, read again and told apart from others."""
+    """Whatever was accepted can be written, read again and distinguished from others."""
     again = configuration.from_json(configuration.to_json(config))
     assert configuration.fingerprint(again) == configuration.fingerprint(config)
     json.dumps(configuration.to_json(config), allow_nan=False)

@@ -252,7 +252,7 @@ def test_predictions_that_are_gone_on_with(form, tmp_path_factory):
     @given(strategy)
     def run(found):
         damaged, *content = found
-        guard.judge("table: predictions gone on with", damaged, lambda: read(*content),
+        guard.judge("table: predictions continued", damaged, lambda: read(*content),
                     lambda x: x == ([], good), check)  # fmt: skip
 
     run()

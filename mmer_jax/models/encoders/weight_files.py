@@ -14,8 +14,8 @@ import numpy as np
 import safetensors.numpy
 from flax import serialization, traverse_util
 from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
-from huggingface_hub.utils.sha import sha_fileobj
 
+from mmer_jax import files
 from mmer_jax.errors import UserError, first_line
 
 INDEX = ".index.json"  # ends the name of a table of the files that hold a model's arrays
@@ -131,8 +131,7 @@ def _sha256(path):
 @functools.lru_cache
 def _file_digest(path, size, changed):
     """Once per file as it is: a run of several seeds asks again."""
-    with open(path, "rb") as f:
-        return sha_fileobj(f).hex()
+    return files.sha256(path)
 
 
 def read(path: str) -> dict[str, np.ndarray]:
