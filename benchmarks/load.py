@@ -45,21 +45,11 @@ class PredictorSide:
         """Nothing is left open."""
 
 
-class PageSide:
-    """`mmer_jax.app` in a process of its own, asked as a browser asks it."""
+class Visitors:
+    """Of a page that is served on a port of this computer; they ask as a browser asks."""
 
-    def __init__(self, model: str):
-        with socket.socket() as s:
-            s.bind(("127.0.0.1", 0))
-            self._port = s.getsockname()[1]
-        command = [sys.executable, "-m", "mmer_jax.app", model, f"--port={self._port}"]
-        self._process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-        self.pid = self._process.pid
-        for line in self._process.stdout:
-            if line.startswith("Open http"):
-                break
-        else:
-            raise SystemExit(f"The page did not start: {' '.join(command)}")
+    def __init__(self, port: int):
+        self._port = port
         config = json.loads(self._request("GET", "/config"))
         titles = {x["id"]: x["props"].get("value") for x in config["components"]}
         asking = [
@@ -86,11 +76,6 @@ class PageSide:
                 return [float(x) / 100 for x in re.findall(r">(\d+) %<", shown)]
         raise RuntimeError(f"No answer: {events[-500:]!r}")
 
-    def close(self) -> None:
-        """Ends the page."""
-        self._process.send_signal(signal.SIGTERM)
-        self._process.wait(30)
-
     def _upload(self, name, content):
         edge = secrets.token_hex(8)
         head = (
@@ -111,6 +96,29 @@ class PageSide:
         if response.status != 200:
             raise RuntimeError(f"{path}: status {response.status}: {content[:500]!r}")
         return content
+
+
+class PageSide(Visitors):
+    """`mmer_jax.app` in a process of its own."""
+
+    def __init__(self, model: str):
+        with socket.socket() as s:
+            s.bind(("127.0.0.1", 0))
+            port = s.getsockname()[1]
+        command = [sys.executable, "-m", "mmer_jax.app", model, f"--port={port}"]
+        self._process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        self.pid = self._process.pid
+        for line in self._process.stdout:
+            if line.startswith("Open http"):
+                break
+        else:
+            raise SystemExit(f"The page did not start: {' '.join(command)}")
+        super().__init__(port)
+
+    def close(self) -> None:
+        """Ends the page."""
+        self._process.send_signal(signal.SIGTERM)
+        self._process.wait(30)
 
 
 SIDES = {"predictor": PredictorSide, "page": PageSide}

@@ -1,11 +1,9 @@
 """A page in the browser that predicts emotions: `python -m mmer_jax.app MODEL`."""
 
-import collections
 import contextlib
 import functools
 import json
 import os
-import secrets
 import signal
 import socket
 import sys
@@ -19,7 +17,6 @@ from mmer_jax.errors import UserError
 
 KEPT_MINUTES = 10  # of uploaded recordings
 WAITING = 16  # questions in the queue
-VISITORS = 128  # whose state is kept: some 170 kB each
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
@@ -32,20 +29,17 @@ def build(gradio, predictor, examples=(), max_mb: float = 25.0):
       examples: see `inference.examples`.
       max_mb: of an uploaded recording.
     """
-    from mmer_jax.inference import app_views
+    from mmer_jax.inference import app_views, app_visitors
 
     model = predictor.model
     optional = not predictor.lacks_text
     writer = predictor.transcriber.name if predictor.transcriber else "the model"
-    kept = round(60 * KEPT_MINUTES)
     nothing = app_views.result("nothing_yet")
-    with gradio.Blocks(
-        title="Emotion in speech", analytics_enabled=False, delete_cache=(-(-kept // 10), kept)
-    ) as blocks:
+    recordings = app_visitors.Recordings()
+    with gradio.Blocks(title="Emotion in speech", analytics_enabled=False) as blocks:
         html = functools.partial(gradio.HTML, apply_default_css=False, padding=True)
         html(app_views.introduction(model))
         before = gradio.State()  # path of the recording that was there before
-        pages = collections.Counter()  # path -> pages that have it: equal uploads share a file
         with gradio.Row():
             with gradio.Column(min_width=300):
                 audio = upload_class(gradio)(
@@ -84,16 +78,20 @@ def build(gradio, predictor, examples=(), max_mb: float = 25.0):
             None, None, shown, js=f"() => {json.dumps(nothing)}", api_visibility="private",
             cancels=asked,
         )  # fmt: skip
-        audio.change(functools.partial(_forget, pages), [audio, before], before, **hidden)
+        audio.change(recordings.forget, [audio, before], before, **hidden)
         for event in (audio.upload, audio.stop_recording, audio.clear):
             event(None, text, text, js=_WITHOUT_EXAMPLE, api_visibility="private")
         for chosen, example in offered:
             words = f"() => {{ window.mmerExample = {json.dumps(example.text)}; }}"
             chosen.click(None, js=words, api_visibility="private")
-            chosen.click(functools.partial(_write, example), None, [audio, text], **hidden)
-        # While a page is open its recording stays; each touch counts as a new file.
-        gradio.Timer(max(kept / 4, 1)).tick(_keep, audio, None, **hidden)
-    return blocks.queue(api_open=False, max_size=WAITING, default_concurrency_limit=1)
+            chosen.click(
+                functools.partial(app_visitors.write, example), None, [audio, text], **hidden
+            )
+        # While a page is open its recording stays.
+        gradio.Timer(15 * KEPT_MINUTES).tick(app_visitors.keep, audio, None, **hidden)
+    blocks.queue(api_open=False, max_size=WAITING, default_concurrency_limit=1)
+    app_visitors.bound(blocks)
+    return blocks
 
 
 # Of the answer, where less than half of it would be seen.
@@ -105,37 +103,6 @@ _SCROLL = """() => {
 
 # The text that an example came with is not that of the next recording.
 _WITHOUT_EXAMPLE = """(text) => text === window.mmerExample ? "" : text"""
-
-
-def _forget(pages, path, before):
-    """Removes the file of a page's recording before, if it has another one now, or none.
-
-    Not while another page has it; one that is closed counts on, and `delete_cache` removes it.
-    """
-    if before == path:
-        return path
-    pages[path] += 1
-    pages[before] -= 1
-    if before and pages[before] <= 0:
-        del pages[before]
-        with contextlib.suppress(OSError):  # removed meanwhile
-            os.unlink(before)
-    return path
-
-
-def _write(example):
-    """(path, text) of an example: a file of its own each time, for a page forgets its own."""
-    folder = os.path.join(os.environ["GRADIO_TEMP_DIR"], secrets.token_hex(32))
-    os.makedirs(folder)
-    path = os.path.join(folder, "example.wav")
-    with open(path, "wb") as f:
-        f.write(example.wav)
-    return path, example.text
-
-
-def _keep(path):
-    with contextlib.suppress(OSError, TypeError):  # removed meanwhile, or none
-        os.utime(path)
 
 
 def upload_class(gradio):
@@ -175,13 +142,14 @@ def serve(name: str, host: str = "127.0.0.1", port: int = 7860, max_mb: float = 
         folder = stack.enter_context(
             tempfile.TemporaryDirectory(prefix="mmer-app-", ignore_cleanup_errors=True)
         )
-        # Finished uploads, and those that break off.
-        os.environ["GRADIO_TEMP_DIR"] = tempfile.tempdir = folder
-        stack.callback(setattr, tempfile, "tempdir", None)
+        os.environ["GRADIO_TEMP_DIR"] = folder
         gradio = _gradio()
         print(f"loading {name} ...", flush=True)
         cli.cache_compilations()
         predictor = mmer_jax.load(name, transcriber=transcriber, language=language)
+        # Uploads that break off are there as well, but no file of the model's.
+        tempfile.tempdir = folder
+        stack.callback(setattr, tempfile, "tempdir", None)
         blocks = build(gradio, predictor, _examples(name, predictor.model, examples), max_mb)
         # Before the folder goes, which a late upload would miss.
         stack.callback(blocks.close, verbose=False)
@@ -213,6 +181,8 @@ def _check_free(host, port):
 
 def _gradio():
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+    # It would count all questions ever asked after each of them, for a view that is off.
+    os.environ["GRADIO_ANALYTICS_CACHE_FREQUENCY"] = str(sys.maxsize)
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     # Of its own making, and nobody here can do anything about it.
     warnings.filterwarnings("ignore", module=r"gradio\.")
@@ -231,7 +201,7 @@ def launch(gradio, blocks, host: str, port: int, max_mb: float) -> None:
     from starlette.middleware import Middleware
     from starlette.middleware.trustedhost import TrustedHostMiddleware
 
-    from mmer_jax.inference import app_security
+    from mmer_jax.inference import app_security, app_visitors
     from mmer_jax.reporting import report
 
     middleware = [
@@ -245,10 +215,13 @@ def launch(gradio, blocks, host: str, port: int, max_mb: float) -> None:
         server_name=host, server_port=port, share=False, inbrowser=False, quiet=True,
         prevent_thread_lock=True, show_error=False, footer_links=[], enable_monitoring=False,
         ssr_mode=False, pwa=False, mcp_server=False, max_file_size=int(max_mb * 2**20),
-        state_session_capacity=VISITORS,
+        state_session_capacity=app_visitors.VISITORS,
         css=report.environment().get_template("app.css.j2").render(), theme=_theme(gradio),
         app_kwargs={"middleware": middleware, "openapi_url": None},
     )  # fmt: skip
+    app_visitors.remove_old_while(
+        lambda: blocks.is_running, os.environ["GRADIO_TEMP_DIR"], 60 * KEPT_MINUTES
+    )
 
 
 def _theme(gradio):

@@ -2,10 +2,10 @@
 
 import asyncio
 import base64
-import collections
 import contextlib
 import dataclasses
 import functools
+import gc
 import io
 import json
 import os
@@ -25,9 +25,10 @@ import numpy as np
 import pytest
 import soundfile
 
+from benchmarks import load
 from mmer_jax import app, runs
 from mmer_jax.errors import UserError
-from mmer_jax.inference import app_views, examples
+from mmer_jax.inference import app_views, app_visitors, examples
 from mmer_jax.inference.prediction import Prediction, Window
 from mmer_jax.inference.predictor import Predictor
 from mmer_jax.reporting import plots
@@ -258,17 +259,17 @@ def test_examples_of_a_folder_and_of_a_demo(tmp_path, model, tiny_run, prepared)
 
 def test_a_recording_stays_while_its_page_is_open(tmp_path, monkeypatch):
     monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
-    one, other = (app._write(examples.Example("x", b"wav", "told"))[0] for _ in range(2))
+    one, other = (app_visitors.write(examples.Example("x", b"wav", "told"))[0] for _ in range(2))
     assert one != other and pathlib.Path(one).read_bytes() == b"wav"
     os.utime(one, (0, 0))
-    app._keep(one)
+    app_visitors.keep(one)
     assert os.stat(one).st_mtime > 1e9
-    forget = functools.partial(app._forget, collections.Counter())
+    forget = app_visitors.Recordings().forget
     assert forget(one, None) == forget(one, one) == forget(one, None) == one
     assert forget(other, one) == other and os.path.exists(one)  # another page has it as well
     assert forget(None, one) is None and not os.path.exists(one)
-    app._keep(one)  # removed meanwhile
-    app._keep(None)
+    app_visitors.keep(one)  # removed meanwhile
+    app_visitors.keep(None)
     assert forget(other, one) == other and os.path.exists(other)
 
 
@@ -491,6 +492,32 @@ def test_the_server_shuts_its_doors(served):
     assert "default-src 'self'" in get(address).headers["content-security-policy"]
     assert get(address, Host="evil.example") is None
     assert get(f"{address}/gradio_api/file={pathlib.Path(__file__).resolve()}") is None
+
+
+def test_what_is_kept_of_visitors_is_of_the_last_ones(predictor, tmp_path, monkeypatch):
+    gradio = pytest.importorskip("gradio")
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "uploads"))
+    monkeypatch.setattr(app_visitors, "VISITORS", 4)
+    blocks, port = app.build(gradio, predictor), free_port()
+    app.launch(gradio, blocks, "127.0.0.1", port, 1.0)
+    try:
+        visitors = load.Visitors(port)
+        recording = tmp_path / "a.wav"
+        recording.write_bytes(odd.encoded(odd.voice(0.1)))
+        answers = [visitors.ask(recording) for _ in range(16)]
+        assert all(x == answers[0] for x in answers)
+        gc.collect()
+        kept = [x for x in gc.get_objects() if type(x).__module__ == "gradio.queueing"
+                and type(x).__name__ == "Event"]  # fmt: skip
+        assert len(kept) < 8
+        # Recordings as well, however many come meanwhile.
+        files = [p for p in (tmp_path / "uploads").rglob("*") if p.is_file()]
+        app_visitors.remove_old(str(tmp_path / "uploads"), 3600)
+        assert files and all(p.exists() for p in files)
+        app_visitors.remove_old(str(tmp_path / "uploads"), -1)
+        assert list(tmp_path.glob("uploads/*")) == []
+    finally:
+        blocks.close(verbose=False)
 
 
 def test_an_upload_is_out_of_others_reach_and_removed_after_a_while(
