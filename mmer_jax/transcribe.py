@@ -50,6 +50,7 @@ def run(dataset: str, recognizer, data_dir: str = "~/tensorflow_datasets", out: 
             raise UserError(
                 f"{path} was written by {there.recognizer}. Name another file by --out."
             )
+        transcripts.discard_partial(path)
         return path
     # All windows are of 30 s: what counts is that texts of like length end together.
     queue = sorted(corpus.utterances, key=lambda u: u.samples)

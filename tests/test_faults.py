@@ -47,8 +47,8 @@ EXCEPTIONS = {
     "*quality.html": lambda data: re.sub(rb"minutes per 1000.*?</tr>", b"", data, flags=re.S),
     "*.augment/*.jsonl": lambda data: re.sub(rb'"seconds": [\d.]+', b"", data),
     "*results.md": lambda data: re.sub(rb"[\d.]+ (s|min|h)\b", b"", data),
-    # An empty file, where a kill comes between a folder's new name and the end.
-    "*.writing.lock": None,
+    # An empty file, where a kill comes between the last that is written and the end.
+    "*.lock": None,
     # A file for each start, with times; its scalars are compared.
     "*tensorboard/*": None,
     # What `tfds build` leaves where it is killed. It has a name of its own each time, and the

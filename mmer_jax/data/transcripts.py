@@ -1,5 +1,6 @@
 """Transcript files: what a speech recogniser wrote for each utterance of a prepared dataset."""
 
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -158,6 +159,19 @@ def _find(name, data_dir, dataset, version):
     )
 
 
+def _partial(path):
+    if not files.is_remote(path):
+        return f"{path}.partial"
+    digest = hashlib.sha256(path.encode()).hexdigest()[:16]
+    return os.path.join(tempfile.gettempdir(), f"mmer-{digest}.partial")
+
+
+def discard_partial(path: str) -> None:
+    """Removes what a `Writer` that was killed at its very end left beside a whole file."""
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(_partial(path))
+
+
 class Writer:
     """A transcript file in the making.
 
@@ -171,11 +185,7 @@ class Writer:
 
     def __init__(self, path: str, header: dict):
         self._path, self._head = path, {"format": FORMAT} | header
-        partial = f"{path}.partial"
-        if files.is_remote(path):
-            digest = hashlib.sha256(path.encode()).hexdigest()[:16]
-            partial = os.path.join(tempfile.gettempdir(), f"mmer-{digest}.partial")
-        self._journal = files.Journal(partial, self._head)
+        self._journal = files.Journal(_partial(path), self._head)
 
     @property
     def rows(self) -> list[dict]:
@@ -200,7 +210,7 @@ class Writer:
         body = ",\n".join(f"  {json.dumps(row, ensure_ascii=False)}" for row in rows)
         files.replace_file(self._path, f'{head},\n "utterances": [\n{body}\n ]\n}}\n')
         self.close()
-        os.unlink(self._journal.path)
+        discard_partial(self._path)
 
     def close(self) -> None:
         """Leaves what there is for the next time."""
