@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import pathlib
+import shutil
 import tempfile
 
 import jax
@@ -41,11 +42,19 @@ def write_params(path: str, params: dict, metadata: dict[str, str]) -> None:
     flat = traverse_util.flatten_dict(params, sep="/")
     arrays = {name: np.asarray(x, np.float32, order="C") for name, x in flat.items()}
     with files.replacing(path) as temporary:
+        # save_file writes to a file of another name each time first, which it leaves when it is
+        # killed: in a folder, for the next one to find.
+        folder = pathlib.Path(f"{temporary}.folder")
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir()
         try:
             # Without arrays, an empty table of metadata would make a file that can't be read.
-            save_file(arrays, temporary, metadata or None)
+            save_file(arrays, folder / "params", metadata or None)
+            os.replace(folder / "params", temporary)
         except SafetensorError as e:  # what the system said is in it
             raise OSError(str(e)) from e
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def read_params(path: str, advice: str) -> tuple[dict, dict[str, str]]:

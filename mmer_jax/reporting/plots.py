@@ -304,7 +304,7 @@ def curves(title: str, curves: list[tuple], chosen: dict | None = None, percent:
     axes.set(xlabel="step", ylabel="%" if percent else "")
     axes.xaxis.get_major_locator().set_params(integer=True)
     axes.grid(alpha=0.25)
-    _legend(axes, "outside right upper", title="fold")
+    _legend(axes, "outside right center", title="fold")
     return axes.figure
 
 

@@ -106,7 +106,11 @@ def test_a_fold_keeps_what_it_trained_and_the_run_the_rest_once(run, checkpointe
 @pytest.mark.parametrize("params", [{}, {"a": {"kernel": np.ones((2, 3), np.float32)}}])
 def test_a_file_of_parameters_may_be_empty(params, metadata, tmp_path):
     path = str(tmp_path / "params.safetensors")
+    left = tmp_path / ".params.safetensors.tmp.folder"  # of one that was killed
+    left.mkdir()
+    (left / ".tmpA1b2C3").write_bytes(b"half")
     storage.write_params(path, params, metadata)
+    assert [p.name for p in tmp_path.iterdir()] == ["params.safetensors"]
     flat, found = storage.read_params(path, "")
     assert found == metadata == storage.read_metadata(path, "")
     assert list(flat) == (["a/kernel"] if params else [])
