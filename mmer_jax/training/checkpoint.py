@@ -11,6 +11,7 @@ checkpoints; those are still read.
 
 import json
 import os
+import re
 import tempfile
 import zlib
 
@@ -29,7 +30,12 @@ from mmer_jax.training.optimizer import merge
 
 CHECKPOINTS, REFIT, PARAMS, SHARED = "checkpoints", "refit", "params.safetensors", "shared"
 SUMS = "sums"  # of a checkpoint: see `_sums`
-KEY = "shared"  # of the metadata: where the shared parameters lie, from the fold's folder
+KEY = "shared"  # of the metadata, with `_ABOUT`
+# Where the shared parameters lie, from the fold's folder, with their digest; and the digest of the
+# fold's own, which versions before did not write.
+_ABOUT = re.compile(
+    rf"((?:\.\./){{1,2}}{SHARED}/([0-9a-f]{{16}})\.safetensors)(?: ([0-9a-f]{{16}}))?"
+)
 AGAIN = (
     f"delete the fold's {RESULT} and run `python -m mmer_jax.main` again with the same options and "
     "--workdir."
@@ -207,9 +213,8 @@ def write_params(trainer, state, folder: str, run: str) -> None:
     if not whole:
         storage.write_params(path, frozen, {})
     # Last, for it makes the rest count.
-    storage.write_params(
-        os.path.join(folder, PARAMS), trained, {KEY: os.path.relpath(path, folder)}
-    )
+    about = f"{os.path.relpath(path, folder)} {storage.params_digest(trained)}"
+    storage.write_params(os.path.join(folder, PARAMS), trained, {KEY: about})
 
 
 def _is_whole(path):
@@ -238,7 +243,7 @@ def clean_up(folder: str, config) -> None:
         return
     for path in filter(files.exists, rest):
         check_whole(folder, config)
-        storage.read_metadata(_shared_path(folder), ADVICE)  # truncated, it is not whole either
+        storage.read_metadata(_about(folder)[0], ADVICE)  # truncated, it is not whole either
         try:
             files.remove_folder(path)
         except OSError as e:
@@ -259,7 +264,7 @@ def check_whole(folder: str, config=None) -> None:
     """
     if not _is_written(folder):
         return
-    shared = _shared_path(folder)
+    shared = _about(folder)[0]
     needed = [os.path.join(os.path.dirname(folder), CONFIG), shared]
     needed += _parts(os.path.dirname(shared), config) if config else []
     lacking = [path for path in needed if not files.exists(path)]
@@ -272,15 +277,16 @@ def check_whole(folder: str, config=None) -> None:
         )
 
 
-def _shared_path(folder):
-    """Path of the file of shared parameters that the fold names."""
+def _about(folder):
+    """(path of the file of shared parameters, their digest, the fold's own or None), as it says."""
     path = os.path.join(folder, PARAMS)
-    name = storage.read_metadata(path, ADVICE).get(KEY)
-    if not name:
+    about = _ABOUT.fullmatch(storage.read_metadata(path, ADVICE).get(KEY, ""))
+    if not about:
         raise UserError(f"{path} names no shared parameters: it is no fold's. {ADVICE}")
+    name, *digests = about.groups()
     while name.startswith("../"):  # by hand: normpath spoils gs://
         folder, name = os.path.dirname(folder), name[3:]
-    return os.path.join(folder, name)
+    return os.path.join(folder, name), *digests
 
 
 def read_params(fold: FoldRun):
@@ -296,11 +302,15 @@ def read_params(fold: FoldRun):
     if not _is_written(fold.folder):
         return config, _read_checkpoint(fold)
     check_whole(fold.folder, config)
-    shared = _shared_path(fold.folder)
+    shared, *digests = _about(fold.folder)
     storage.use_parts(config, os.path.dirname(shared))
-    trained, _ = storage.read_params(os.path.join(fold.folder, PARAMS), ADVICE)
-    frozen, _ = storage.read_params(shared, ADVICE)
-    return config, traverse_util.unflatten_dict(trained | frozen, sep="/")
+    params = {}
+    for path, digest in zip((shared, os.path.join(fold.folder, PARAMS)), digests):
+        part = traverse_util.unflatten_dict(storage.read_params(path, ADVICE)[0], sep="/")
+        if all(digests) and storage.params_digest(part) != digest:
+            raise UserError(f"{path} is damaged: it does not hold what was written. {ADVICE}")
+        params = merge(params, part)
+    return config, params
 
 
 def _read_checkpoint(fold):

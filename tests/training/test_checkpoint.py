@@ -8,6 +8,7 @@ import jax
 import numpy as np
 import pytest
 from etils import epath
+from flax import traverse_util
 
 import mmer_jax
 from mmer_jax import analyze, configuration, evaluate, export, files, main, runs
@@ -147,6 +148,33 @@ def test_a_fold_copied_alone_names_what_it_lacks(run, tmp_path):
     assert digest(checkpoint_io.read(str(fold))) == digest(
         checkpoint_io.read(str(run / "seed0" / "fold5"))
     )
+
+
+@pytest.mark.parametrize("which", ["fold5/params.safetensors", "shared/*.safetensors"])
+def test_a_flipped_bit_of_a_finished_fold_is_told(which, tiny_run, tmp_path):
+    run = shutil.copytree(tiny_run, tmp_path / "run")
+    (path,) = run.glob(which)
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(UserError, match=f"{path} is damaged.*Copy the run again"):
+        checkpoint_io.read(str(run / "fold5"))
+
+
+def test_a_fold_names_no_file_elsewhere(tiny_run, tmp_path):
+    """What versions before wrote is read, without a digest of its own; a path that climbs, not."""
+    run = shutil.copytree(tiny_run, tmp_path / "a" / "b" / "run")
+    path, (frozen,) = str(run / "fold5" / "params.safetensors"), shared(run)
+    params, metadata = storage.read_params(path, "")
+    params = traverse_util.unflatten_dict(params, sep="/")
+    before = checkpoint_io.read(str(run / "fold5"))
+    storage.write_params(path, params, {"shared": metadata["shared"].split()[0]})
+    assert digest(checkpoint_io.read(str(run / "fold5"))) == digest(before)
+    shutil.copytree(run / "shared", tmp_path / "a" / "shared")
+    for name in (f"../../../shared/{frozen.name}", str(frozen), f"shared/{frozen.name}"):
+        storage.write_params(path, params, {"shared": name})
+        with pytest.raises(UserError, match="names no shared parameters"):
+            checkpoint_io.read(str(run / "fold5"))
 
 
 @pytest.fixture(scope="module")
