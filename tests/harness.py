@@ -5,6 +5,7 @@ forks for each command: what is forked has its own flags, output, exit code and 
 """
 
 import atexit
+import contextlib
 import functools
 import importlib
 import itertools
@@ -35,6 +36,10 @@ IMPORTS = (
 )  # fmt: skip
 # What another program's command imports, once it is asked for.
 IMPORTED_BY = {"tensorflow_datasets.scripts.cli.main": "tensorflow_datasets.scripts.cli.build"}
+# Where control groups of memory are, and the file of their limit: version 1, and 2.
+GROUPS = (
+    ("/sys/fs/cgroup/memory", "memory.limit_in_bytes"), ("/sys/fs/cgroup", "memory.max"),
+)  # fmt: skip
 TIMEOUT = 300  # seconds
 PATIENCE = 5.0  # seconds that a first command stands still while a second one runs
 
@@ -56,7 +61,7 @@ def command(module, *arguments, cwd=ROOT, env=(), kill=None, **faults):
 
 
 def faulty_command(module, *arguments, cwd=ROOT, env=(), kill=None, watch=None, beside=False,
-                   clock=0, memory=0):  # fmt: skip
+                   clock=0, memory=0, group=None):  # fmt: skip
     """`command` of any module, and with what may befall it.
 
     Args:
@@ -66,13 +71,14 @@ def faulty_command(module, *arguments, cwd=ROOT, env=(), kill=None, watch=None, 
         that is done. The process has it as `second`.
       clock: after so many looks at it the clock goes back by a day, for Python; 0: it doesn't.
       memory: MB of addresses that it may take besides those it has at its start; 0: any number.
+      group: folder of the control group that it is put into, see `memory_group`.
     """
     with tempfile.TemporaryDirectory() as folder:
         outputs = [[os.path.join(folder, f"{kind}{i}") for kind in ("out", "err")] for i in (0, 1)]
         request = {
             "module": module, "arguments": list(map(str, arguments)), "cwd": str(cwd),
             "env": dict(env), "kill": kill, "watch": watch, "clock": clock, "memory": memory,
-            "outputs": outputs if beside else outputs[:1],
+            "group": group, "outputs": outputs if beside else outputs[:1],
         }  # fmt: skip
         server = _server()
         server.stdin.write(json.dumps(request) + "\n")
@@ -84,6 +90,28 @@ def faulty_command(module, *arguments, cwd=ROOT, env=(), kill=None, watch=None, 
         ]
     done[0].changes, done[0].second = reply["changes"], done[-1] if len(done) > 1 else None
     return done[0]
+
+
+@contextlib.contextmanager
+def memory_group(megabytes):
+    """Folder of a control group whose processes have so much memory, besides what they came with.
+
+    Where they need more the kernel kills one of them. None where no group can be made.
+    """
+    for parent, limit in GROUPS:
+        folder = pathlib.Path(parent, f"mmer-{os.getpid()}")
+        try:
+            folder.mkdir()
+        except OSError:
+            continue
+        try:
+            if (folder / limit).exists():
+                (folder / limit).write_text(str(megabytes * 2**20))
+                yield str(folder)
+                return
+        finally:
+            folder.rmdir()
+    yield None
 
 
 def _said(path):
@@ -225,6 +253,8 @@ def _become(request, outputs, watched):
         system_calls.begin(watched)
     if request["memory"]:
         _limit_memory(request["memory"])
+    if request["group"]:
+        pathlib.Path(request["group"], "cgroup.procs").write_text(str(os.getpid()))
     code = 1
     try:
         runpy.run_module(request["module"], run_name="__main__", alter_sys=True)

@@ -458,6 +458,19 @@ def test_memory_that_is_short(training, megabytes):
     trial.check_end(trial.start(), f"{megabytes} MB")
 
 
+@pytest.mark.parametrize("megabytes", [64, 192, 320, 448])
+def test_memory_that_the_kernel_takes(training, megabytes):
+    """It kills what needs more than its control group has: in the end all is the same."""
+    trial, saved = training
+    _restore(trial, saved)
+    with harness.memory_group(megabytes) as group:
+        if not group:
+            pytest.skip("no control group of memory can be made here")
+        done = trial.start(group=group)
+    assert done.returncode in (0, -9), done.stderr
+    trial.check_end(trial.start(), f"{megabytes} MB")
+
+
 CHANGES = """
 import os, subprocess, sys
 open("a", "wb").write(b"0123456789")
