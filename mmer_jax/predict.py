@@ -59,9 +59,15 @@ def _write_all(predictor, items, writer, file, where=""):
         with bar.external_write_mode(file=stream):
             print(cli.coloured(text) if stream is sys.stderr else text, file=stream, flush=True)
 
-    emit = file.write if file else lambda line: say(line, sys.stdout)
-    if not file and writer.head is not None:
-        emit(writer.head)
+    write = file.write if file else lambda line: say(line, sys.stdout)
+    # With the first line, so that what is said of the model stands above it.
+    head = [writer.head] if not file and writer.head is not None else []
+
+    def emit(*lines):
+        for line in (*head, *lines):
+            write(line)
+        head.clear()
+
     audio, texts = [tables.recording(item) for item in items], [item.text for item in items]
     failed, sources = 0, set()
     with contextlib.closing(bar):
@@ -81,6 +87,7 @@ def _write_all(predictor, items, writer, file, where=""):
                 said = time.monotonic()
                 rate = (index + 1) / (said - began)
                 say(f"{index + 1} of {len(items)} files, {rate:.1f} files/s")
+    emit()
     left_out = f", {failed} left out" if failed else ""
     _say(f"{len(items) - failed} predicted{left_out}{where}")
     return 1 if failed else 0

@@ -69,8 +69,9 @@ def bounded(app, upload: int):
             return message
 
         async def send_unless_failed(message):
-            if message["type"] == "http.response.start" and message["status"] == 500:
-                raise RuntimeError("Gradio failed")
+            # An answer of 422 has the whole request in it.
+            if message["type"] == "http.response.start" and message["status"] in (422, 500):
+                raise RuntimeError(f"Gradio's answer was {message['status']}")
             begun.append(message)
             await send(message)
 

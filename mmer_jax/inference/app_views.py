@@ -15,9 +15,6 @@ from mmer_jax.reporting import plots, report
 from mmer_jax.reporting.embeddings import spelled
 
 _TOKENS = 40  # of the attention's picture
-# Below this confidence 63 % of a recogniser's words were wrong (docs/results.md), and above this
-# rate most of the CTC head's: no transcript.
-LEAST_CONFIDENCE, MOST_WRONG = 0.5, 0.5
 WAVEFORM = {"waveform_color": "#888c98", "waveform_progress_color": "#2478c0"}
 
 
@@ -113,23 +110,11 @@ def shown(predictor, prediction, wave: np.ndarray | None, name: str = "") -> str
     )
     return result(
         "answer", prediction, model, names, bars, f"{accuracy[:1].upper()}{accuracy[1:]}.",
-        is_readable(prediction),
+        prediction.is_readable,
         None if wave is None else _timeline(prediction, wave, names),
         None if wave is None else _picture(predictor, prediction, wave),
         f"{name}, {clock(prediction.seconds)}" if name else "",
     )  # fmt: skip
-
-
-def is_readable(prediction) -> bool:
-    """Whether a text may be shown as a transcript: given, or recognised with some confidence.
-
-    A recogniser says how sure it is. The model's own CTC head does not; known is how many of its
-    words were wrong on held-out speech.
-    """
-    if prediction.text_source == "asr":
-        return prediction.recognition["confidence"] >= LEAST_CONFIDENCE
-    wer = prediction.held_out.get("wer")
-    return prediction.text_source != "ctc" or (wer is not None and wer <= MOST_WRONG)
 
 
 def _timeline(prediction, wave, titles):
@@ -153,7 +138,7 @@ def _timeline(prediction, wave, titles):
         for (start, end), w in zip(spans, windows)
     ]
     # A given text is the same in every window.
-    written = prediction.text_source in ("asr", "ctc") and is_readable(prediction)
+    written = prediction.text_source in ("asr", "ctc") and prediction.is_readable
     columns = 4 if written else 3
     return {
         "image": plots.image(plots.waveform(wave, colours, titles.values())),
@@ -183,7 +168,7 @@ def _picture(predictor, prediction, wave):
     reason = lacks_attention(predictor.model)
     if not reason and not any(w.text.strip() for w in prediction.timeline):
         reason = "The model read no words that could attend to anything."
-    if not reason and not is_readable(prediction):
+    if not reason and not prediction.is_readable:
         reason = "Where the words look is not shown: they are too uncertain."
     if prediction.label is None or reason:
         caption = reason if prediction.label else ""

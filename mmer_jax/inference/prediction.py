@@ -7,6 +7,10 @@ import numpy as np
 
 from mmer_jax.errors import UserError
 
+# Below this confidence 63 % of a recogniser's words were wrong (docs/results.md), and above this
+# rate most of the CTC head's: no transcript.
+LEAST_CONFIDENCE, MOST_WRONG = 0.5, 0.5
+
 
 @dataclasses.dataclass(frozen=True)
 class Span:
@@ -109,6 +113,18 @@ class Prediction:
     held_out: dict = dataclasses.field(default_factory=dict)
     warning: str = ""
     recognition: dict = dataclasses.field(default_factory=dict)
+
+    @property
+    def is_readable(self) -> bool:
+        """Whether a person may be shown `text` as a transcript: given, or recognised well enough.
+
+        A recogniser says how sure it is. The model's own CTC head does not; known is how many of
+        its words were wrong on held-out speech.
+        """
+        if self.text_source == "asr":
+            return self.recognition["confidence"] >= LEAST_CONFIDENCE
+        wer = self.held_out.get("wer")
+        return self.text_source != "ctc" or (wer is not None and wer <= MOST_WRONG)
 
     def __repr__(self):
         name, share = self._answer()

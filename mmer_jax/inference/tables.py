@@ -95,7 +95,10 @@ def recording(item: table.Row) -> str | audio_io.Segment:
 
 
 class Table:
-    """Lines to look at: `head`, and one for each prediction, with every class' share."""
+    """Lines to look at: `head`, and one for each prediction, with every class' share.
+
+    A text that is hardly what was said is left out; the other forms have it.
+    """
 
     def __init__(self, label_names):
         self._names = {name: max(len(name), 5) for name in label_names}
@@ -106,7 +109,8 @@ class Table:
     def line(self, item: table.Row, prediction: Prediction) -> str:
         """A prediction's line; without a class where the prediction warns of it."""
         name, shares = prediction.label, dict(prediction.probabilities)
-        text = f": {_one_line(prediction.text)}" if prediction.text.strip() else ""
+        is_shown = prediction.is_readable and prediction.text.strip()
+        text = f": {_one_line(prediction.text)}" if is_shown else ""
         if name is None:
             name, text = _NO_SPEECH, ""
         elif prediction.warning:
