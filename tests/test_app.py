@@ -492,6 +492,13 @@ def test_the_server_shuts_its_doors(served):
     assert "default-src 'self'" in get(address).headers["content-security-policy"]
     assert get(address, Host="evil.example") is None
     assert get(f"{address}/gradio_api/file={pathlib.Path(__file__).resolve()}") is None
+    # No answer holds what was asked.
+    head = {"Content-Type": "application/json"}
+    body = json.dumps({"data": "x" * 9999}).encode()
+    asked = urllib.request.Request(f"{address}/gradio_api/queue/join", body, head)
+    with pytest.raises(urllib.error.HTTPError) as e:
+        urllib.request.urlopen(asked, timeout=20)
+    assert e.value.code == 400 and len(e.value.read()) < 100
 
 
 def test_what_is_kept_of_visitors_is_of_the_last_ones(predictor, tmp_path, monkeypatch):

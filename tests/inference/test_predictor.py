@@ -12,8 +12,9 @@ import soundfile
 
 import mmer_jax
 from mmer_jax import configuration
+from mmer_jax.data import table
 from mmer_jax.errors import UserError
-from mmer_jax.inference import audio_io
+from mmer_jax.inference import audio_io, tables
 from mmer_jax.inference.prediction import windows
 from mmer_jax.inference.predictor import Predictor
 from mmer_jax.training import checkpoint_io
@@ -228,6 +229,25 @@ def test_a_prediction_is_shown_in_a_line_and_in_a_notebook(predictor, tested):
     assert repr(silent) == f"Prediction(no speech, {found.seconds:.1f} s, warning='none')"
     assert "no speech" in silent._repr_html_() and "<table>" not in silent._repr_html_()
     assert found.to_dict() == found.as_dict()
+
+
+@pytest.mark.parametrize(
+    "fields, is_shown",
+    [
+        ({"text_source": "gold"}, True),
+        ({"text_source": "ctc", "held_out": {"wer": 0.2}}, True),
+        ({"text_source": "ctc", "held_out": {"wer": 0.9}}, False),
+        ({"text_source": "ctc", "held_out": {}}, False),
+        ({"text_source": "asr", "recognition": {"confidence": 0.9}}, True),
+        ({"text_source": "asr", "recognition": {"confidence": 0.1}}, False),
+    ],
+)
+def test_a_text_is_shown_where_it_is_what_was_said(predictor, tested, fields, is_shown):
+    given = predictor.predict(tested[0]["path"], text="so glad")
+    found = dataclasses.replace(given, warning="", **fields)
+    item, names = table.Row(1, tested[0]["path"]), list(found.probabilities)
+    assert ("so glad" in tables.Table(names).line(item, found)) == is_shown
+    assert "so glad" in tables.Csv(names).line(item, found)
 
 
 def test_many_predictions_are_a_table(predictor, tested, tmp_path, monkeypatch):
