@@ -88,7 +88,7 @@ def test_a_tokenizer_that_no_fold_can_keep_is_said_before_the_first_step(
 
 @pytest.fixture
 def says_yes(monkeypatch):
-    """Whoever asks on the terminal is told to go ahead, and it is noted."""
+    """Who asks on the terminal is told to go ahead, and it is noted."""
     asked = []
     monkeypatch.setattr(builtins, "input", lambda *a: asked.append(a) or "y")
     return asked

@@ -79,7 +79,7 @@ def write(config, workdir: str, variants, same: dict[str, str], results: dict[st
         "ablation.png": plots.png(plots.comparison(list(systems.values()))),
     }
     if processes.is_first():
-        files.replace_results(workdir, content, markdown)
+        files.replace_results(workdir, content, report.aligned(markdown))
     return markdown
 
 

@@ -72,7 +72,7 @@ def write(config, results: list[FoldResult], workdir: str, seconds: float | None
                 plots.reliability(bins["reliability"], bins["reliability_scaled"])
             ),
         }
-        files.replace_results(workdir, content, table)
+        files.replace_results(workdir, content, aligned(table))
     return table
 
 

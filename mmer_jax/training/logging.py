@@ -27,7 +27,7 @@ def _silent_stderr():
 
 
 # tensorflow says at every start, whatever its log level, which CPU instructions and which CUDA it
-# has or lacks: of no use to whoever reads a training's progress, as it only writes event files.
+# has or lacks: of no use to those who read a training's progress, as it only writes event files.
 with _silent_stderr():
     import tensorflow as tf
     from clu import metric_writers

@@ -168,10 +168,10 @@ def test_windows_cover_a_recording_once(samples, longest):
 
 
 def test_speech_alone_and_text_alone(tmp_path):
-    heard = Predictor(shortened(made(tmp_path, "audio")))
-    found = heard.predict(wave(1.5), text="ignored")
+    predictor = Predictor(shortened(made(tmp_path, "audio")))
+    found = predictor.predict(wave(1.5), text="ignored")
     assert (found.text, found.text_source) == ("", "none") and len(found.timeline) == 2
-    np.testing.assert_array_equal(found.logits, heard.predict(wave(1.5)).logits)
+    np.testing.assert_array_equal(found.logits, predictor.predict(wave(1.5)).logits)
     read = Predictor(made(tmp_path, "text"))
     with pytest.raises(UserError, match="this model reads text alone"):
         read.predict(wave(1.5))

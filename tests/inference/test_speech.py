@@ -80,8 +80,8 @@ def test_windows_without_speech_weigh_nothing(predictor):
     found = predictor.predict(
         np.concatenate([silence, wave, silence]), rate=RATE, text="it was you"
     )
-    heard = [w.speech for w in found.timeline]
-    assert heard[0] is heard[-1] is False and 1 < sum(heard) < len(heard) - 4
+    speech = [w.speech for w in found.timeline]
+    assert speech[0] is speech[-1] is False and 1 < sum(speech) < len(speech) - 4
     assert all((w.label is None) is (not w.speech) for w in found.timeline)
     (whole,) = [w for w in found.timeline if (w.start, w.end) == (5.0, 7.0)]
     assert whole.probabilities == pytest.approx(alone.probabilities, abs=1e-4)

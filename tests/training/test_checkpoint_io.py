@@ -145,7 +145,7 @@ def test_what_is_gone_is_named(copy, part):
 
 
 def test_a_fold_beside_its_like_of_a_seed_is_itself(copy):
-    """A run may have been gone on with seeds, of which one is its own."""
+    """Seeds may have been added to a run, of which one is its own."""
     beside = copy / "seed0" / "fold5"
     beside.mkdir(parents=True)
     shutil.copy(copy / "config.json", copy / "seed0")

@@ -207,7 +207,7 @@ def test_a_pickled_object_is_refused_and_not_run(model, shapes, tmp_path, writer
     with pytest.raises(UserError, match="pickled objects, which are never executed"):
         pretrained.load_params(str(tmp_path), shapes)
     assert not target.exists()
-    unguarded()  # the payload is real: whoever unpickles the file runs it
+    unguarded()  # the payload is real: unpickling the file runs it
     assert target.exists()
 
 
