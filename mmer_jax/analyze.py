@@ -30,14 +30,14 @@ def run(workdir: str, fold: int | None = None, utterance: str = "", out: str = "
     """
     # Imported late: a wrong option is reported at once, without seconds of imports.
     from mmer_jax import runs
-    from mmer_jax.reporting import analysis
+    from mmer_jax.reporting import analysis, report
 
     _say(f"reading the run in {workdir} ...")
     finished = runs.read(workdir)
     examined = _fold(finished, fold, utterance)
     shown = utterance or analysis.default_utterance(examined)
     features, reason = _features(examined, shown, data_dir)
-    _say(f"drawing {len(finished.folds)} folds ...")
+    _say(f"drawing {report.plural(len(finished.folds), 'fold')} ...")
     sounds, silent = {}, "left out by --no_audio." if no_audio else "the dataset has none of these."
     if not no_audio:
         try:

@@ -127,7 +127,7 @@ def make_trainer(config, alphabet: Alphabet | None = None) -> Trainer:
     f = trainer.collator
     edges = ", ".join(f"{n / SAMPLE_RATE:.1f}" for n in f.edges)
     print(
-        f"{len(f.corpus.utterances)} utterances, {len(f.edges)} buckets of {edges} s, "
+        f"{len(f.corpus.utterances)} utterances in buckets of {edges} s, "
         f"{100 * f.choice.padding:.1f} % padding; running on {processes.hardware()}",
         flush=True,
     )
