@@ -88,7 +88,7 @@ def build(gradio, predictor, examples=(), max_mb: float = 25.0):
                 functools.partial(app_visitors.write, example), None, [audio, text], **hidden
             )
         # While a page is open its recording stays.
-        gradio.Timer(15 * KEPT_MINUTES).tick(app_visitors.keep, audio, None, **hidden)
+        gradio.Timer(60 * KEPT_MINUTES / 4).tick(app_visitors.keep, audio, None, **hidden)
     blocks.queue(api_open=False, max_size=WAITING, default_concurrency_limit=1)
     app_visitors.bound(blocks)
     return blocks
@@ -147,7 +147,8 @@ def serve(name: str, host: str = "127.0.0.1", port: int = 7860, max_mb: float = 
         print(f"loading {name} ...", flush=True)
         cli.cache_compilations()
         predictor = mmer_jax.load(name, transcriber=transcriber, language=language)
-        # Uploads that break off are there as well, but no file of the model's.
+        # Uploads that break off are there as well; no file of the model's may be, for all that is
+        # older than `KEPT_MINUTES` is removed.
         tempfile.tempdir = folder
         stack.callback(setattr, tempfile, "tempdir", None)
         blocks = build(gradio, predictor, _examples(name, predictor.model, examples), max_mb)

@@ -105,8 +105,11 @@ def memory_group(megabytes):
         except OSError:
             continue
         try:
+            # No file that isn't there can be made in a control group, nor is each there.
+            for name, value in ((limit, megabytes * 2**20), ("memory.swap.max", 0)):
+                if (folder / name).exists():
+                    (folder / name).write_text(str(value))
             if (folder / limit).exists():
-                (folder / limit).write_text(str(megabytes * 2**20))
                 yield str(folder)
                 return
         finally:

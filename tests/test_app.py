@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import concurrent.futures
 import contextlib
 import dataclasses
 import functools
@@ -514,15 +515,43 @@ def test_what_is_kept_of_visitors_is_of_the_last_ones(predictor, tmp_path, monke
         answers = [visitors.ask(recording) for _ in range(16)]
         assert all(x == answers[0] for x in answers)
         gc.collect()
-        kept = [x for x in gc.get_objects() if type(x).__module__ == "gradio.queueing"
-                and type(x).__name__ == "Event"]  # fmt: skip
-        assert len(kept) < 8
+        events = [x for x in gc.get_objects() if isinstance(x, gradio.queueing.Event)]
+        assert len(events) < 8
         # Recordings as well, however many come meanwhile.
         files = [p for p in (tmp_path / "uploads").rglob("*") if p.is_file()]
         app_visitors.remove_old(str(tmp_path / "uploads"), 3600)
         assert files and all(p.exists() for p in files)
         app_visitors.remove_old(str(tmp_path / "uploads"), -1)
         assert list(tmp_path.glob("uploads/*")) == []
+    finally:
+        blocks.close(verbose=False)
+
+
+def test_who_waits_is_answered_however_many_others_come(predictor, tmp_path, monkeypatch):
+    """The first visitor comes back and waits while a new one takes the place of the oldest."""
+    gradio, answer = pytest.importorskip("gradio"), app_views.answer
+
+    def slowly(*arguments):
+        time.sleep(0.5)
+        return answer(*arguments)
+
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "uploads"))
+    monkeypatch.setattr(app_visitors, "VISITORS", 4)
+    monkeypatch.setattr(app_views, "answer", slowly)
+    blocks, port = app.build(gradio, predictor), free_port()
+    app.launch(gradio, blocks, "127.0.0.1", port, 1.0)
+    try:
+        visitors = load.Visitors(port)
+        recording = tmp_path / "a.wav"
+        recording.write_bytes(odd.encoded(odd.voice(0.1)))
+        expected = [visitors.ask(recording, name) for name in ("first", "a", "b", "c")][0]
+        with concurrent.futures.ThreadPoolExecutor() as pool:
+            asked = []
+            for name in ("b", "c", "first", "new"):
+                asked.append(pool.submit(visitors.ask, recording, name))
+                time.sleep(0.1)  # in this order
+            assert [x.result(60) for x in asked] == [expected] * 4
+        assert not blocks._queue.stopped and visitors.ask(recording) == expected
     finally:
         blocks.close(verbose=False)
 

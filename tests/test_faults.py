@@ -48,7 +48,7 @@ EXCEPTIONS = {
     "*.augment/*.jsonl": lambda data: re.sub(rb'"seconds": [\d.]+', b"", data),
     "*results.md": lambda data: re.sub(rb"[\d.]+ (s|min|h)\b", b"", data),
     # An empty file, where a kill comes between the last that is written and the end.
-    "*.lock": None,
+    "*.lock": lambda data: data or None,
     # A file for each start, with times; its scalars are compared.
     "*tensorboard/*": None,
     # What `tfds build` leaves where it is killed. It has a name of its own each time, and the
@@ -260,8 +260,8 @@ def _content(root):
         compared = [f for pattern, f in EXCEPTIONS.items() if fnmatch.fnmatch(f"/{name}", pattern)]
         if not compared:
             content[name] = None if path.is_dir() else path.read_bytes()
-        elif compared[0]:
-            content[name] = compared[0](path.read_bytes())
+        elif compared[0] and (left := compared[0](path.read_bytes())) is not None:
+            content[name] = left
     return content
 
 
@@ -458,7 +458,7 @@ def test_memory_that_is_short(training, megabytes):
     trial.check_end(trial.start(), f"{megabytes} MB")
 
 
-@pytest.mark.parametrize("megabytes", [64, 192, 320, 448])
+@pytest.mark.parametrize("megabytes", [64, 128, 192, 256])
 def test_memory_that_the_kernel_takes(training, megabytes):
     """It kills what needs more than its control group has: in the end all is the same."""
     trial, saved = training
@@ -467,7 +467,7 @@ def test_memory_that_the_kernel_takes(training, megabytes):
         if not group:
             pytest.skip("no control group of memory can be made here")
         done = trial.start(group=group)
-    assert done.returncode in (0, -9), done.stderr
+    assert done.returncode == -9, done.stderr
     trial.check_end(trial.start(), f"{megabytes} MB")
 
 

@@ -75,7 +75,9 @@ def _whole(folder):
     except UserError:
         raise
     except Exception as e:
-        if refusal(e):
+        # A feature of features.json that tfds takes for one of another package is no lack of it.
+        is_feature = isinstance(e, ValueError) and isinstance(e.__cause__, ImportError)
+        if refusal(e) and not is_feature:
             raise
         raise UserError(_damaged(folder, first_line(e))) from e
 

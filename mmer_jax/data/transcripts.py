@@ -167,8 +167,8 @@ def _partial(path):
 
 
 def discard_partial(path: str) -> None:
-    """Removes what a `Writer` that was killed at its very end left beside a whole file."""
-    with contextlib.suppress(FileNotFoundError):
+    """Removes, if it can, what a `Writer` that was killed at its end left beside the file."""
+    with contextlib.suppress(OSError):
         os.unlink(_partial(path))
 
 

@@ -45,8 +45,8 @@ class _TooLarge(Exception):
 def bounded(app, upload: int):
     """ASGI middleware that refuses in a sentence what no page sends.
 
-    That is a body beyond all bounds, which Gradio would keep in memory, one that makes Gradio fail,
-    and requests of what Gradio serves for others.
+    That is a body beyond all bounds, which Gradio would keep in memory, one that makes Gradio fail
+    or that it would send back whole, and requests of what Gradio serves for others.
 
     Args:
       app: the one behind it.

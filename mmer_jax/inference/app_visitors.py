@@ -1,5 +1,6 @@
 """What the page of `mmer_jax.app` keeps of its visitors, and for how long."""
 
+import asyncio
 import collections
 import contextlib
 import os
@@ -15,6 +16,7 @@ class Recordings:
 
     def __init__(self):
         self._pages = collections.Counter()  # path -> pages with it: equal uploads share a file
+        self._lock = threading.Lock()
 
     def forget(self, path: str | None, before: str | None) -> str | None:
         """Removes the file that a page had before, if it has another one now, or none.
@@ -26,12 +28,17 @@ class Recordings:
         """
         if before == path:
             return path
-        self._pages[path] += 1
-        self._pages[before] -= 1
-        if before and self._pages[before] <= 0:
-            del self._pages[before]
-            with contextlib.suppress(OSError):  # removed meanwhile
-                os.unlink(before)
+        with self._lock:
+            for gone in [x for x in self._pages if not os.path.exists(x)]:
+                del self._pages[gone]
+            if path:
+                self._pages[path] += 1
+            if before:
+                self._pages[before] -= 1
+                if self._pages[before] <= 0:
+                    del self._pages[before]
+                    with contextlib.suppress(OSError):  # removed meanwhile
+                        os.unlink(before)
         return path
 
 
@@ -56,7 +63,7 @@ def remove_old(folder: str, seconds: float) -> None:
     for place, _, names in os.walk(folder, topdown=False):
         for path in [os.path.join(place, name) for name in names] + [place] * (place != folder):
             with contextlib.suppress(OSError):  # removed meanwhile, or a folder with files
-                if time.time() - os.lstat(path).st_ctime > seconds:
+                if time.time() - os.lstat(path).st_mtime > seconds:
                     (os.rmdir if path == place else os.unlink)(path)
 
 
@@ -77,22 +84,43 @@ def remove_old_while(running, folder: str, seconds: float) -> None:
 def bound(blocks) -> None:
     """Limits what Gradio's queue keeps of questions that were answered long ago.
 
-    6.17.3 keeps every one with its request (gradio-app/gradio#13756); the versions that do not need
-    another huggingface_hub than transformers 4.
+    6.17.3 keeps every one, with its request (gradio-app/gradio#13756). Versions that don't need
+    another huggingface_hub than transformers 4 does.
     """
     queue = blocks._queue
-    for name in (
-        "pending_messages_per_session", "pending_event_ids_session", "event_ids_to_events",
-        "event_analytics",
-    ):  # fmt: skip
+    # What is read in place of one that is not there any more, so that no question ends the queue.
+    kept = {
+        "pending_messages_per_session": asyncio.Queue, "pending_event_ids_session": set,
+        "event_analytics": dict, "event_ids_to_events": None,
+    }  # fmt: skip
+    for name, missing in kept.items():
         if isinstance(getattr(queue, name, None), dict):
-            setattr(queue, name, _Last())
+            setattr(queue, name, _Last(missing))
     if isinstance(getattr(queue, "_asyncio_tasks", None), list):
         queue._asyncio_tasks = collections.deque(maxlen=VISITORS)
 
 
 class _Last(collections.OrderedDict):
-    """Of the last `VISITORS` that were added."""
+    """Of the last `VISITORS` that were added or looked for: who waits is looked for all the time.
+
+    Args:
+      missing: makes the value of a key that is not there; None: it is an error.
+    """
+
+    def __init__(self, missing):
+        super().__init__()
+        self._missing = missing
+
+    def __contains__(self, key):
+        found = super().__contains__(key)
+        if found:
+            self.move_to_end(key)
+        return found
+
+    def __missing__(self, key):
+        if self._missing is None:
+            raise KeyError(key)
+        return self._missing()
 
     def __setitem__(self, key, value):
         super().__setitem__(key, value)

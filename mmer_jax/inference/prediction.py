@@ -122,7 +122,7 @@ class Prediction:
         its words were wrong on held-out speech.
         """
         if self.text_source == "asr":
-            return self.recognition["confidence"] >= LEAST_CONFIDENCE
+            return self.recognition.get("confidence", 0.0) >= LEAST_CONFIDENCE  # {}: no speech
         wer = self.held_out.get("wer")
         return self.text_source != "ctc" or (wer is not None and wer <= MOST_WRONG)
 

@@ -43,7 +43,7 @@ def write_params(path: str, params: dict, metadata: dict[str, str]) -> None:
     arrays = {name: np.asarray(x, np.float32, order="C") for name, x in flat.items()}
     with files.replacing(path) as temporary:
         # save_file writes to a file of another name each time first, which it leaves when it is
-        # killed: in a folder, for the next one to find.
+        # killed: in a folder, for the next one to find (where files can be locked).
         folder = pathlib.Path(f"{temporary}.folder")
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir()

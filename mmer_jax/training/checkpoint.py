@@ -201,9 +201,11 @@ def write_params(trainer, state, folder: str, run: str) -> None:
         return
     if not step:
         trained, frozen = {}, merge(trained, frozen)
-    shared = os.path.join(run, SHARED)
-    path = os.path.join(shared, f"{storage.params_digest(frozen)}.safetensors")
-    whole = _is_whole(path)
+    # As they are stored, and read again.
+    trained, frozen = jax.tree.map(lambda x: np.asarray(x, np.float32), (trained, frozen))
+    shared, digest = os.path.join(run, SHARED), storage.params_digest(frozen)
+    path = os.path.join(shared, f"{digest}.safetensors")
+    whole = _is_whole(path, digest)
     # The file comes after the parts; a folder that came with it may still have lost some.
     if not whole or not all(map(files.exists, _parts(shared, trainer.config))):
         with tempfile.TemporaryDirectory() as made:
@@ -213,15 +215,24 @@ def write_params(trainer, state, folder: str, run: str) -> None:
     if not whole:
         storage.write_params(path, frozen, {})
     # Last, for it makes the rest count.
-    about = f"{os.path.relpath(path, folder)} {storage.params_digest(trained)}"
+    place = os.path.relpath(path, folder).replace(os.sep, "/")
+    about = f"{place} {storage.params_digest(trained)}"
     storage.write_params(os.path.join(folder, PARAMS), trained, {KEY: about})
 
 
-def _is_whole(path):
+def _is_whole(path, digest):
     try:
-        return files.exists(path) and storage.read_metadata(path, "") is not None
+        return files.exists(path) and _parameters(path, digest) is not None
     except UserError:
         return False
+
+
+def _parameters(path, digest):
+    """Nested, of a file; with a digest "" or None they are not compared with it."""
+    params = traverse_util.unflatten_dict(storage.read_params(path, ADVICE)[0], sep="/")
+    if digest and storage.params_digest(params) != digest:
+        raise UserError(f"{path} is damaged: it does not hold what was written. {ADVICE}")
+    return params
 
 
 def _parts(shared, config):
@@ -243,7 +254,7 @@ def clean_up(folder: str, config) -> None:
         return
     for path in filter(files.exists, rest):
         check_whole(folder, config)
-        storage.read_metadata(_about(folder)[0], ADVICE)  # truncated, it is not whole either
+        _stored(folder)
         try:
             files.remove_folder(path)
         except OSError as e:
@@ -280,7 +291,7 @@ def check_whole(folder: str, config=None) -> None:
 def _about(folder):
     """(path of the file of shared parameters, their digest, the fold's own or None), as it says."""
     path = os.path.join(folder, PARAMS)
-    about = _ABOUT.fullmatch(storage.read_metadata(path, ADVICE).get(KEY, ""))
+    about = _ABOUT.fullmatch(storage.read_metadata(path, ADVICE).get(KEY, "").replace(os.sep, "/"))
     if not about:
         raise UserError(f"{path} names no shared parameters: it is no fold's. {ADVICE}")
     name, *digests = about.groups()
@@ -302,15 +313,17 @@ def read_params(fold: FoldRun):
     if not _is_written(fold.folder):
         return config, _read_checkpoint(fold)
     check_whole(fold.folder, config)
-    shared, *digests = _about(fold.folder)
-    storage.use_parts(config, os.path.dirname(shared))
-    params = {}
-    for path, digest in zip((shared, os.path.join(fold.folder, PARAMS)), digests):
-        part = traverse_util.unflatten_dict(storage.read_params(path, ADVICE)[0], sep="/")
-        if all(digests) and storage.params_digest(part) != digest:
-            raise UserError(f"{path} is damaged: it does not hold what was written. {ADVICE}")
-        params = merge(params, part)
-    return config, params
+    storage.use_parts(config, os.path.dirname(_about(fold.folder)[0]))
+    return config, _stored(fold.folder)
+
+
+def _stored(folder):
+    """A fold's parameters, shared and its own; raises UserError where they are damaged."""
+    shared, *digests = _about(folder)
+    if not all(digests):
+        digests = None, None  # by a version before
+    paths = shared, os.path.join(folder, PARAMS)
+    return merge(*map(_parameters, paths, digests))
 
 
 def _read_checkpoint(fold):

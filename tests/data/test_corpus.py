@@ -231,6 +231,14 @@ def test_the_index_is_made_once(copied, people, monkeypatch):
         assert json.loads(index.read_text())["files"].keys() >= {"features.json"}
 
 
+def test_a_feature_that_a_flipped_bit_made_unknown_is_a_damage(copied):
+    data_dir, index = copied
+    features = index.parent / "features.json"
+    features.write_text(features.read_text().replace("features.scalar.", "features.scalas."))
+    with pytest.raises(UserError, match=f"{index.parent} can't be read.*damaged"):
+        Corpus(str(data_dir), PEOPLE)
+
+
 def test_opening_reads_the_index_and_no_audio(copied):
     """However many utterances there are: shards that nobody can read any more don't matter."""
     data_dir, index = copied

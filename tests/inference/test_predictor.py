@@ -240,6 +240,7 @@ def test_a_prediction_is_shown_in_a_line_and_in_a_notebook(predictor, tested):
         ({"text_source": "ctc", "held_out": {}}, False),
         ({"text_source": "asr", "recognition": {"confidence": 0.9}}, True),
         ({"text_source": "asr", "recognition": {"confidence": 0.1}}, False),
+        ({"text_source": "asr", "recognition": {}, "label": None}, False),
     ],
 )
 def test_a_text_is_shown_where_it_is_what_was_said(predictor, tested, fields, is_shown):

@@ -259,6 +259,26 @@ def test_a_lost_part_of_the_run_comes_with_the_next_fold(
     assert digest(checkpoint_io.read(str(fold))) == expected
 
 
+def test_a_damaged_shared_file_is_written_anew_with_the_next_fold(
+    tiny_run, checkpointed_run, trainer, tmp_path
+):
+    run = shutil.copytree(tiny_run, tmp_path / "copy")
+    fold, checkpoints = run / "fold5", run / "fold5" / "checkpoints"
+    shutil.copytree(checkpointed_run / "fold5" / "checkpoints", checkpoints)
+    params = checkpoint_io.read_fold(str(fold)).params
+    (path,) = shared(run)
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    with pytest.raises(UserError, match=f"{path} is damaged"):
+        checkpoint.clean_up(str(fold), trainer.config)
+    assert list(checkpoints.iterdir())
+    state = trainer.trained_state(params).replace(step=np.int32(1))
+    checkpoint.write_params(trainer, state, str(fold), str(run))
+    assert path.read_bytes() == whole
+    checkpoint.clean_up(str(fold), trainer.config)
+    assert not checkpoints.exists()
+
+
 def test_checkpoints_stay_until_their_parameters_are_whole(
     checkpointed_run, tiny_run, tmp_path, trainer
 ):
