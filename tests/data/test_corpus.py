@@ -234,7 +234,7 @@ def test_the_index_is_made_once(copied, people, monkeypatch):
 def test_a_feature_that_a_flipped_bit_made_unknown_is_a_damage(copied):
     data_dir, index = copied
     features = index.parent / "features.json"
-    features.write_text(features.read_text().replace("features.scalar.", "features.scalas."))
+    features.write_text(features.read_text().replace("text_feature.", "text_featuse."))
     with pytest.raises(UserError, match=f"{index.parent} can't be read.*damaged"):
         Corpus(str(data_dir), PEOPLE)
 
