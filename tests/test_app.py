@@ -502,13 +502,23 @@ def test_the_server_shuts_its_doors(served):
     assert e.value.code == 400 and len(e.value.read()) < 100
 
 
+@contextlib.contextmanager
+def launched(predictor):
+    """(blocks, port) of a page that is served in this process."""
+    gradio = pytest.importorskip("gradio")
+    blocks, port = app.build(gradio, predictor), free_port()
+    app.launch(gradio, blocks, "127.0.0.1", port, 1.0)
+    try:
+        yield blocks, port
+    finally:
+        blocks.close(verbose=False)
+
+
 def test_what_is_kept_of_visitors_is_of_the_last_ones(predictor, tmp_path, monkeypatch):
     gradio = pytest.importorskip("gradio")
     monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "uploads"))
     monkeypatch.setattr(app_visitors, "VISITORS", 4)
-    blocks, port = app.build(gradio, predictor), free_port()
-    app.launch(gradio, blocks, "127.0.0.1", port, 1.0)
-    try:
+    with launched(predictor) as (_, port):
         visitors = load.Visitors(port)
         recording = tmp_path / "a.wav"
         recording.write_bytes(odd.encoded(odd.voice(0.1)))
@@ -523,13 +533,11 @@ def test_what_is_kept_of_visitors_is_of_the_last_ones(predictor, tmp_path, monke
         assert files and all(p.exists() for p in files)
         app_visitors.remove_old(str(tmp_path / "uploads"), -1)
         assert list(tmp_path.glob("uploads/*")) == []
-    finally:
-        blocks.close(verbose=False)
 
 
 def test_who_waits_is_answered_however_many_others_come(predictor, tmp_path, monkeypatch):
     """The first visitor comes back and waits while a new one takes the place of the oldest."""
-    gradio, answer = pytest.importorskip("gradio"), app_views.answer
+    answer = app_views.answer
 
     def slowly(*arguments):
         time.sleep(0.5)
@@ -538,9 +546,7 @@ def test_who_waits_is_answered_however_many_others_come(predictor, tmp_path, mon
     monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "uploads"))
     monkeypatch.setattr(app_visitors, "VISITORS", 4)
     monkeypatch.setattr(app_views, "answer", slowly)
-    blocks, port = app.build(gradio, predictor), free_port()
-    app.launch(gradio, blocks, "127.0.0.1", port, 1.0)
-    try:
+    with launched(predictor) as (blocks, port):
         visitors = load.Visitors(port)
         recording = tmp_path / "a.wav"
         recording.write_bytes(odd.encoded(odd.voice(0.1)))
@@ -552,19 +558,15 @@ def test_who_waits_is_answered_however_many_others_come(predictor, tmp_path, mon
                 time.sleep(0.1)  # in this order
             assert [x.result(60) for x in asked] == [expected] * 4
         assert not blocks._queue.stopped and visitors.ask(recording) == expected
-    finally:
-        blocks.close(verbose=False)
 
 
 def test_an_upload_is_out_of_others_reach_and_removed_after_a_while(
     predictor, tmp_path, monkeypatch
 ):
-    gradio, httpx = pytest.importorskip("gradio"), pytest.importorskip("httpx")
+    httpx = pytest.importorskip("httpx")
     monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
     monkeypatch.setattr(app, "KEPT_MINUTES", 0.05)
-    blocks, port = app.build(gradio, predictor), free_port()
-    app.launch(gradio, blocks, "127.0.0.1", port, 1.0)
-    try:
+    with launched(predictor) as (_, port):
         files = f"http://127.0.0.1:{port}/gradio_api"
         data = {"files": ("a.wav", odd.encoded(odd.voice(0.1)))}
         path = pathlib.Path(httpx.post(f"{files}/upload", files=data).json()[0])
@@ -577,5 +579,3 @@ def test_an_upload_is_out_of_others_reach_and_removed_after_a_while(
         while path.exists():
             assert time.monotonic() < deadline
             time.sleep(0.2)
-    finally:
-        blocks.close(verbose=False)

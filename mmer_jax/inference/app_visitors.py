@@ -60,11 +60,12 @@ def keep(path: str | None) -> None:
 
 def remove_old(folder: str, seconds: float) -> None:
     """Removes files below a folder that were not touched for so long, and folders they leave."""
-    for place, _, names in os.walk(folder, topdown=False):
-        for path in [os.path.join(place, name) for name in names] + [place] * (place != folder):
-            with contextlib.suppress(OSError):  # removed meanwhile, or a folder with files
-                if time.time() - os.lstat(path).st_mtime > seconds:
-                    (os.rmdir if path == place else os.unlink)(path)
+    for place, folders, names in os.walk(folder, topdown=False):
+        for remove, found in ((os.unlink, names), (os.rmdir, folders)):
+            for path in (os.path.join(place, name) for name in found):
+                with contextlib.suppress(OSError):  # removed meanwhile, or a folder with files
+                    if time.time() - os.lstat(path).st_mtime > seconds:
+                        remove(path)
 
 
 def remove_old_while(running, folder: str, seconds: float) -> None:

@@ -228,7 +228,7 @@ def _is_whole(path, digest):
 
 
 def _parameters(path, digest):
-    """Nested, of a file; with a digest "" or None they are not compared with it."""
+    """Nested, of a file; with no digest they are not compared with one."""
     params = traverse_util.unflatten_dict(storage.read_params(path, ADVICE)[0], sep="/")
     if digest and storage.params_digest(params) != digest:
         raise UserError(f"{path} is damaged: it does not hold what was written. {ADVICE}")
@@ -249,12 +249,14 @@ def clean_up(folder: str, config) -> None:
     Raises:
       UserError: there are checkpoints, and what would be left without them is not whole.
     """
-    rest = [os.path.join(folder, CHECKPOINTS), os.path.join(folder, REFIT, CHECKPOINTS)]
     if not processes.is_first() or not _is_written(folder):
         return
-    for path in filter(files.exists, rest):
+    rest = [os.path.join(folder, CHECKPOINTS), os.path.join(folder, REFIT, CHECKPOINTS)]
+    rest = list(filter(files.exists, rest))
+    if rest:
         check_whole(folder, config)
-        _stored(folder)
+        _stored(folder, _about(folder))
+    for path in rest:
         try:
             files.remove_folder(path)
         except OSError as e:
@@ -313,13 +315,14 @@ def read_params(fold: FoldRun):
     if not _is_written(fold.folder):
         return config, _read_checkpoint(fold)
     check_whole(fold.folder, config)
-    storage.use_parts(config, os.path.dirname(_about(fold.folder)[0]))
-    return config, _stored(fold.folder)
+    about = _about(fold.folder)
+    storage.use_parts(config, os.path.dirname(about[0]))
+    return config, _stored(fold.folder, about)
 
 
-def _stored(folder):
+def _stored(folder, about):
     """A fold's parameters, shared and its own; raises UserError where they are damaged."""
-    shared, *digests = _about(folder)
+    shared, *digests = about
     if not all(digests):
         digests = None, None  # by a version before
     paths = shared, os.path.join(folder, PARAMS)
